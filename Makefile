@@ -1,0 +1,85 @@
+# `make check` is the one command; CONTRIBUTING.md explains the rest.
+# Uses the active virtual environment, or makes one in .venv.
+
+VENV := $(or $(VIRTUAL_ENV),.venv)
+BIN := $(VENV)/bin
+C_FILES := $(wildcard src/*.[ch] tests/*.[ch])
+PY_FILES := setup.py fastlstm tests bench
+
+.PHONY: build test check lint format asan arm arm-tools bench clean
+
+$(BIN)/python:
+	python3 -m venv $(VENV)
+
+build: $(BIN)/python  # in place: edits of Python files need no rebuild
+	$(BIN)/pip install --quiet --editable '.[test,dev]'
+
+test: build
+	$(BIN)/pytest
+
+check: export FASTLSTM_WERROR = 1
+check: build lint
+	$(BIN)/mypy
+	$(BIN)/pytest
+
+lint:
+	$(BIN)/ruff format --check $(PY_FILES)
+	$(BIN)/ruff check $(PY_FILES)
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+
+format:
+	$(BIN)/ruff format $(PY_FILES)
+	$(BIN)/ruff check --fix $(PY_FILES)
+	$(BIN)/clang-format -i $(C_FILES)
+
+bench: build
+	$(BIN)/fastlstm bench
+
+clean:
+	rm -rf build dist *.egg-info fastlstm/*.so
+
+# The C harness: kernels and driver without Python.  $(call harness,name,compiler,flags,ISAs)
+# builds build/<name>/harness; each kernel file gets its flags from ISA_FLAGS in setup.py.
+
+X86_ISAS := avx512 avx2 baseline
+ARM_ISAS := neon baseline
+HOST_ISAS := $(if $(filter x86_64 amd64,$(shell uname -m)),$(X86_ISAS),$(ARM_ISAS))
+ARM_CC := aarch64-linux-gnu-gcc
+COMMON := $(filter-out src/kernels_%,$(wildcard src/*.c))
+WARN := -Wall -Wextra -Werror
+C_FLAGS := -std=c11 -ffp-contract=off -fno-math-errno $(WARN)
+
+isa_of = $(word 2,$(subst _, ,$(1)))
+isa_flags = $(shell sed -n 's/^    "$(call isa_of,$(1))": "\(-m.*\)",$$/\1/p' setup.py)
+
+define harness
+build/$(1)/%.o: src/%.c $(wildcard src/*.h) setup.py
+	@mkdir -p $$(@D)
+	$(2) $(C_FLAGS) $(3) $$(call isa_flags,$$*) -c $$< -o $$@
+
+build/$(1)/harness: tests/harness.c $(patsubst src/%.c,build/$(1)/%.o,\
+		$(COMMON) $(foreach isa,$(4),$(wildcard src/kernels_$(isa)_*.c)))
+	$(2) $(C_FLAGS) $(3) -Isrc $$^ -o $$@ -pthread -lm
+endef
+
+SANITIZE := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+$(eval $(call harness,asan,$(CC),$(SANITIZE),$(HOST_ISAS)))
+$(eval $(call harness,host,$(CC),-O2,$(HOST_ISAS)))
+$(eval $(call harness,arm,$(ARM_CC),-O2 -static,$(ARM_ISAS)))
+
+asan: build/asan/harness
+	@set -e; isas=$$($< 2>&1 | sed -n 's/.*this CPU can run://p'); test -n "$$isas"; \
+		for isa in $$isas; do echo "$$isa under ASan and UBSan"; \
+			$< $$isa > build/asan/log.txt || { cat build/asan/log.txt; exit 1; }; done
+
+arm: arm-tools
+	$(MAKE) build/arm/harness build/host/harness
+	qemu-aarch64 build/arm/harness neon > build/arm/neon.txt
+	build/host/harness avx2 > build/arm/avx2.txt
+	test -s build/arm/neon.txt
+	cmp build/arm/neon.txt build/arm/avx2.txt
+	@echo "NEON gives the bits of AVX2 in $$(wc -l < build/arm/neon.txt) cases"
+
+arm-tools:
+	@command -v $(ARM_CC) qemu-aarch64 > /dev/null || { apt-get update && \
+		apt-get install --yes gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user; }

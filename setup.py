@@ -1,0 +1,117 @@
+"""Builds fastlstm._core: each kernel file with the flags of its instruction set, the rest without.
+
+Switches, in the environment: FASTLSTM_NO_OPENMP=1 builds without threads, FASTLSTM_WERROR=1 makes
+warnings errors, FASTLSTM_CYTHON_DEBUG=1 turns on the bounds checks of the binding.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from glob import glob
+from pathlib import Path
+
+import numpy
+from Cython.Build import cythonize
+from Cython.Compiler import Options
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext as _build_ext
+from setuptools.errors import CompileError, LinkError
+
+
+def switched_on(name):
+    return os.environ.get(name, "0") not in ("", "0")
+
+
+# For src/kernels_<isa>_*.c only: everything else must run on every CPU of the platform.
+# The Makefile reads these lines too.
+ISA_FLAGS = {
+    "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512",
+    "avx2": "-mavx2 -mfma",
+    "neon": "",
+    "baseline": "",
+}
+ISA_FLAGS_MSVC = {"avx512": "/arch:AVX512", "avx2": "/arch:AVX2", "neon": "", "baseline": ""}
+
+# Multiply and add are fused where the kernels say so and nowhere else.  Link-time optimization
+# could mix code of files that were compiled for different instruction sets.
+FLAGS = "-O3 -g0 -std=c11 -ffp-contract=off -fno-math-errno -fno-lto -fvisibility=hidden -Wall"
+FLAGS_MSVC = "/O2 /std:c11 /experimental:c11atomics /fp:precise"
+
+# Flags of the compiler and of the linker; the first that work are used.
+OPENMP = [("-fopenmp", "-fopenmp"), ("-Xpreprocessor -fopenmp", "-lomp")]
+OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+
+DIRECTIVES = {
+    "boundscheck": switched_on("FASTLSTM_CYTHON_DEBUG"),
+    "wraparound": False,
+    "cdivision": True,
+    "freethreading_compatible": True,
+}
+CYTHON = {"language_level": 3, "compiler_directives": DIRECTIVES}
+
+
+def isas_of(platform):
+    """The instruction sets to compile for, by the name of the platform that is built for."""
+    if platform.endswith(("x86_64", "amd64")):
+        return ["avx512", "avx2", "baseline"]
+    if platform.endswith(("aarch64", "arm64")):
+        return ["neon", "baseline"]
+    return ["baseline"]
+
+
+class build_ext(_build_ext):
+    """Compiles the C sources, each with its own flags, and links them into the extension."""
+
+    def finalize_options(self):
+        super().finalize_options()
+        self.force = True  # time stamps know nothing of the switches
+
+    def build_extension(self, ext):
+        msvc = self.compiler.compiler_type == "msvc"
+        flags = (FLAGS_MSVC if msvc else FLAGS).split()
+        if switched_on("FASTLSTM_WERROR"):
+            flags.append("/WX" if msvc else "-Werror")
+            Options.warning_errors = True
+        openmp_flags, ext.extra_link_args = self.find_openmp([("/openmp", "")] if msvc else OPENMP)
+        ext.extra_compile_args = flags + openmp_flags
+        extra = [*ext.extra_compile_args, "/W4" if msvc else "-Wextra"]
+
+        jobs = {name: extra for name in sorted(glob("src/*.c")) if "kernels_" not in name}
+        for isa in isas_of(self.plat_name):
+            isa_flags = (ISA_FLAGS_MSVC if msvc else ISA_FLAGS)[isa].split()
+            jobs |= dict.fromkeys(sorted(glob(f"src/kernels_{isa}_*.c")), extra + isa_flags)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            ext.extra_objects = list(pool.map(self.compile_one, jobs, jobs.values()))
+
+        [cythonized] = cythonize(ext, build_dir=self.build_temp, force=True, **CYTHON)
+        ext.sources = cythonized.sources
+        super().build_extension(ext)
+
+    def compile_one(self, source, flags):
+        [name] = self.compiler.compile([source], self.build_temp, extra_postargs=flags)
+        return name
+
+    def find_openmp(self, candidates):
+        """The flags of compiler and linker for OpenMP; none where it is missing or unwanted."""
+        if switched_on("FASTLSTM_NO_OPENMP"):
+            return [], []
+        source, program = (Path(self.build_temp, name) for name in ("probe.c", "probe"))
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(OPENMP_PROBE)
+        for flags in candidates:
+            compiling, linking = (text.split() for text in flags)
+            try:
+                probe = self.compile_one(str(source), compiling)
+                self.compiler.link_executable([probe], str(program), extra_postargs=linking)
+            except (CompileError, LinkError):
+                continue
+            return compiling, linking
+        return [], []  # fastlstm.show_config() tells
+
+
+core = Extension(
+    "fastlstm._core",
+    ["fastlstm/_core.pyx"],
+    include_dirs=["src", numpy.get_include()],
+    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+)
+setup(ext_modules=[core], cmdclass={"build_ext": build_ext})

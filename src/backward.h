@@ -1,0 +1,223 @@
+/* The backward driver: back-propagation through time, one layer and direction after the other.
+ *
+ * Steps are taken in segments, last first.  Within a segment the recurrence runs backward and
+ * leaves the gradients of the pre-activations (dz); gradients.h makes of these the gradients of
+ * inputs and weights while they are in cache. */
+#ifndef FL_BACKWARD_H
+#define FL_BACKWARD_H
+
+#include "gradients.h"
+
+/* dh for a tile: what comes in from above, and dz U from the step after. */
+static void hidden_gradient(const backward_pass *p, ptrdiff_t s, ptrdiff_t row, ptrdiff_t rows,
+                            ptrdiff_t group, real *tile)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, k = 4 * p->hidden;
+    const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS];
+    const int last = s == p->steps - 1;
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        dy[r] = source_at(&p->dy, backward_time(p, s), row + r) + unit;
+        dh[r] = p->dh + (row + r) * p->hidden + unit;
+        dz[r] = last ? NULL : dz_at(p, s + 1, row + r);
+    }
+    p->k->load(rows, p->hidden - unit, dy, last ? dh : NULL, tile);
+    if (!last) {
+        const fl_term term = {dz, 1, p->cell.u + group * k * size, k};
+        p->k->product(rows, vectors_of(p, p->hidden - unit), tile, size, &term, 1, tile, size);
+    }
+}
+
+static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s)
+{
+    const ptrdiff_t lanes = p->k->lanes, size = 4 * lanes, h = p->hidden;
+    const ptrdiff_t rows = me->rows.end - me->rows.begin;
+    const ptrdiff_t gates_row = p->blocks * size, states = p->batch * h;
+    for (ptrdiff_t group = me->blocks.begin; group < me->blocks.end; group++) {
+        tiling tiles = tile_rows(p->k, rows);
+        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+            const ptrdiff_t row = me->rows.begin + i, unit = group * size, at = row * h + unit;
+            tile = next_tile(&tiles);
+            _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
+            hidden_gradient(p, s, row, tile, group, dh);
+            const fl_lstm_gradient gradient = {
+                .dh = dh,
+                .gates = p->tape.gates + (s * p->batch + row) * gates_row + 4 * group * size,
+                .gates_row = gates_row,
+                .c_before = p->tape.c + s * states + at,
+                .c = p->tape.c + (s + 1) * states + at,
+                .dc = p->dc + at,
+                .c_row = h,
+                .dz = dz_at(p, s, row) + unit,
+                .dz_row = 4 * h,
+                .gate_step = h,
+                .units = h - unit,
+            };
+            p->k->lstm_gradient(tile, &gradient);
+        }
+    }
+    fl_barrier_wait(me->barrier, me->workers);
+}
+
+/* The gradient of the initial hidden state, dz[0] U. */
+static void state_gradients(const backward_pass *p, const share *me)
+{
+    const ptrdiff_t rows = me->rows.end - me->rows.begin;
+    for (ptrdiff_t group = me->blocks.begin; group < me->blocks.end; group++) {
+        tiling tiles = tile_rows(p->k, rows);
+        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+            const ptrdiff_t row = me->rows.begin + i;
+            tile = next_tile(&tiles);
+            const real *dz[FL_MAX_ROWS];
+            real *dh[FL_MAX_ROWS];
+            for (ptrdiff_t r = 0; r < tile; r++) {
+                dz[r] = dz_at(p, 0, row + r);
+                dh[r] = p->dh + (row + r) * p->hidden;
+            }
+            rows_times_weights(p, dz, tile, p->cell.u, group, p->hidden, dh, 0);
+        }
+    }
+}
+
+static void run_backward(const backward_pass *p, const share *me, fl_barrier *barrier, int worker,
+                         int workers)
+{
+    for (ptrdiff_t s1 = p->steps; s1 > 0;) {
+        const ptrdiff_t s0 = (s1 - 1) / p->segment * p->segment;
+        for (ptrdiff_t s = s1 - 1; s >= s0; s--) {
+            backward_step(p, me, s);
+        }
+        if (s0 == 0) {
+            state_gradients(p, me);
+        }
+        segment_gradients(p, barrier, worker, workers, s0, s1);
+        s1 = s0;
+    }
+}
+
+typedef struct {
+    real *dz, *dz_columns, *panels;
+    real *between[2]; /* [T][B][D*H]: gradients of the outputs of layers below the last */
+    ptrdiff_t size;
+} backward_space;
+
+static backward_space backward_space_at(const fl_backward_call *call)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    const ptrdiff_t size = 4 * k->lanes, gates = 4 * s->hidden;
+    const ptrdiff_t input = s->layers > 1 && input_of(s, 1) > s->input ? input_of(s, 1) : s->input;
+    const ptrdiff_t groups = divide_up(input, size) + divide_up(s->hidden, size);
+    carver c = {call->scratch, 0};
+    backward_space space = {0};
+    space.dz = carve(&c, (call->plan.segment + 1) * call->batch * gates);
+    space.dz_columns = carve(&c, divide_up(gates, k->rows) * FL_TERMS * k->rows);
+    space.panels = carve(&c, groups * FL_TERMS * size);
+    for (ptrdiff_t l = 0; l < minimum(s->layers - 1, 2); l++) {
+        space.between[l] = carve(&c, call->steps * call->batch * s->directions * s->hidden);
+    }
+    space.size = c.used;
+    return space;
+}
+
+static void plan_backward(fl_backward_call *call, int max_workers)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    const double h = (double)s->hidden, rows = (double)call->batch;
+    const double work =
+        12.0 * h * h * rows * (double)call->steps * (double)s->directions * (double)s->layers;
+    plan_team(&call->plan, s, call->batch, divide_up(s->hidden, 4 * k->lanes), work,
+              4 * h * h * rows, max_workers);
+    const ptrdiff_t steps = call->batch < FL_TERMS ? FL_TERMS / call->batch : 1;
+    call->plan.segment = minimum(steps, call->steps);
+    call->plan.scratch = backward_space_at(call).size;
+}
+
+static backward_pass make_backward_pass(const fl_backward_call *call, const backward_space *space,
+                                        ptrdiff_t l, ptrdiff_t d)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    const ptrdiff_t width = s->directions * s->hidden, step = call->batch * width;
+    const ptrdiff_t states = (l * s->directions + d) * call->batch * s->hidden;
+    const int dropout = call->dropout.rate > 0, top = l == s->layers - 1;
+    const flat_cell flat = flat_cell_at(s, l, d);
+    real *tape = (real *)call->tape, *grads = call->grads;
+    ptrdiff_t size;
+    backward_pass p = {
+        .k = k,
+        .cell = backward_cell_at(s, k, (real *)call->packed, l, d, &size),
+        .tape = tape_cell_at(s, k, tape, call->steps, call->batch, dropout, l, d, &size),
+        .input = input_of(s, l),
+        .hidden = s->hidden,
+        .blocks = blocks_of(s, k),
+        .steps = call->steps,
+        .batch = call->batch,
+        .width = width,
+        .segment = call->plan.segment,
+        .reverse = d == 1,
+        .add_dx = d == 1,
+        .dh = (real *)call->dh + states,
+        .dc = (real *)call->dc + states,
+        .dz = space->dz,
+        .dz_columns = space->dz_columns,
+        .panels = space->panels,
+        .dw = grads + flat.w,
+        .du = grads + flat.u,
+        .db_ih = s->bias ? grads + flat.b_ih : NULL,
+        .db_hh = s->bias ? grads + flat.b_hh : NULL,
+    };
+    if (top) {
+        p.dy = (source){(const real *)call->dy + d * s->hidden, call->dy_step, call->dy_row};
+    } else {
+        p.dy = (source){space->between[l % 2] + d * s->hidden, step, width};
+    }
+    if (l == 0) {
+        p.x = (source){call->x, call->x_step, call->x_row};
+        p.dx = (sink){call->dx, call->dx_step, call->dx_row};
+    } else {
+        const tape_cell below =
+            tape_cell_at(s, k, tape, call->steps, call->batch, dropout, l - 1, 0, &size);
+        p.x = (source){below.passed, step, width};
+        p.dx = (sink){space->between[(l - 1) % 2], step, width};
+    }
+    return p;
+}
+
+static void backward(fl_backward_call *call, int worker, int workers)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    if (workers != call->plan.workers) { /* the system gave fewer threads: one does it all */
+        if (worker > 0) {
+            return;
+        }
+        workers = 1;
+    }
+    const backward_space space = backward_space_at(call);
+    const ptrdiff_t groups = divide_up(s->hidden, 4 * k->lanes);
+    share me = {{0, call->batch}, {0, groups}, &call->barrier, 1};
+    if (call->plan.split_units) {
+        me.blocks = fl_part(groups, workers, worker);
+        me.workers = workers;
+    } else {
+        me.rows = fl_part(call->batch, workers, worker);
+    }
+    const fl_fpu saved = fl_fpu_enter();
+    for (ptrdiff_t l = s->layers - 1; l >= 0; l--) {
+        for (ptrdiff_t d = 0; d < s->directions; d++) {
+            const backward_pass p = make_backward_pass(call, &space, l, d);
+            run_backward(&p, &me, &call->barrier, worker, workers);
+        }
+        if (l > 0 && call->dropout.rate > 0) {
+            const ptrdiff_t n = call->steps * call->batch * s->directions * s->hidden;
+            const fl_range part = fl_part(n, workers, worker);
+            real *dy = space.between[(l - 1) % 2] + part.begin;
+            dropout_apply(&call->dropout, l - 1, part.begin, part.end - part.begin, dy, dy);
+        }
+        fl_barrier_wait(&call->barrier, workers);
+    }
+    fl_fpu_leave(saved);
+}
+
+#endif

@@ -1,0 +1,26 @@
+/* The driver for one element type: included by engine_f32.c and engine_f64.c. */
+#include "backward.h"
+#include "forward.h"
+#include "layout.h"
+#include "pack.h"
+
+static void activate(const void *kernels, int which, const void *x, void *out, ptrdiff_t n)
+{
+    const fl_fpu saved = fl_fpu_enter();
+    ((const fl_kernels *)kernels)->activate(which, x, out, n);
+    fl_fpu_leave(saved);
+}
+
+const fl_engine FL_NAME(fl_engine) = {
+    .parameters_size = parameters_size,
+    .forward_size = forward_size,
+    .backward_size = backward_size,
+    .pack_forward = pack_forward,
+    .pack_backward = pack_backward,
+    .tape_size = tape_size,
+    .plan_forward = plan_forward,
+    .plan_backward = plan_backward,
+    .forward = forward,
+    .backward = backward,
+    .activate = activate,
+};

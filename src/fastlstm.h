@@ -1,0 +1,117 @@
+/* The C API: what the binding (fastlstm/_core.pyx) sees of the driver.
+ *
+ * Letters: L layers, D directions, T steps, B batch rows, I input size, H hidden size.
+ * Sizes and strides are counted in elements.  Data pointers are void because float and double
+ * share these structs: each engine reads them as its own element type.
+ *
+ * Nothing here allocates or fails.  The caller checks shapes, asks for sizes, allocates
+ * (FL_ALIGN-aligned), and then runs the same function in every thread of a team. */
+#ifndef FASTLSTM_H
+#define FASTLSTM_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "team.h"
+
+#define FL_ALIGN 64
+
+/* A stack of layers.  Flat parameters and gradients are, for each layer and direction,
+ * W [4H, I or D*H], U [4H, H] and, with bias, b_ih [4H], b_hh [4H]; gates in the order i, f, g, o.
+ */
+typedef struct {
+    ptrdiff_t layers, directions, input, hidden;
+    int bias;
+} fl_shape;
+
+/* What one instruction set provides: the kernels of both element types (struct fl_kernels_f32 and
+ * fl_kernels_f64 in kernels_api.h). */
+typedef struct {
+    const char *name; /* as in FASTLSTM_ISA and fastlstm.isas() */
+    const void *f32, *f64;
+} fl_isa;
+
+/* The i-th instruction set that this CPU and operating system can run, best first, or NULL. */
+const fl_isa *fl_isa_at(int i);
+
+/* How a call is shared among threads, cut along time, and laid out in its work space. */
+typedef struct {
+    int workers;       /* team size; 1 where more would not pay */
+    int split_units;   /* workers share the hidden units (barrier per step) instead of the rows */
+    ptrdiff_t blocks;  /* of VL hidden units */
+    ptrdiff_t chunk;   /* forward: steps that one layer runs before the next layer starts */
+    ptrdiff_t ahead;   /* forward: steps whose input projection precedes the recurrence, or 0 */
+    ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
+    ptrdiff_t between[2];  /* forward: where the outputs of lower layers lie in the work space */
+    ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
+    ptrdiff_t scratch;     /* elements of work space */
+} fl_plan;
+
+/* Dropout between layers: element n of layer l is kept where hash(key, l, n) < threshold. */
+typedef struct {
+    uint64_t key;
+    double rate; /* 0: none */
+} fl_dropout;
+
+/* One call, forward. */
+typedef struct {
+    fl_shape shape;
+    const void *kernels;
+    const void *packed; /* see pack_forward */
+    ptrdiff_t steps, batch;
+    const void *x; /* [T,B,I], features adjacent */
+    ptrdiff_t x_step, x_row;
+    void *y; /* [T,B,D*H], features adjacent; must not overlap x */
+    ptrdiff_t y_step, y_row;
+    void *h, *c;        /* [L*D,B,H] contiguous: initial state in, final state out */
+    void *tape;         /* tape_size elements: what backward needs; NULL for inference */
+    fl_dropout dropout; /* used with a tape only */
+    void *scratch;
+    fl_plan plan;
+    fl_barrier barrier;
+} fl_forward_call;
+
+/* One call, backward.  Parameters, x, tape and dropout must be those of the forward call. */
+typedef struct {
+    fl_shape shape;
+    const void *kernels;
+    const void *packed; /* see pack_backward */
+    ptrdiff_t steps, batch;
+    const void *x;
+    ptrdiff_t x_step, x_row;
+    const void *tape;
+    fl_dropout dropout;
+    const void *dy; /* [T,B,D*H], features adjacent */
+    ptrdiff_t dy_step, dy_row;
+    void *dh, *dc; /* [L*D,B,H]: gradient of the final state in, of the initial out */
+    void *dx;      /* [T,B,I], features adjacent, or NULL if not wanted */
+    ptrdiff_t dx_step, dx_row;
+    void *grads; /* flat, zeroed by the caller */
+    void *scratch;
+    fl_plan plan;
+    fl_barrier barrier;
+} fl_backward_call;
+
+/* The driver for one element type.  The plans are made by one thread and read by all workers;
+ * the functions with a worker are called by every worker of the team with its number. */
+typedef struct {
+    ptrdiff_t (*parameters_size)(const fl_shape *shape);
+    ptrdiff_t (*forward_size)(const fl_shape *shape, const void *kernels);
+    ptrdiff_t (*backward_size)(const fl_shape *shape, const void *kernels);
+    void (*pack_forward)(const fl_shape *shape, const void *kernels, const void *flat, void *packed,
+                         int worker, int workers);
+    void (*pack_backward)(const fl_shape *shape, const void *kernels, const void *flat,
+                          void *packed, int worker, int workers);
+    ptrdiff_t (*tape_size)(const fl_shape *shape, const void *kernels, ptrdiff_t steps,
+                           ptrdiff_t batch, int dropout);
+    void (*plan_forward)(fl_forward_call *call, int max_workers, int training);
+    void (*plan_backward)(fl_backward_call *call, int max_workers);
+    void (*forward)(fl_forward_call *call, int worker, int workers);
+    void (*backward)(fl_backward_call *call, int worker, int workers);
+    /* sigmoid (which = 0) or tanh (1) of n elements, by the kernels' own functions. */
+    void (*activate)(const void *kernels, int which, const void *x, void *out, ptrdiff_t n);
+} fl_engine;
+
+extern const fl_engine fl_engine_f32, fl_engine_f64;
+
+#endif

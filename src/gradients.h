@@ -1,0 +1,214 @@
+/* What follows from the gradients of the pre-activations, dz: the gradients of the inputs (dz W)
+ * and of the weights (dz^T [x, h]).
+ *
+ * Segments lie at fixed multiples of a length that depends on the batch alone, and the weight
+ * gradient of up to FL_TERMS terms is a sum of its own before it is added: the rounding does not
+ * depend on threads, and grows with the number of such sums, not of terms. */
+#ifndef FL_GRADIENTS_H
+#define FL_GRADIENTS_H
+
+#include "forward.h"
+
+/* Terms of a weight gradient that are summed in registers: panels of so many rows fit L2. */
+enum { FL_TERMS = 256 };
+
+/* One layer and direction, backward.  Steps s are in the order of the forward computation. */
+typedef struct {
+    const fl_kernels *k;
+    backward_cell cell;
+    tape_cell tape;
+    ptrdiff_t input, hidden, blocks, steps, batch, width, segment;
+    int reverse;
+    source x, dy;
+    sink dx;                       /* data NULL: not wanted */
+    int add_dx;                    /* add to what the other direction left there */
+    real *dh, *dc;                 /* [B][H] */
+    real *dz;                      /* ring of segment + 1 steps: [B][4H] */
+    real *dz_columns;              /* [tiles of 4H][FL_TERMS][rows of a tile] */
+    real *panels;                  /* [groups of I, then of H][FL_TERMS][4*VL] */
+    real *dw, *du, *db_ih, *db_hh; /* biases NULL without */
+} backward_pass;
+
+static inline ptrdiff_t backward_time(const backward_pass *p, ptrdiff_t s)
+{
+    return p->reverse ? p->steps - 1 - s : s;
+}
+
+static inline real *dz_at(const backward_pass *p, ptrdiff_t s, ptrdiff_t b)
+{
+    return p->dz + (s % (p->segment + 1) * p->batch + b) * 4 * p->hidden;
+}
+
+/* h before step s: the output of the step before it, or the initial state. */
+static inline const real *h_before(const backward_pass *p, ptrdiff_t s, ptrdiff_t b)
+{
+    if (s == 0) {
+        return p->tape.h0 + b * p->hidden;
+    }
+    const ptrdiff_t offset = p->reverse ? p->hidden : 0;
+    return p->tape.out + (backward_time(p, s - 1) * p->batch + b) * p->width + offset;
+}
+
+/* Vectors of a group of which `columns` columns are left. */
+static inline ptrdiff_t vectors_of(const backward_pass *p, ptrdiff_t columns)
+{
+    return minimum(4, divide_up(columns, p->k->lanes));
+}
+
+/* A product of rows of dz with packed weights, stored into (or, with `add`, added to) out. */
+static void rows_times_weights(const backward_pass *p, const real *const *dz, ptrdiff_t rows,
+                               const real *weights, ptrdiff_t group, ptrdiff_t columns,
+                               real *const *out, int add)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, k = 4 * p->hidden, n = columns - group * size;
+    static const real zeros[FL_MAX_TILE];
+    _Alignas(FL_ALIGN) real tile[FL_MAX_TILE];
+    const real *init[FL_MAX_ROWS];
+    real *to[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        to[r] = out[r] + group * size;
+        init[r] = add ? to[r] : zeros;
+    }
+    p->k->load(rows, n, init, NULL, tile);
+    const fl_term term = {dz, 1, weights + group * k * size, k};
+    p->k->product(rows, vectors_of(p, n), tile, size, &term, 1, tile, size);
+    p->k->store(rows, n, tile, to);
+}
+
+/* dx for some rows of the segment that begins at s0, counted step by step. */
+static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
+{
+    const ptrdiff_t groups = divide_up(p->input, 4 * p->k->lanes);
+    for (ptrdiff_t group = 0; p->dx.data && group < groups; group++) {
+        tiling tiles = tile_rows(p->k, rows.end - rows.begin);
+        for (ptrdiff_t i = rows.begin, tile; i < rows.end; i += tile) {
+            tile = next_tile(&tiles);
+            const real *dz[FL_MAX_ROWS];
+            real *dx[FL_MAX_ROWS];
+            for (ptrdiff_t r = 0; r < tile; r++) {
+                const ptrdiff_t s = s0 + (i + r) / p->batch, b = (i + r) % p->batch;
+                dz[r] = dz_at(p, s, b);
+                dx[r] = sink_at(&p->dx, backward_time(p, s), b);
+            }
+            rows_times_weights(p, dz, tile, p->cell.w, group, p->input, dx, p->add_dx);
+        }
+    }
+}
+
+/* Some terms of the weight gradients, one per step and row, and what their packing needs. */
+typedef struct {
+    ptrdiff_t n;
+    const real *dz[FL_TERMS], *x[FL_TERMS], *h[FL_TERMS];
+} term_rows;
+
+static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, term_rows *terms)
+{
+    for (ptrdiff_t i = 0; i < terms->n; i++) {
+        const ptrdiff_t s = s0 + (first + i) / p->batch, b = (first + i) % p->batch;
+        terms->dz[i] = dz_at(p, s, b);
+        terms->x[i] = source_at(&p->x, backward_time(p, s), b);
+        terms->h[i] = h_before(p, s, b);
+    }
+}
+
+/* Columns of dz, tile by tile, so that the elements of a tile are adjacent. */
+static void pack_dz(const backward_pass *p, const term_rows *terms, fl_range tiles)
+{
+    const ptrdiff_t rows = p->k->rows;
+    for (ptrdiff_t i = 0; i < terms->n; i++) {
+        for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
+            const ptrdiff_t width = minimum(rows, 4 * p->hidden - tile * rows);
+            real *to = p->dz_columns + (tile * FL_TERMS + i) * rows;
+            for (ptrdiff_t j = 0; j < width; j++) {
+                to[j] = terms->dz[i][tile * rows + j];
+            }
+        }
+    }
+}
+
+/* Rows of x and h, group by group. */
+static void pack_inputs(const backward_pass *p, const term_rows *terms, fl_range groups)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, input_groups = divide_up(p->input, size);
+    const real *row[FL_TERMS];
+    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+        const int of_x = group < input_groups;
+        const ptrdiff_t at = (of_x ? group : group - input_groups) * size;
+        for (ptrdiff_t i = 0; i < terms->n; i++) {
+            row[i] = (of_x ? terms->x[i] : terms->h[i]) + at;
+        }
+        p->k->load(terms->n, (of_x ? p->input : p->hidden) - at, row, NULL,
+                   p->panels + group * FL_TERMS * size);
+    }
+}
+
+/* Asks for the lines of some elements that a product will be added to: gradients do not fit L2, and
+ * waiting for them would take as long as 4% of the products (H = 256). */
+static inline void fetch_ahead(const real *p, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += FL_ALIGN / (ptrdiff_t)sizeof(real)) {
+        FL_PREFETCH(p + i);
+    }
+}
+
+/* Adds the products of the packed terms to the gradients of the gates of some tiles. */
+static void weight_gradients(const backward_pass *p, ptrdiff_t n, fl_range tiles)
+{
+    const ptrdiff_t rows = p->k->rows, size = 4 * p->k->lanes;
+    const ptrdiff_t input_groups = divide_up(p->input, size);
+    const ptrdiff_t groups = input_groups + divide_up(p->hidden, size);
+    for (ptrdiff_t group = 0; group < groups; group++) {
+        const int of_x = group < input_groups;
+        const ptrdiff_t columns = of_x ? p->input : p->hidden;
+        const ptrdiff_t at = (of_x ? group : group - input_groups) * size;
+        real *out = (of_x ? p->dw : p->du) + at;
+        for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
+            const ptrdiff_t width = minimum(rows, 4 * p->hidden - tile * rows);
+            const real *a[FL_MAX_ROWS];
+            real *to[FL_MAX_ROWS];
+            for (ptrdiff_t r = 0; r < width; r++) {
+                a[r] = p->dz_columns + tile * FL_TERMS * rows + r;
+                to[r] = out + (tile * rows + r) * columns;
+                fetch_ahead(to[r], minimum(size, columns - at));
+            }
+            const fl_term term = {a, rows, p->panels + group * FL_TERMS * size, n};
+            _Alignas(FL_ALIGN) real sums[FL_MAX_TILE];
+            p->k->load(width, 0, NULL, NULL, sums);
+            p->k->product(width, vectors_of(p, columns - at), sums, size, &term, 1, sums, size);
+            p->k->add(width, columns - at, sums, to);
+        }
+    }
+}
+
+static void bias_gradients(const backward_pass *p, const term_rows *terms, fl_range columns)
+{
+    const ptrdiff_t n = columns.end - columns.begin;
+    if (p->db_ih && n > 0) {
+        p->k->add_columns(terms->n, n, terms->dz, columns.begin, p->db_ih + columns.begin);
+        memcpy(p->db_hh + columns.begin, p->db_ih + columns.begin, (size_t)n * sizeof(real));
+    }
+}
+
+/* Everything that the dz of a segment give: a worker makes its part of each. */
+static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers,
+                              ptrdiff_t s0, ptrdiff_t s1)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, gates = 4 * p->hidden, n = (s1 - s0) * p->batch;
+    const ptrdiff_t groups = divide_up(p->input, size) + divide_up(p->hidden, size);
+    const fl_range tiles = fl_part(divide_up(gates, p->k->rows), workers, worker);
+    const fl_range columns = {tiles.begin * p->k->rows, minimum(tiles.end * p->k->rows, gates)};
+    fl_barrier_wait(barrier, workers); /* all dz of the segment are there */
+    input_gradients(p, s0, fl_part(n, workers, worker));
+    for (ptrdiff_t first = 0; first < n; first += FL_TERMS) {
+        term_rows terms = {.n = minimum(FL_TERMS, n - first)};
+        find_terms(p, s0, first, &terms);
+        pack_dz(p, &terms, tiles);
+        pack_inputs(p, &terms, fl_part(groups, workers, worker));
+        bias_gradients(p, &terms, columns);
+        fl_barrier_wait(barrier, workers);
+        weight_gradients(p, terms.n, tiles);
+        fl_barrier_wait(barrier, workers);
+    }
+}
+
+#endif

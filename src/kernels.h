@@ -1,0 +1,225 @@
+/* The kernels, written once.  A wrapper (kernels_<isa>_<type>.c) includes simd_<isa>.h before
+ * this file and is compiled for that instruction set; contracts are in kernels_api.h.
+ *
+ * The numerics contract: an output element is one chain of fused multiply-adds whose order depends
+ * on nothing but the sizes of the layer.  So no kernel may split a sum, and lanes never mix. */
+#include "kernels_api.h"
+#include "probe.h"
+#include "vmath.h"
+
+/* The register tile: 4*ROWS accumulators, one weight vector and ROWS broadcast elements fill the
+ * register file: 24 + 1 + 6 of 32, or 12 + 1 + 3 of 16.  One row takes several groups at once,
+ * so that enough chains are in flight to hide the latency of the multiply-add. */
+#if FL_VECTOR_REGISTERS == 32
+enum { ROWS = 6, GROUPS = 4 };
+#else
+enum { ROWS = 3, GROUPS = 2 };
+#endif
+enum { GROUP = 4 * VL };
+
+/* rows and vectors are constants where this is inlined, so that acc lives in registers. */
+FL_INLINE void product_tile(const int rows, const int vectors, const real *init, ptrdiff_t init_row,
+                            const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)
+{
+    vec acc[ROWS][4 * GROUPS];
+    FL_UNROLL
+    for (int r = 0; r < rows; r++) {
+        FL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            acc[r][j] = v_load(init + r * init_row + j * VL);
+        }
+    }
+    for (int i = 0; i < n_terms; i++) {
+        const ptrdiff_t k = terms[i].k, step = terms[i].a_step;
+        const real *panel = terms[i].panel;
+        const real *a[ROWS];
+        FL_UNROLL
+        for (int r = 0; r < rows; r++) {
+            a[r] = terms[i].a[r];
+        }
+        for (ptrdiff_t n = 0, at = 0; n < k; n++, at += step) {
+            vec x[ROWS];
+            FL_UNROLL
+            for (int r = 0; r < rows; r++) {
+                x[r] = v_set1(a[r][at]);
+            }
+            FL_UNROLL
+            for (int j = 0; j < vectors; j++) {
+                vec w = v_load(panel + (j / 4) * k * GROUP + (j % 4) * VL);
+                FL_UNROLL
+                for (int r = 0; r < rows; r++) {
+                    acc[r][j] = v_fma(x[r], w, acc[r][j]);
+                }
+            }
+            panel += GROUP;
+        }
+    }
+    FL_UNROLL
+    for (int r = 0; r < rows; r++) {
+        FL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            v_store(z + r * z_row + j * VL, acc[r][j]);
+        }
+    }
+}
+
+static void product(ptrdiff_t rows, ptrdiff_t vectors, const real *init, ptrdiff_t init_row,
+                    const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)
+{
+#define TILE(r, v) \
+    case r * 32 + v: product_tile(r, v, init, init_row, terms, n_terms, z, z_row); break;
+#define ROW_TILES(r) TILE(r, 1) TILE(r, 2) TILE(r, 3) TILE(r, 4)
+    switch (rows * 32 + vectors) {
+        ROW_TILES(1)
+        ROW_TILES(2)
+        ROW_TILES(3)
+        TILE(1, 8)
+#if FL_VECTOR_REGISTERS == 32
+        ROW_TILES(4)
+        ROW_TILES(5)
+        ROW_TILES(6)
+        TILE(1, 12)
+        TILE(1, 16)
+#endif
+    }
+#undef ROW_TILES
+#undef TILE
+}
+
+/* Whole vectors are the rule; only the last one of a row can be short. */
+FL_INLINE vec load_part(const real *p, ptrdiff_t n)
+{
+    return n >= VL ? v_loadu(p) : v_load_n(p, n);
+}
+
+FL_INLINE void store_part(real *p, vec v, ptrdiff_t n)
+{
+    if (n >= VL) {
+        v_storeu(p, v);
+    } else {
+        v_store_n(p, v, n);
+    }
+}
+
+static void lstm_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *t)
+{
+    for (ptrdiff_t j = 0; j < groups; j++) {
+        const ptrdiff_t at = j * VL, n = t->units - at;
+        /* All gates before any cell state: the chains of a row are long, those of different
+         * gates are independent. */
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            real *z = t->z + r * t->z_row + j * GROUP;
+            v_store(z + 0 * VL, v_sigmoid(v_load(z + 0 * VL)));
+            v_store(z + 1 * VL, v_sigmoid(v_load(z + 1 * VL)));
+            v_store(z + 2 * VL, v_tanh(v_load(z + 2 * VL)));
+            v_store(z + 3 * VL, v_sigmoid(v_load(z + 3 * VL)));
+        }
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            const real *z = t->z + r * t->z_row + j * GROUP;
+            vec i = v_load(z), f = v_load(z + VL), g = v_load(z + 2 * VL), o = v_load(z + 3 * VL);
+            vec c = v_fma(f, load_part(t->c_before + r * t->c_row + at, n), v_mul(i, g));
+            vec h = v_mul(o, v_tanh(c));
+            store_part(t->c + r * t->c_row + at, c, n);
+            store_part(t->h[r] + at, h, n);
+            if (t->y) {
+                store_part(t->y[r] + at, h, n);
+            }
+        }
+    }
+}
+
+/* With s the gate's own output: sigmoid' = s (1 - s), tanh' = 1 - s s. */
+FL_INLINE vec through_sigmoid(vec d, vec s) { return v_mul(d, v_fnma(s, s, s)); }
+
+FL_INLINE vec through_tanh(vec d, vec s) { return v_mul(d, v_fnma(s, s, v_set1(1))); }
+
+static void lstm_gradient(ptrdiff_t rows, const fl_lstm_gradient *t)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t j = 0; j < 4 && j * VL < t->units; j++) {
+            const ptrdiff_t at = r * t->c_row + j * VL, n = t->units - j * VL;
+            const real *z = t->gates + r * t->gates_row + j * GROUP;
+            vec i = v_load(z), f = v_load(z + VL), g = v_load(z + 2 * VL), o = v_load(z + 3 * VL);
+            vec dh = v_load(t->dh + r * GROUP + j * VL);
+            vec tanh_c = v_tanh(load_part(t->c + at, n));
+            vec c_before = load_part(t->c_before + at, n);
+            vec dc = v_add(load_part(t->dc + at, n), through_tanh(v_mul(dh, o), tanh_c));
+            real *dz = t->dz + r * t->dz_row + j * VL;
+            store_part(dz, through_sigmoid(v_mul(dc, g), i), n);
+            store_part(dz + t->gate_step, through_sigmoid(v_mul(dc, c_before), f), n);
+            store_part(dz + 2 * t->gate_step, through_tanh(v_mul(dc, i), g), n);
+            store_part(dz + 3 * t->gate_step, through_sigmoid(v_mul(dh, tanh_c), o), n);
+            store_part(t->dc + at, v_mul(dc, f), n);
+        }
+    }
+}
+
+static void load(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
+                 real *tile)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t j = 0; j < GROUP; j += VL) {
+            vec v = v_set1(0);
+            if (j < n) {
+                v = load_part(a[r] + j, n - j);
+                v = b ? v_add(v, load_part(b[r] + j, n - j)) : v;
+            }
+            v_store(tile + r * GROUP + j, v);
+        }
+    }
+}
+
+static void store(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t j = 0; j < GROUP && j < n; j += VL) {
+            store_part(out[r] + j, v_load(tile + r * GROUP + j), n - j);
+        }
+    }
+}
+
+static void add(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t j = 0; j < GROUP && j < n; j += VL) {
+            vec sum = v_add(load_part(out[r] + j, n - j), v_load(tile + r * GROUP + j));
+            store_part(out[r] + j, sum, n - j);
+        }
+    }
+}
+
+static void add_columns(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out)
+{
+    for (ptrdiff_t j = 0; j < n; j += VL) {
+        vec sum = v_set1(0);
+        for (ptrdiff_t i = 0; i < k; i++) {
+            sum = v_add(sum, load_part(a[i] + at + j, n - j));
+        }
+        store_part(out + j, v_add(load_part(out + j, n - j), sum), n - j);
+    }
+}
+
+static void activate(int which, const real *x, real *out, ptrdiff_t n)
+{
+    for (ptrdiff_t j = 0; j < n; j += VL) {
+        vec v = load_part(x + j, n - j);
+        store_part(out + j, which ? v_tanh(v) : v_sigmoid(v), n - j);
+    }
+}
+
+/* The wrapper names the table: FL_TABLE is fl_kernels_<isa>_<type>. */
+const fl_kernels FL_TABLE = {
+    .lanes = VL,
+    .rows = ROWS,
+    .groups = GROUPS,
+    .product = product,
+    .lstm_tile = lstm_tile,
+    .lstm_gradient = lstm_gradient,
+    .load = load,
+    .store = store,
+    .add = add,
+    .add_columns = add_columns,
+    .activate = activate,
+    .probe_fma = probe_fma,
+    .probe_read = probe_read,
+};

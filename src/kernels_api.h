@@ -1,0 +1,88 @@
+/* What the kernels of one instruction set offer the driver, for the element type `real`.
+ *
+ * A vector holds VL units, a group is four vectors side by side.  In forward a group is the four
+ * gates (i, f, g, o) of VL hidden units; in backward it is 4*VL neighbouring columns.  A tile is
+ * up to `rows` rows by one group, or one row by up to `groups` groups.  Panels and tiles are
+ * FL_ALIGN-aligned and padded to whole vectors; everything else is in the user's layout, and only
+ * `units` columns of it, from the tile's first on, are read or written.
+ *
+ * A kernel cannot fail, keeps no state and does not know who calls it. */
+#ifndef FL_KERNELS_API_H
+#define FL_KERNELS_API_H
+
+#include "real.h"
+
+#include <stddef.h>
+
+/* The largest tile of any instruction set, in rows and in elements. */
+enum { FL_MAX_ROWS = 6, FL_MAX_TILE = 24 * 16 };
+
+/* One term of a sum of products: rows of `a` times a panel. */
+typedef struct {
+    const real *const *a; /* row r, element n is a[r][n * a_step] */
+    ptrdiff_t a_step;
+    const real *panel; /* [groups][k][4][VL] */
+    ptrdiff_t k;
+} FL_NAME(fl_term);
+typedef FL_NAME(fl_term) fl_term;
+
+/* The element-wise part of a step, forward. */
+typedef struct {
+    real *z; /* [rows][groups][4][VL], rows z_row apart: pre-activations in, gates out */
+    ptrdiff_t z_row;
+    const real *c_before; /* rows c_row apart; may be the same as c */
+    real *c;
+    ptrdiff_t c_row;
+    real *const *h; /* hidden state out, a pointer for each row */
+    real *const *y; /* a second copy of it, or NULL */
+    ptrdiff_t units;
+} FL_NAME(fl_lstm_tile);
+typedef FL_NAME(fl_lstm_tile) fl_lstm_tile;
+
+/* The element-wise part of a step, backward, for the 4*VL units of one group. */
+typedef struct {
+    const real *dh;    /* [rows][4*VL], contiguous */
+    const real *gates; /* [rows][4][4][VL], rows gates_row apart: four unit blocks of the tape */
+    ptrdiff_t gates_row;
+    const real *c_before, *c;
+    real *dc;        /* gradient of c in, of c_before out */
+    ptrdiff_t c_row; /* of c_before, c and dc */
+    real *dz;        /* gradient of the pre-activations: gate q at dz + q*gate_step */
+    ptrdiff_t dz_row, gate_step;
+    ptrdiff_t units;
+} FL_NAME(fl_lstm_gradient);
+typedef FL_NAME(fl_lstm_gradient) fl_lstm_gradient;
+
+typedef struct FL_NAME(fl_kernels) {
+    ptrdiff_t lanes;  /* VL */
+    ptrdiff_t rows;   /* most rows of a tile */
+    ptrdiff_t groups; /* most groups of a tile of one row; tiles of more rows have one */
+
+    /* z = init + terms[0] + terms[1] + ..., each element one chain of fused multiply-adds in the
+     * order of the terms and of k.  init rows are init_row apart (0: all rows alike).  `vectors`
+     * of each row are computed: 4 for every group, or fewer than 4 where a group is not full. */
+    void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *init, ptrdiff_t init_row,
+                    const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
+    void (*lstm_tile)(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *tile);
+    void (*lstm_gradient)(ptrdiff_t rows, const fl_lstm_gradient *tile);
+
+    /* tile [rows][4*VL] = a (+ b unless NULL), zero beyond n columns. */
+    void (*load)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
+                 real *tile);
+    /* out = tile, or out += tile, for n columns. */
+    void (*store)(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out);
+    void (*add)(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out);
+    /* out[j] += sum over i < k of a[i][at + j], for j < n; the sum is one chain. */
+    void (*add_columns)(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out);
+    /* sigmoid (0) or tanh (1) of n elements. */
+    void (*activate)(int which, const real *x, real *out, ptrdiff_t n);
+
+    /* The machine's limits, for the benchmarks; what they return means nothing.
+     * n multiply-adds of a vector, rounded up to a multiple of the chains in flight. */
+    real (*probe_fma)(ptrdiff_t n);
+    /* Reads p[0] to p[n - 1], aligned, so many times; n elements are a multiple of 4 KiB. */
+    real (*probe_read)(const real *p, ptrdiff_t n, ptrdiff_t repeats);
+} FL_NAME(fl_kernels);
+typedef FL_NAME(fl_kernels) fl_kernels;
+
+#endif

@@ -1,0 +1,96 @@
+/* Packing weights into panels (pictures in layout.h).  Workers share the panels of each matrix. */
+#ifndef FL_PACK_H
+#define FL_PACK_H
+
+#include "layout.h"
+
+#include <string.h>
+
+/* m [4H, K] -> out [blocks][K][4][lanes].  A transposition, in pieces of K that stay in L1. */
+static void pack_gates(const real *m, ptrdiff_t hidden, ptrdiff_t k, ptrdiff_t lanes,
+                       fl_range blocks, real *out)
+{
+    enum { PIECE = 128 };
+    const ptrdiff_t vectors = 4 * lanes;
+    for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
+        const ptrdiff_t first = block * lanes, units = minimum(lanes, hidden - first);
+        for (ptrdiff_t i = 0; i < k; i += PIECE) {
+            const ptrdiff_t n = minimum(PIECE, k - i);
+            real *piece = out + (block * k + i) * vectors;
+            if (units < lanes) {
+                memset(piece, 0, (size_t)(n * vectors) * sizeof(real));
+            }
+            for (ptrdiff_t row = 0; row < 4 * units; row++) {
+                const ptrdiff_t gate = row / units, u = row % units;
+                const real *from = m + (gate * hidden + first + u) * k + i;
+                for (ptrdiff_t j = 0; j < n; j++) {
+                    piece[j * vectors + gate * lanes + u] = from[j];
+                }
+            }
+        }
+    }
+}
+
+/* out [blocks][4][lanes] = b_ih + b_hh, or zeros. */
+static void pack_bias(const fl_shape *s, const real *b_ih, const real *b_hh, ptrdiff_t lanes,
+                      fl_range blocks, real *out)
+{
+    for (ptrdiff_t i = blocks.begin * 4 * lanes; i < blocks.end * 4 * lanes; i++) {
+        const ptrdiff_t unit = i / (4 * lanes) * lanes + i % lanes, gate = i / lanes % 4;
+        const ptrdiff_t row = gate * s->hidden + unit;
+        out[i] = s->bias && unit < s->hidden ? b_ih[row] + b_hh[row] : 0;
+    }
+}
+
+/* m [rows, n] -> out [groups][rows][size]. */
+static void pack_columns(const real *m, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t size,
+                         fl_range groups, real *out)
+{
+    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+        const ptrdiff_t j = group * size, width = minimum(size, n - j);
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            real *to = out + (group * rows + i) * size;
+            memcpy(to, m + i * n + j, (size_t)width * sizeof(real));
+            memset(to + width, 0, (size_t)(size - width) * sizeof(real));
+        }
+    }
+}
+
+static void pack_forward(const fl_shape *s, const void *kernels, const void *flat, void *packed,
+                         int worker, int workers)
+{
+    const fl_kernels *k = kernels;
+    const fl_range blocks = fl_part(blocks_of(s, k), workers, worker);
+    ptrdiff_t size;
+    for (ptrdiff_t l = 0; l < s->layers; l++) {
+        for (ptrdiff_t d = 0; d < s->directions; d++) {
+            const flat_cell from = flat_cell_at(s, l, d);
+            const forward_cell to = forward_cell_at(s, k, packed, l, d, &size);
+            const real *p = flat;
+            pack_gates(p + from.w, s->hidden, input_of(s, l), k->lanes, blocks, to.w);
+            pack_gates(p + from.u, s->hidden, s->hidden, k->lanes, blocks, to.u);
+            pack_bias(s, p + from.b_ih, p + from.b_hh, k->lanes, blocks, to.bias);
+        }
+    }
+}
+
+static void pack_backward(const fl_shape *s, const void *kernels, const void *flat, void *packed,
+                          int worker, int workers)
+{
+    const fl_kernels *k = kernels;
+    const ptrdiff_t rows = 4 * s->hidden, group = 4 * k->lanes;
+    const fl_range units = fl_part(divide_up(s->hidden, group), workers, worker);
+    ptrdiff_t size;
+    for (ptrdiff_t l = 0; l < s->layers; l++) {
+        const fl_range inputs = fl_part(divide_up(input_of(s, l), group), workers, worker);
+        for (ptrdiff_t d = 0; d < s->directions; d++) {
+            const flat_cell from = flat_cell_at(s, l, d);
+            const backward_cell to = backward_cell_at(s, k, packed, l, d, &size);
+            const real *p = flat;
+            pack_columns(p + from.w, rows, input_of(s, l), group, inputs, to.w);
+            pack_columns(p + from.u, rows, s->hidden, group, units, to.u);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,256 @@
+/* Runs the driver and the kernels without Python, on heap buffers of exactly the promised size, so
+ * that a sanitizer sees every access beyond them; prints a hash of every result, so that two
+ * instruction sets can be compared.
+ *
+ *     harness ISA        (as in FASTLSTM_ISA)
+ */
+#define _POSIX_C_SOURCE 200809L
+
+#include "fastlstm.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    const fl_engine *engine;
+    const char *type;
+    const void *kernels;
+    ptrdiff_t size; /* of an element */
+} backend;
+
+typedef struct {
+    ptrdiff_t layers, directions, input, hidden, batch, steps;
+    double dropout;
+} test_case;
+
+/* Sizes around the edges of tiles, vectors and groups. */
+static const test_case cases[] = {
+    {1, 1, 1, 1, 1, 1, 0},     {1, 1, 3, 5, 2, 4, 0},       {1, 1, 16, 16, 6, 3, 0},
+    {1, 1, 17, 15, 7, 5, 0},   {2, 2, 9, 33, 5, 7, 0},      {3, 1, 20, 64, 1, 40, 0},
+    {2, 1, 8, 65, 13, 9, 0.3}, {2, 2, 31, 24, 3, 100, 0.5}, {1, 1, 5, 100, 300, 2, 0},
+    {1, 2, 70, 130, 4, 6, 0},  {1, 1, 2, 260, 2, 9, 0},
+};
+
+static void *exact(ptrdiff_t n, ptrdiff_t size)
+{
+    void *p = malloc((size_t)(n * size));
+    if (!p && n > 0) {
+        exit(2);
+    }
+    return p;
+}
+
+/* Aligned at its start, exact at its end. */
+static void *exact_aligned(ptrdiff_t n, ptrdiff_t size)
+{
+    void *p = NULL;
+    if (posix_memalign(&p, FL_ALIGN, (size_t)(n * size))) {
+        exit(2);
+    }
+    memset(p, 0xff, (size_t)(n * size)); /* not-a-numbers: reading what was not written shows */
+    return p;
+}
+
+static void fill(const backend *b, void *data, ptrdiff_t n, unsigned seed, double scale)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        const double value = scale * ((double)(seed >> 8) / 8388608.0 - 1);
+        if (b->size == 4) {
+            ((float *)data)[i] = (float)value;
+        } else {
+            ((double *)data)[i] = value;
+        }
+    }
+}
+
+static void *filled(const backend *b, ptrdiff_t n, unsigned seed, double scale)
+{
+    void *p = exact(n, b->size);
+    fill(b, p, n, seed, scale);
+    return p;
+}
+
+static uint64_t hash(const backend *b, const void *data, ptrdiff_t n, uint64_t h)
+{
+    const unsigned char *bytes = data;
+    for (ptrdiff_t i = 0; i < n * b->size; i++) {
+        h = (h ^ bytes[i]) * UINT64_C(1099511628211);
+    }
+    return h;
+}
+
+typedef struct {
+    const fl_engine *engine;
+    fl_forward_call *forward;
+    fl_backward_call *backward;
+    int worker, workers;
+} job;
+
+static void *work(void *argument)
+{
+    const job *j = argument;
+    if (j->forward) {
+        j->engine->forward(j->forward, j->worker, j->workers);
+    } else {
+        j->engine->backward(j->backward, j->worker, j->workers);
+    }
+    return NULL;
+}
+
+static void run_team(const fl_engine *engine, fl_forward_call *f, fl_backward_call *b, int workers)
+{
+    pthread_t threads[8];
+    job jobs[8];
+    for (int i = 0; i < workers; i++) {
+        jobs[i] = (job){engine, f, b, i, workers};
+        if (i > 0 && pthread_create(&threads[i], NULL, work, &jobs[i])) {
+            exit(2);
+        }
+    }
+    work(&jobs[0]);
+    for (int i = 1; i < workers; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+/* A call of forward as the plan would have it for this many workers. */
+static void plan_for(const backend *b, fl_forward_call *f, int workers, int split_units)
+{
+    b->engine->plan_forward(f, 1, f->tape != NULL);
+    const ptrdiff_t z = f->plan.z_worker;
+    f->plan.workers = workers;
+    f->plan.split_units = split_units;
+    f->plan.z_worker = z; /* enough for all rows and blocks, so more than a worker needs */
+    f->plan.scratch = f->plan.z + workers * z;
+}
+
+static uint64_t run(const backend *b, const test_case *t, int workers, int split_units)
+{
+    const fl_shape shape = {t->layers, t->directions, t->input, t->hidden, 1};
+    const ptrdiff_t size = b->size, rows = t->steps * t->batch;
+    const ptrdiff_t parameters = b->engine->parameters_size(&shape);
+    const ptrdiff_t outputs = rows * t->directions * t->hidden;
+    const ptrdiff_t states = t->layers * t->directions * t->batch * t->hidden;
+    void *flat = filled(b, parameters, 1, 0.4), *x = filled(b, rows * t->input, 2, 2);
+    void *h = filled(b, states, 3, 1), *c = filled(b, states, 4, 1);
+    void *dy = filled(b, outputs, 5, 1), *dh = filled(b, states, 6, 1);
+    void *dc = filled(b, states, 7, 1), *y = exact(outputs, size);
+    void *dx = exact(rows * t->input, size), *grads = filled(b, parameters, 0, 0);
+    void *forward = exact_aligned(b->engine->forward_size(&shape, b->kernels), size);
+    void *backward = exact_aligned(b->engine->backward_size(&shape, b->kernels), size);
+    const ptrdiff_t tape_size =
+        b->engine->tape_size(&shape, b->kernels, t->steps, t->batch, t->dropout > 0);
+    void *tape = exact_aligned(tape_size, size);
+    b->engine->pack_forward(&shape, b->kernels, flat, forward, 0, 1);
+    b->engine->pack_backward(&shape, b->kernels, flat, backward, 0, 1);
+
+    uint64_t result = 0;
+    for (int training = 0; training < 2; training++) {
+        void *h_n = exact(states, size), *c_n = exact(states, size);
+        memcpy(h_n, h, (size_t)(states * size));
+        memcpy(c_n, c, (size_t)(states * size));
+        const ptrdiff_t width = t->directions * t->hidden;
+        fl_forward_call f = {
+            .shape = shape,
+            .kernels = b->kernels,
+            .packed = forward,
+            .steps = t->steps,
+            .batch = t->batch,
+            .x = x,
+            .x_step = t->batch * t->input,
+            .x_row = t->input,
+            .y = y,
+            .y_step = t->batch * width,
+            .y_row = width,
+            .h = h_n,
+            .c = c_n,
+            .tape = training ? tape : NULL,
+            .dropout = {42, training ? t->dropout : 0},
+        };
+        plan_for(b, &f, workers, split_units);
+        f.scratch = exact_aligned(f.plan.scratch, size);
+        run_team(b->engine, &f, NULL, workers);
+        result = hash(b, y, outputs, hash(b, h_n, states, hash(b, c_n, states, result)));
+        free(f.scratch);
+        free(h_n);
+        free(c_n);
+    }
+    const ptrdiff_t width = t->directions * t->hidden;
+    fl_backward_call call = {
+        .shape = shape,
+        .kernels = b->kernels,
+        .packed = backward,
+        .steps = t->steps,
+        .batch = t->batch,
+        .x = x,
+        .x_step = t->batch * t->input,
+        .x_row = t->input,
+        .tape = tape,
+        .dropout = {42, t->dropout},
+        .dy = dy,
+        .dy_step = t->batch * width,
+        .dy_row = width,
+        .dh = dh,
+        .dc = dc,
+        .dx = dx,
+        .dx_step = t->batch * t->input,
+        .dx_row = t->input,
+        .grads = grads,
+    };
+    b->engine->plan_backward(&call, 1);
+    call.plan.workers = workers;
+    call.plan.split_units = split_units;
+    call.scratch = exact_aligned(call.plan.scratch, size);
+    run_team(b->engine, NULL, &call, workers);
+    result = hash(b, dx, rows * t->input, hash(b, grads, parameters, result));
+    result = hash(b, dh, states, hash(b, dc, states, result));
+
+    void *all[] = {flat, x, h, c, dy, dh, dc, y, dx, grads, forward, backward, tape, call.scratch};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        free(all[i]);
+    }
+    return result;
+}
+
+int main(int argc, char **argv)
+{
+    const fl_isa *isa = NULL;
+    for (int i = 0; argc == 2 && fl_isa_at(i); i++) {
+        if (strcmp(fl_isa_at(i)->name, argv[1]) == 0) {
+            isa = fl_isa_at(i);
+        }
+    }
+    if (!isa) {
+        fprintf(stderr, "usage: harness ISA, where this CPU can run:");
+        for (int i = 0; fl_isa_at(i); i++) {
+            fprintf(stderr, " %s", fl_isa_at(i)->name);
+        }
+        fprintf(stderr, "\n");
+        return 2;
+    }
+    const backend backends[] = {
+        {&fl_engine_f32, "float32", isa->f32, 4},
+        {&fl_engine_f64, "float64", isa->f64, 8},
+    };
+    int failures = 0;
+    for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
+        const backend *b = &backends[i % 2];
+        const test_case *t = &cases[i / 2];
+        const uint64_t one = run(b, t, 1, 0);
+        printf("%s L%td D%td I%td H%td B%td T%td %016llx\n", b->type, t->layers, t->directions,
+               t->input, t->hidden, t->batch, t->steps, (unsigned long long)one);
+        for (int workers = 2; workers <= 3; workers++) {
+            for (int split_units = 0; split_units < 2; split_units++) {
+                if (run(b, t, workers, split_units) != one) {
+                    printf("  differs with %d workers sharing %s\n", workers,
+                           split_units ? "units" : "rows");
+                    failures++;
+                }
+            }
+        }
+    }
+    return failures ? 1 : 0;
+}
