@@ -1,0 +1,110 @@
+"""Checks and conversions of arguments; every message says what was expected and what came."""
+
+from __future__ import annotations
+
+import operator
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Array = NDArray[Any]
+
+
+def integer(value: Any, name: str, least: int, most: int | None = None) -> int:
+    """An integer from `least` to `most`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        raise TypeError(f"{name}: expected an integer, got {type(value).__name__}")
+    if number < least:
+        raise ValueError(f"{name}: expected at least {least}, got {number}")
+    if most is not None and number > most:
+        raise ValueError(f"{name}: expected at most {most}, got {number}")
+    return number
+
+
+def probability(value: Any, name: str) -> float:
+    """A number from 0 to 1."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
+        raise TypeError(f"{name}: expected a number from 0 to 1, got {type(value).__name__}")
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name}: expected a number from 0 to 1, got {value}")
+    return float(value)
+
+
+def real_dtype(value: DTypeLike, name: str) -> np.dtype[Any]:
+    """float32 or float64."""
+    try:
+        dtype = np.dtype(value)
+    except (TypeError, ValueError, SyntaxError):  # NumPy parses strings
+        dtype = None
+    if dtype is None or value is None or dtype not in (np.float32, np.float64):
+        raise ValueError(f"{name}: expected 'float32' or 'float64', got {value!r}")
+    return dtype.newbyteorder("=")
+
+
+def check_size(size: int, dtype: np.dtype[Any], name: str) -> None:
+    """Refuse arrays that could not be addressed, before anything is allocated."""
+    # The largest work space is below 16 times the largest array, padding included.
+    if size * dtype.itemsize > sys.maxsize // 16:
+        raise ValueError(f"{name}: too large, {size} values cannot be held in memory")
+
+
+def convert(value: Any, name: str, dtype: np.dtype[Any]) -> Array:
+    """An array of `dtype` whose last axis is contiguous: a view wherever possible."""
+    try:
+        foreign = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
+        array = np.from_dlpack(value) if foreign else np.asarray(value)
+    except Exception as error:  # nested lists of unequal lengths, tensors on another device, ...
+        raise TypeError(f"{name}: expected an array of {dtype}, got {error}") from None
+    if array.dtype != dtype:
+        raise TypeError(
+            f"{name}: expected {dtype}, got {array.dtype}; "
+            f"cast it with np.asarray({name}, np.{dtype})"
+        )
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned:
+        return array
+    whole = all(stride % dtype.itemsize == 0 for stride in array.strides)
+    adjacent = not array.ndim or array.shape[-1] < 2 or array.strides[-1] == dtype.itemsize
+    return array if whole and adjacent and flags.aligned else np.array(array, order="C")
+
+
+def sequence(value: Any, name: str, size: int, dtype: np.dtype[Any], batch_first: bool) -> Array:
+    """A sequence of vectors of `size` features, batched or not."""
+    array = convert(value, name, dtype)
+    if array.ndim not in (2, 3) or array.shape[-1] != size:
+        axes = "B, T" if batch_first else "T, B"
+        got = shape_text(array.shape)
+        raise ValueError(f"{name}: expected ({axes}, {size}) or (T, {size}), got {got}")
+    return array
+
+
+def shape_text(shape: tuple[int, ...]) -> str:
+    return str(tuple(int(n) for n in shape))
+
+
+def like(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    """An array of exactly this shape."""
+    array = convert(value, name, dtype)
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected {shape_text(shape)}, got {shape_text(array.shape)}")
+    return array
+
+
+def state(
+    value: Any, name: str, parts: tuple[str, str], shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[Array, Array]:
+    """New arrays for a pair of states: copies of the given ones, or zeros."""
+    if value is None:
+        return np.zeros(shape, dtype), np.zeros(shape, dtype)
+    if not isinstance(value, tuple | list) or len(value) != 2:
+        got = f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
+        raise TypeError(f"{name}: expected a pair ({parts[0]}, {parts[1]}), got {got}")
+    first = like(value[0], parts[0], shape, dtype)
+    second = like(value[1], parts[1], shape, dtype)
+    return first.copy(order="C"), second.copy(order="C")

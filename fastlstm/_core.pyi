@@ -1,0 +1,89 @@
+# Types of the compiled core; _core.pyx explains them.
+
+from typing import Any, final
+
+from numpy.typing import ArrayLike, NDArray
+
+from fastlstm._layer import LSTM
+
+_Array = NDArray[Any]
+_State = tuple[_Array, _Array]
+
+def isas() -> list[str]: ...
+def has_openmp() -> bool: ...
+def compiler() -> str: ...
+def activate(isa: str, name: str, x: _Array) -> _Array: ...
+def probe(isa: str, kind: str, nbytes: int, repeats: int, threads: int) -> float: ...
+def forward(
+    packed: Packed,
+    pool: Pool,
+    x: _Array,
+    y: _Array,
+    h: _Array,
+    c: _Array,
+    tape: Buffer | None,
+    rate: float,
+    key: int,
+    threads: int,
+) -> None: ...
+def backward(
+    packed: Packed,
+    pool: Pool,
+    x: _Array,
+    tape: Buffer,
+    rate: float,
+    key: int,
+    dy: _Array,
+    dh: _Array,
+    dc: _Array,
+    dx: _Array | None,
+    grads: _Array,
+    threads: int,
+) -> None: ...
+
+@final
+class Buffer:
+    @property
+    def nbytes(self) -> int: ...
+    def __new__(cls, nbytes: int) -> Buffer: ...
+
+@final
+class Pool:
+    def take(self, nbytes: int) -> Buffer: ...
+    def give(self, buffer: Buffer) -> None: ...
+
+@final
+class Packed:
+    @property
+    def is_double(self) -> bool: ...
+    @property
+    def flat(self) -> _Array: ...
+    @property
+    def itemsize(self) -> int: ...
+    def __new__(
+        cls,
+        isa: str,
+        layers: int,
+        directions: int,
+        input_size: int,
+        hidden_size: int,
+        bias: bool,
+        flat: _Array,
+        threads: int,
+    ) -> Packed: ...
+    def tape_nbytes(self, steps: int, batch: int, dropout: bool) -> int: ...
+
+@final
+class Stream:
+    @property
+    def layer(self) -> LSTM: ...
+    @property
+    def state(self) -> _State: ...
+    @state.setter
+    def state(self, value: tuple[ArrayLike, ArrayLike] | None) -> None: ...
+    def __init__(self, layer: LSTM, h: _Array, c: _Array) -> None: ...
+    def step(self, x_t: ArrayLike, out: _Array | None = None) -> _Array: ...
+    def run(self, x: ArrayLike) -> _Array: ...
+    def reset(self, rows: Any = None) -> None: ...
+    def copy(self) -> Stream: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...

@@ -1,0 +1,443 @@
+"""The LSTM layer: conversion and defaults.  All arithmetic over time is below, in C."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from fastlstm import _arrays, _config, _core
+from fastlstm._parameters import Gradients, Parameters
+from fastlstm._weights import Weights
+
+Array = NDArray[Any]
+State = tuple[Array, Array]
+StateLike = tuple[ArrayLike, ArrayLike] | None
+
+MOST_LAYERS = 1000  # a typing error in a larger number would fill the memory with names
+
+
+class Tape:
+    """What `LSTM.backward` needs of a call of `LSTM.forward`.
+
+    It holds the gates, the cell states and the hidden states of every step, and a reference to
+    `x`, which must not be changed before `backward` is called.
+
+    Attributes
+    ----------
+    nbytes : int
+        Memory it holds beside `x`: six values per step, row, layer, direction and hidden unit
+        (four gates, cell state, hidden state; twice the hidden state under dropout), hidden
+        units of the gates rounded up to whole vectors.
+    """
+
+    def __init__(self, layer: LSTM, x: Array, y_shape: tuple[int, ...], key: int | None) -> None:
+        self._layer = layer
+        self._x = x
+        self._y_shape = y_shape
+        self._key = key or 0
+        self._rate = 0.0 if key is None else layer.dropout
+        self._packed = layer._packed_weights()
+        self._version = layer.parameters.version
+        self.nbytes: int = self._packed.tape_nbytes(x.shape[0], x.shape[1], self._rate > 0)
+        self._buffer = layer._tapes.take(self.nbytes)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_buffer"):
+            self._layer._tapes.give(self._buffer)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a tape cannot be copied or pickled")  # each owns its buffer
+
+
+class LSTM(Weights):
+    r"""A stack of long short-term memory layers, on the CPU.
+
+    Arguments, shapes and names are those of ``torch.nn.LSTM``.  For each layer, direction and
+    time step, with :math:`\sigma(a) = 1/(1 + e^{-a})`:
+
+    .. math::
+
+        i &= \sigma(W_i x_t + U_i h_{t-1} + b_i)    & f &= \sigma(W_f x_t + U_f h_{t-1} + b_f) \\
+        g &= \tanh(W_g x_t + U_g h_{t-1} + b_g)     & o &= \sigma(W_o x_t + U_o h_{t-1} + b_o) \\
+        c_t &= f \odot c_{t-1} + i \odot g          & h_t &= o \odot \tanh(c_t)
+
+    Results have the same bits whatever the batch, a row's place in it, the number of threads,
+    the chunking of time and the instruction set (except the baseline one, for processors
+    without fused multiply-add).
+
+    Parameters
+    ----------
+    input_size : int
+        Features of the input, I.
+    hidden_size : int
+        Hidden units of each layer and direction, H.
+    num_layers : int, default 1
+        Layers, L; each reads the output of the one below.
+    bias : bool, default True
+    batch_first : bool, default False
+        `x` and `y` are (B, T, ...) instead of (T, B, ...).  States are not affected.
+    dropout : float, default 0.0
+        Rate of dropout on the output of every layer but the last; in `forward` only, because
+        calling the layer is inference.
+    bidirectional : bool, default False
+        D = 2 directions, concatenated in the output; else D = 1.
+    proj_size : int, default 0
+        Must be 0: projections are not available yet.
+    dtype : {"float32", "float64"}
+        Of parameters, inputs and outputs.
+    seed : int, optional
+        Of the initial parameters, uniform within 1/sqrt(H), and of the dropout masks.
+
+    Attributes
+    ----------
+    parameters : Parameters
+        ``weight_ih_l0`` (4H, I), ``weight_hh_l0`` (4H, H), ``bias_ih_l0`` and ``bias_hh_l0``
+        (4H,), gates in the order i, f, g, o; so for every layer, and with the suffix
+        ``_reverse`` for the second direction.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of the wrong type or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> lstm = fastlstm.LSTM(32, 64, num_layers=2, seed=0)
+    >>> x = np.zeros((100, 8, 32), np.float32)
+    >>> y, (h_n, c_n) = lstm(x)
+    >>> y.shape, h_n.shape, c_n.shape
+    ((100, 8, 64), (2, 8, 64), (2, 8, 64))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        dtype: DTypeLike = "float32",
+        seed: int | None = None,
+    ) -> None:
+        self.input_size = _arrays.integer(input_size, "input_size", 1)
+        self.hidden_size = _arrays.integer(hidden_size, "hidden_size", 1)
+        self.num_layers = _arrays.integer(num_layers, "num_layers", 1, MOST_LAYERS)
+        self.bias = bool(bias)
+        self.batch_first = bool(batch_first)
+        self.dropout = _arrays.probability(dropout, "dropout")
+        self.bidirectional = bool(bidirectional)
+        if _arrays.integer(proj_size, "proj_size", 0) > 0:
+            raise ValueError(f"proj_size: expected 0 (not available yet), got {proj_size}")
+        self.proj_size = 0
+        self.dtype = _arrays.real_dtype(dtype, "dtype")
+        shapes = self._parameter_shapes()
+        size = sum(math.prod(shape) for shape in shapes.values())
+        _arrays.check_size(size, self.dtype, "input_size, hidden_size, num_layers")
+        self.parameters = Parameters(shapes, self.dtype)
+        if seed is not None:
+            seed = _arrays.integer(seed, "seed", 0)
+        generator = np.random.default_rng(seed)
+        bound = self.hidden_size**-0.5
+        self.parameters.flat = generator.uniform(-bound, bound, self.parameters.flat.size)
+        self._dropout_keys = generator
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Set up what is no part of the layer's value: it is neither pickled nor copied."""
+        self.isa = _config.chosen_isa()
+        self._packed: tuple[int, _core.Packed] | None = None
+        self._scratch = _core.Pool()
+        self._tapes = _core.Pool()
+
+    @property
+    def _directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
+        gates = 4 * self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {}
+        for layer in range(self.num_layers):
+            inputs = self.input_size if layer == 0 else self._directions * self.hidden_size
+            for suffix in ("", "_reverse")[: self._directions]:
+                shapes[f"weight_ih_l{layer}{suffix}"] = (gates, inputs)
+                shapes[f"weight_hh_l{layer}{suffix}"] = (gates, self.hidden_size)
+                if self.bias:
+                    shapes[f"bias_ih_l{layer}{suffix}"] = (gates,)
+                    shapes[f"bias_hh_l{layer}{suffix}"] = (gates,)
+        return shapes
+
+    def __repr__(self) -> str:
+        options = self._configuration()
+        defaults = {"num_layers": 1, "bias": True, "dtype": "float32"}
+        sizes = [str(options.pop(name)) for name in ("input_size", "hidden_size")]
+        extra = [f"{k}={v!r}" for k, v in options.items() if v != defaults.get(k, type(v)())]
+        return f"LSTM({', '.join(sizes + extra)})"
+
+    def _configuration(self) -> dict[str, Any]:
+        """The constructor's arguments, without the seed."""
+        names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
+        options = {name: getattr(self, name) for name in [*names, "bidirectional", "proj_size"]}
+        return {**options, "dtype": self.dtype.name}
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = ("isa", "_packed", "_scratch", "_tapes")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+    def _packed_weights(self) -> _core.Packed:
+        """The parameters as they are now, in the kernels' layout.
+
+        A call keeps the object it got, so a change of the parameters by another thread cannot
+        disturb it.
+        """
+        version = self.parameters.version
+        if self._packed is None or self._packed[0] != version:
+            packed = _core.Packed(
+                self.isa,
+                self.num_layers,
+                self._directions,
+                self.input_size,
+                self.hidden_size,
+                self.bias,
+                self.parameters.flat,
+                _config.get_num_threads(),
+            )
+            self._packed = (version, packed)
+        return self._packed[1]
+
+    def _time_first(self, array: Array) -> Array:
+        """A view (T, B, ...) of a sequence as the user has it."""
+        if array.ndim == 2:
+            return array[:, None]
+        return array.swapaxes(0, 1) if self.batch_first else array
+
+    def _states(self, value: StateLike, name: str, parts: tuple[str, str], x: Array) -> State:
+        """New arrays (L*D, B, H) for a call with input `x`, as the user has it."""
+        shape = [self.num_layers * self._directions, self.hidden_size]
+        if x.ndim == 3:
+            shape.insert(1, x.shape[not self.batch_first])
+        h, c = _arrays.state(value, name, parts, tuple(shape), self.dtype)
+        return (h[:, None], c[:, None]) if x.ndim == 2 else (h, c)
+
+    def _run(
+        self, x: ArrayLike, state: StateLike, training: bool
+    ) -> tuple[Array, State, Tape | None]:
+        x = _arrays.sequence(x, "x", self.input_size, self.dtype, self.batch_first)
+        h, c = self._states(state, "state", ("h_0", "c_0"), x)
+        y_shape = (*x.shape[:-1], self._directions * self.hidden_size)
+        _arrays.check_size(math.prod(y_shape), self.dtype, "x")
+        x_steps = self._time_first(x)
+        tape = None
+        if training:
+            dropped = self.dropout > 0 and self.num_layers > 1
+            key = int(self._dropout_keys.integers(1 << 63)) if dropped else None
+            tape = Tape(self, x_steps, y_shape, key)
+        y = np.empty(y_shape, self.dtype)
+        if y.size:
+            _core.forward(
+                tape._packed if tape else self._packed_weights(),
+                self._scratch,
+                x_steps,
+                self._time_first(y),
+                h,
+                c,
+                tape._buffer if tape else None,
+                tape._rate if tape else 0.0,
+                tape._key if tape else 0,
+                _config.get_num_threads(),
+            )
+        return y, (h, c) if x.ndim == 3 else (h[:, 0], c[:, 0]), tape
+
+    def __call__(self, x: ArrayLike, state: StateLike = None) -> tuple[Array, State]:
+        """Run the layer over a sequence: inference.
+
+        Parameters
+        ----------
+        x : (T, B, I) array, or (B, T, I) with `batch_first`, or (T, I)
+            Of the layer's dtype.  T = 0 and B = 0 are legal.
+        state : (h_0, c_0), optional
+            Each (L*D, B, H), or (L*D, H) if `x` is (T, I).  Default: zeros.
+
+        Returns
+        -------
+        y : (T, B, D*H) array, or (B, T, D*H), or (T, D*H), as `x`
+            The hidden states of the last layer.
+        (h_n, c_n) : arrays like `state`
+            Hidden and cell states of every layer and direction after its last step.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` or `state` have the wrong dtype or shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(2, 3, batch_first=True, bidirectional=True, seed=0)
+        >>> y, (h_n, c_n) = lstm(np.ones((5, 7, 2), np.float32))
+        >>> y.shape, h_n.shape
+        ((5, 7, 6), (2, 5, 3))
+        """
+        y, state_n, _ = self._run(x, state, training=False)
+        return y, state_n
+
+    def forward(self, x: ArrayLike, state: StateLike = None) -> tuple[Array, State, Tape]:
+        """Run the layer over a sequence, with dropout, and keep what `backward` needs: training.
+
+        Parameters
+        ----------
+        x, state
+            As for calling the layer.
+
+        Returns
+        -------
+        y, (h_n, c_n)
+            As of calling the layer.
+        tape : Tape
+            For `backward`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As calling the layer does.
+
+        Examples
+        --------
+        Truncated back-propagation through time: pass the state on from chunk to chunk.
+
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(2, 3, seed=0)
+        >>> state = None
+        >>> for chunk in np.ones((4, 5, 7, 2), np.float32):
+        ...     y, state, tape = lstm.forward(chunk, state)
+        ...     dx, dstate, grads = lstm.backward(tape, np.ones_like(y))
+        >>> dx.shape, grads["weight_hh_l0"].shape
+        ((5, 7, 2), (12, 3))
+        """
+        y, state_n, tape = self._run(x, state, training=True)
+        assert tape is not None
+        return y, state_n, tape
+
+    def backward(
+        self, tape: Tape, dy: ArrayLike, dstate: StateLike = None
+    ) -> tuple[Array, State, Gradients]:
+        """Back-propagate a gradient through time.
+
+        Parameters
+        ----------
+        tape : Tape
+            Of a call of `forward`, since which the parameters have not changed.  It may be used
+            again.
+        dy : array like the `y` of that call
+            Gradient of the loss with respect to `y`.
+        dstate : (dh_n, dc_n), optional
+            Gradients with respect to the final states.  Default: zeros.
+
+        Returns
+        -------
+        dx : array like `x`
+            Gradient with respect to `x`.
+        (dh_0, dc_0) : arrays like the states
+            Gradients with respect to the initial states.
+        grads : Gradients
+            Gradients with respect to the parameters, with their names and flat layout.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `tape` is of another layer or older than the parameters, or if `dy` or `dstate`
+            have the wrong dtype or shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(1, 1, dtype="float64", seed=0)
+        >>> x = np.ones((3, 1))
+        >>> y, state, tape = lstm.forward(x)
+        >>> dx, dstate, grads = lstm.backward(tape, np.ones_like(y))
+        >>> step = 1e-6
+        >>> slope = (lstm(x + step)[0].sum() - lstm(x - step)[0].sum()) / (2 * step)
+        >>> bool(abs(dx.sum() - slope) < 1e-8)
+        True
+        """
+        if not isinstance(tape, Tape):
+            raise TypeError(f"tape: expected a tape of forward, got {type(tape).__name__}")
+        if tape._layer is not self:
+            raise ValueError("tape: expected a tape of this layer, got one of another layer")
+        if tape._version != self.parameters.version:
+            raise ValueError(
+                "tape: expected one made with the present parameters, got an older one"
+            )
+        dy = _arrays.like(dy, "dy", tape._y_shape, self.dtype)
+        dh, dc = self._states(dstate, "dstate", ("dh_n", "dc_n"), dy)
+        dx = np.empty((*tape._y_shape[:-1], self.input_size), self.dtype)
+        grads = Gradients(self.parameters._shapes, np.zeros_like(self.parameters.flat))
+        if dy.size:
+            _core.backward(
+                tape._packed,
+                self._scratch,
+                tape._x,
+                tape._buffer,
+                tape._rate,
+                tape._key,
+                self._time_first(dy),
+                dh,
+                dc,
+                self._time_first(dx),
+                grads.flat,
+                _config.get_num_threads(),
+            )
+        return dx, (dh, dc) if dx.ndim == 3 else (dh[:, 0], dc[:, 0]), grads
+
+    def stream(self, batch_size: int = 1, state: StateLike = None) -> _core.Stream:
+        """Start a stream: the layer step by step, with its state kept in between.
+
+        Parameters
+        ----------
+        batch_size : int, default 1
+            Rows that advance together, B.
+        state : (h_0, c_0), optional
+            Each (L, B, H).  Default: zeros.
+
+        Returns
+        -------
+        Stream
+            Any number of them may share the layer.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the layer is bidirectional, or an argument has the wrong type or shape.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(2, 3, seed=0)
+        >>> x = np.ones((5, 2), np.float32)
+        >>> stream = lstm.stream()
+        >>> steps = np.stack([stream.step(x_t) for x_t in x])
+        >>> bool((steps == lstm(x)[0]).all())
+        True
+        """
+        if self.bidirectional:
+            raise ValueError("stream: expected a layer of one direction, got a bidirectional one")
+        batch = _arrays.integer(batch_size, "batch_size", 1)
+        shape = (self.num_layers, batch, self.hidden_size)
+        h, c = _arrays.state(state, "state", ("h_0", "c_0"), shape, self.dtype)
+        return _core.Stream(self, h, c)

@@ -1,0 +1,166 @@
+"""Named arrays over one flat vector: the parameters of a layer, and their gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Array = NDArray[Any]
+
+
+class FlatMapping(Mapping[str, Array]):
+    """A read-only mapping from names to arrays that are views of one flat vector.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        The arrays, in their order in the flat vector.
+    flat : (N,) array
+        The vector, where N is the sum of the sizes.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], flat: Array) -> None:
+        self._shapes = dict(shapes)
+        self._flat = flat
+        self._views = self._split(flat)
+
+    def _split(self, flat: Array) -> dict[str, Array]:
+        views, start = {}, 0
+        for name, shape in self._shapes.items():
+            stop = start + math.prod(shape)
+            views[name] = flat[start:stop].reshape(shape)
+            start = stop
+        return views
+
+    def __getitem__(self, name: str) -> Array:
+        return self._views[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._views)
+
+    def __len__(self) -> int:
+        return len(self._views)
+
+    def __repr__(self) -> str:
+        rows = (f"  {name}: {view.shape}" for name, view in self._views.items())
+        dtype = self._flat.dtype.name
+        return "\n".join([f"{type(self).__name__}({self._flat.size} x {dtype})", *rows])
+
+
+class Gradients(FlatMapping):
+    """Gradients, with the names, shapes and order of the parameters they belong to.
+
+    Attributes
+    ----------
+    flat : (N,) array
+        All gradients in one vector; writing to it changes the named arrays.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> grads = Gradients({"w": (2, 2), "b": (2,)}, np.arange(6.0))
+    >>> grads["b"]
+    array([4., 5.])
+    """
+
+    @property
+    def flat(self) -> Array:
+        return self._flat
+
+
+class Parameters(FlatMapping):
+    """The parameters of a layer: named, read-only views of one flat vector.
+
+    Assigning to a name or to `flat` copies the value in and raises `version`, so that a
+    layer never computes with a stale copy.  Writing *into* an array raises ``ValueError``,
+    because nobody would notice such a write.
+
+    Parameters
+    ----------
+    shapes : mapping of str to tuple of int
+        The arrays, in their order in the flat vector.
+    dtype : data-type
+        ``float32`` or ``float64``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> parameters = Parameters({"w": (2, 2), "b": (2,)}, np.float64)
+    >>> parameters["b"] = [1, 2]
+    >>> parameters.flat
+    array([0., 0., 0., 0., 1., 2.])
+    >>> parameters.flat = parameters.flat - 0.5
+    >>> parameters["b"]
+    array([0.5, 1.5])
+    >>> parameters["b"][0] = 7
+    Traceback (most recent call last):
+        ...
+    ValueError: assignment destination is read-only
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> None:
+        storage = np.zeros(sum(math.prod(s) for s in shapes.values()), dtype)
+        # Views of a read-only buffer: NumPy refuses to make them writable again.
+        readonly = np.frombuffer(storage.data.toreadonly(), storage.dtype)
+        super().__init__(shapes, readonly)
+        self._storage = storage
+        self._version = 0
+
+    @property
+    def flat(self) -> Array:
+        """(N,) array, read-only: every parameter in one vector.  Assign to replace it."""
+        return self._flat
+
+    @flat.setter
+    def flat(self, value: ArrayLike) -> None:
+        array = self._checked(value, self._flat.shape, "parameters.flat")
+        self.writable()[...] = array
+
+    @property
+    def version(self) -> int:
+        """How often the parameters have been written to."""
+        return self._version
+
+    def __setitem__(self, name: str, value: ArrayLike) -> None:
+        if name not in self._shapes:
+            raise KeyError(f"{name!r} is not a parameter; there are {', '.join(self._shapes)}")
+        array = self._checked(value, self._shapes[name], f"parameters[{name!r}]")
+        self._split(self.writable())[name][...] = array
+
+    def writable(self) -> Array:
+        """The flat vector, writable, for an update that is finished before the next call.
+
+        This is what optimizers use.  The version counts as raised once, now: do not keep
+        the array.
+
+        Returns
+        -------
+        (N,) array
+        """
+        self._version += 1
+        return self._storage
+
+    @staticmethod
+    def _checked(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
+        array = np.asarray(value)
+        if array.shape != shape:
+            raise ValueError(f"{name}: expected shape {shape}, got {array.shape}")
+        if array.dtype.kind not in "fiu":
+            raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+        return array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (self._shapes, self._storage.copy())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
+        return _restore(self._shapes, self._storage)
+
+
+def _restore(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> Parameters:
+    parameters = Parameters(shapes, flat.dtype)
+    parameters.flat = flat
+    return parameters

@@ -1,0 +1,57 @@
+"""Our files: .safetensors, with the kind of object and its configuration in the metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlstm._files import StrPath, replacing
+
+Array = NDArray[Any]
+
+
+def write(
+    path: StrPath, kind: str, tensors: Mapping[str, Array], config: Mapping[str, Any]
+) -> None:
+    """Write tensors; a file that exists is replaced only when the new one is complete."""
+    from safetensors.numpy import save
+
+    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
+                {"format": f"fastlstm.{kind}", "config": json.dumps(dict(config))})  # fmt: skip
+    with replacing(path) as file:
+        file.write(data)
+
+
+def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read the tensors and the configuration of an object of this kind.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is another kind of file, or incomplete.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    with open(path, "rb"):
+        pass  # safe_open has less to say about a file that cannot be opened
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != f"fastlstm.{kind}":
+                raise ValueError(f"{path}: a safetensors file, but not of a fastlstm.{kind}")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a safetensors file, or not all of one ({error})") from None
+    try:
+        config = json.loads(metadata["config"])
+    except (KeyError, ValueError):
+        config = None
+    if not isinstance(config, dict):
+        raise ValueError(f"{path}: the configuration in the file is damaged")
+    return tensors, config

@@ -1,0 +1,206 @@
+"""Weights in and out of a layer: state dictionaries, torch, files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlstm import _tensor_file
+from fastlstm._parameters import Parameters
+
+Array = NDArray[Any]
+
+# Constructor arguments of torch.nn.LSTM that are attributes of the module.
+_TORCH_OPTIONS = (
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+    "proj_size",
+)
+
+
+class Weights:
+    """What every layer can do with its weights."""
+
+    parameters: Parameters
+
+    def __init__(self, **options: Any) -> None:
+        raise NotImplementedError
+
+    def _configuration(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the parameters under torch's names.
+
+        Returns
+        -------
+        dict of str to array
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> list(fastlstm.LSTM(2, 3, bias=False).state_dict())
+        ['weight_ih_l0', 'weight_hh_l0']
+        """
+        return {name: array.copy() for name, array in self.parameters.items()}
+
+    def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
+        """Replace the parameters by the arrays or torch tensors of a mapping.
+
+        Values of another floating-point type are converted.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array
+        strict : bool, default True
+            If false, names may be missing, and names that are no parameters are ignored.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a name is missing or unknown, or an array has the wrong shape or no real numbers.
+            Then nothing is changed.
+        """
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping: expected a mapping, got {type(mapping).__name__}")
+        missing = [name for name in self.parameters if name not in mapping]
+        unknown = [str(name) for name in mapping if name not in self.parameters]
+        if strict and (missing or unknown):
+            found = [("missing", missing), ("unknown", unknown)]
+            text = "; ".join(f"{what}: {', '.join(names)}" for what, names in found if names)
+            raise ValueError(f"mapping: expected exactly the names of the parameters; {text}")
+        arrays = {}
+        for name, current in self.parameters.items():
+            if name in mapping:
+                array = _as_array(mapping[name], name)
+                if array.shape != current.shape:
+                    raise ValueError(f"{name}: expected {current.shape}, got {array.shape}")
+                arrays[name] = array
+        for name, array in arrays.items():
+            self.parameters[name] = array
+
+    @classmethod
+    def from_torch(cls, source: Any, **options: Any) -> Self:
+        """Make a layer of a torch module or of its state dictionary.
+
+        Parameters
+        ----------
+        source : torch.nn.LSTM, or mapping of str to array or tensor
+            A mapping needs no torch; sizes are read from its shapes.
+        **options
+            Constructor arguments to set or to override, such as ``batch_first``, which a
+            mapping does not tell.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `source` is neither, or has names or shapes that are not those of an LSTM.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> mapping = {"weight_ih_l0": np.ones((12, 2)), "weight_hh_l0": np.ones((12, 3))}
+        >>> fastlstm.LSTM.from_torch(mapping, batch_first=True)
+        LSTM(2, 3, bias=False, batch_first=True)
+        """
+        if isinstance(source, Mapping):
+            mapping, found = source, _options_of(source)
+        elif all(hasattr(source, name) for name in ("state_dict", *_TORCH_OPTIONS)):
+            mapping = source.state_dict()
+            found = {name: getattr(source, name) for name in _TORCH_OPTIONS}
+        else:
+            got = type(source).__name__
+            raise TypeError(f"source: expected a torch.nn.LSTM or a mapping, got {got}")
+        first = _as_array(next(iter(mapping.values())), "source")
+        if "dtype" not in options and first.dtype == np.float64 and not isinstance(source, Mapping):
+            found["dtype"] = "float64"
+        layer = cls(**{**found, **options})
+        layer.load_state_dict(mapping)
+        return layer
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer to a .safetensors file, its configuration in the metadata.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that exists is replaced when the new one is complete.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastlstm
+        >>> path = os.path.join(tempfile.mkdtemp(), "layer.safetensors")
+        >>> fastlstm.LSTM(2, 3, bidirectional=True).save(path)
+        >>> fastlstm.LSTM.load(path)
+        LSTM(2, 3, bidirectional=True)
+        """
+        _tensor_file.write(path, type(self).__name__, self.parameters, self._configuration())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a layer that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is another kind of file, incomplete or damaged.
+        """
+        tensors, options = _tensor_file.read(path, cls.__name__)
+        try:
+            if not _options_of(tensors).items() <= options.items():  # before memory is allocated
+                raise ValueError(f"sizes of the weights: {_options_of(tensors)}")
+            layer = cls(**options)
+            layer.load_state_dict(tensors)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: weights and configuration do not agree ({error})") from None
+        return layer
+
+
+def _as_array(value: Any, name: str) -> Array:
+    if hasattr(value, "detach"):  # a torch tensor, perhaps one that requires gradients
+        value = value.detach().cpu()
+    array = np.asarray(value)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+    return array
+
+
+def _options_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes of an LSTM, from the shapes in its state dictionary."""
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        if name not in mapping or len(np.shape(mapping[name])) != 2:
+            raise ValueError(f"source: expected a matrix {name!r} among {list(mapping)}")
+    if "weight_hr_l0" in mapping:
+        raise ValueError("source: projections (weight_hr_l0) are not available yet")
+    layers = 1
+    while f"weight_ih_l{layers}" in mapping:
+        layers += 1
+    return {
+        "input_size": np.shape(mapping["weight_ih_l0"])[1],
+        "hidden_size": np.shape(mapping["weight_hh_l0"])[1],
+        "num_layers": layers,
+        "bias": "bias_ih_l0" in mapping,
+        "bidirectional": "weight_ih_l0_reverse" in mapping,
+    }

@@ -1,0 +1,88 @@
+"""What all tests share: the installed package, a seeded generator, instruction sets, peers."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import platform
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+# The tests are of the installed package.  The folder fastlstm/ of the checkout, which has no
+# compiled core, would hide it under `python -m pytest` and in each `python -c` that a test starts;
+# so the checkout goes to the end of the path here, and is not on it there.
+TESTS = Path(__file__).resolve().parent
+CHECKOUT = TESTS.parent
+
+
+def is_checkout(entry: str) -> bool:
+    return Path(entry).resolve() == CHECKOUT
+
+
+sys.path.sort(key=is_checkout)
+given = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(TESTS), *(entry for entry in given if entry and not is_checkout(entry))]
+)
+os.environ["PYTHONSAFEPATH"] = "1"
+
+import fastlstm  # noqa: E402
+
+X86, ARM = ["avx512", "avx2", "baseline"], ["neon", "baseline"]
+MACHINES = {"x86_64": X86, "AMD64": X86, "aarch64": ARM, "arm64": ARM}
+NOT_HERE = "isa: this CPU cannot run"
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """A random generator, the same in every test and every run."""
+    return np.random.default_rng(20260101)
+
+
+@pytest.fixture(params=MACHINES.get(platform.machine(), ["baseline"]))
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of each instruction set in turn; layers made in the test use it."""
+    name: str = request.param
+    if name not in fastlstm.isas():
+        pytest.skip(f"{NOT_HERE} {name}, only {', '.join(fastlstm.isas())}")
+    monkeypatch.setenv("FASTLSTM_ISA", name)
+    return name
+
+
+def pytest_report_header() -> list[str]:
+    """What was tested: the place of the package, CPU, instruction sets, OpenMP."""
+    with contextlib.redirect_stdout(io.StringIO()) as text:
+        fastlstm.show_config()
+    return [f"fastlstm from {Path(fastlstm.__file__).parent}", *text.getvalue().splitlines()]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-peer-skips", action="store_true", help="fail where a peer test would be skipped"
+    )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if item.get_closest_marker("peer") and NOT_HERE not in str(report.longrepr):
+        fail_if_skipped(report, item.config)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    report = yield
+    fail_if_skipped(report, collector.config)  # importorskip of a whole file
+    return report
+
+
+def fail_if_skipped(report: Any, config: pytest.Config) -> None:
+    if report.skipped and config.getoption("--no-peer-skips"):
+        report.outcome, report.longrepr = "failed", f"--no-peer-skips: {report.longrepr[2]}"

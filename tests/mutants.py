@@ -1,0 +1,132 @@
+"""Would the tests notice?  Builds the core with one mistake at a time; the tests must fail.
+
+Run by `make mutants`, in a copy of the checkout; it takes two or three minutes.  The exit status
+is 1 if a mutant survives, or if what it changes is no longer there.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+TESTS = ["test_kernels.py", "test_contract.py", "test_dropout.py", "test_vmath.py"]
+
+# The mistake; what stands in one place in a header of src/; what is put there instead.
+MUTANTS = {
+    "o through tanh": ("v_sigmoid(v_load(z + 3 * VL))", "v_tanh(v_load(z + 3 * VL))"),
+    "c kept by i": ("v_fma(f, load_part(t->c_before", "v_fma(i, load_part(t->c_before"),
+    "h without tanh": ("v_mul(o, v_tanh(c))", "v_mul(o, c)"),
+    "gates i and f swapped": ("+ gate * lanes + u]", "+ (gate < 2 ? !gate : gate) * lanes + u]"),
+    "bias_hh dropped": ("b_ih[row] + b_hh[row]", "b_ih[row]"),
+    "x one step late": ("source_at(&p->x, t, b);", "source_at(&p->x, t - (t > 0), b);"),
+    "h_0 is c_0": ("first ? p->h + b", "first ? p->c + b"),
+    "h_0 is c_0, backward": ("t.h0 + row, (real *)call->h +", "t.h0 + row, (real *)call->c +"),
+    "gradient of f": ("through_sigmoid(v_mul(dc, c_before)", "through_sigmoid(v_mul(dc, g)"),
+    "gradient of c": ("v_mul(dc, f)", "dc"),
+    "gradient of h_n": ("dy, last ? dh : NULL", "dy, NULL"),
+    "gradient of x": (".add_dx = d == 1", ".add_dx = 0"),
+    "gradient of W": ("minimum(FL_TERMS, n - first)}", "minimum(FL_TERMS - 1, n - first)}"),
+    "one row not fused": (
+        "acc[r][j] = v_fma(x[r], w, acc[r][j])",
+        "acc[r][j] = rows == 1 ? v_add(v_mul(x[r], w), acc[r][j]) : v_fma(x[r], w, acc[r][j])",
+    ),
+    "sums by threads": (
+        "FL_TERMS / call->batch :",
+        "FL_TERMS / call->batch / call->plan.workers + 1 :",
+    ),
+    "dropout not scaled": ("in[i] * scale", "in[i]"),
+    "dropout alike in all layers": ("(uint64_t)(layer + 1)", "1"),
+    "tanh saturates early": ("v_set1(TANH_MAX)", "v_set1(5)"),
+}
+
+
+def shell(command: list[str], folder: Path) -> str:
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        sys.exit(f"{shlex.join(command)}\n{run.stdout}{run.stderr}")
+    return run.stdout
+
+
+class Copy:
+    """A copy of the checkout, built once; a mutant then needs a few files compiled again."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("fastlstm", "src", "tests"):
+            shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("*.so"))
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(CHECKOUT / name, folder)
+        output = shell([sys.executable, "setup.py", "build_ext", "--inplace"], folder)
+        lines = [shlex.split(line) for line in output.splitlines() if " -o " in line]
+        self.compilers = {line[line.index("-c") + 1]: line for line in lines if "-c" in line}
+        [self.link] = [line for line in lines if "-shared" in line]
+        [core] = (folder / "fastlstm").glob("_core*.so")
+        self.link[self.link.index("-o") + 1] = str(core)
+        show = "import fastlstm; print(fastlstm.isas()[0])"
+        self.isa = shell([sys.executable, "-c", show], folder).strip()
+
+    def build(self, header: Path) -> dict[Path, bytes]:
+        """Compile what includes `header`, for the best instruction set; return what was there."""
+        part = f"/kernels_{self.isa}_" if header.name in ("kernels.h", "vmath.h") else "/engine_"
+        commands = [line for source, line in self.compilers.items() if part in source]
+        objects = [self.folder / line[line.index("-o") + 1] for line in commands]
+        before = {path: path.read_bytes() for path in objects}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda line: shell(line, self.folder), commands))
+        shell(self.link, self.folder)
+        return before
+
+    def fails(self) -> bool:
+        """Whether a test fails, crashes or hangs."""
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+        run = subprocess.run(
+            ["timeout", "120", *command],
+            cwd=self.folder / "tests",
+            env=os.environ | {"PYTHONPATH": str(self.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode in (2, 3, 4, 5):  # pytest could not do its work
+            sys.exit(run.stdout + run.stderr)
+        return run.returncode != 0
+
+    def dies(self, old: str, new: str) -> bool:
+        """Whether the tests notice that `old` became `new`."""
+        headers = {path: path.read_text() for path in (self.folder / "src").glob("*.h")}
+        places = [path for path, text in headers.items() for _ in range(text.count(old))]
+        if len(places) != 1:
+            sys.exit(f"{old!r} stands in {len(places)} places of src/")
+        [header] = places
+        header.write_text(headers[header].replace(old, new))
+        before = self.build(header)
+        dead = self.fails()
+        header.write_text(headers[header])
+        for path, content in before.items():
+            path.write_bytes(content)
+        return dead
+
+
+def main() -> int:
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        if copy.fails():
+            sys.exit("the tests fail without any mutant")
+        for mistake, (old, new) in MUTANTS.items():
+            dead = copy.dies(old, new)
+            survivors += not dead
+            print(f"{'died' if dead else 'SURVIVED':9}{mistake}", flush=True)
+    print(f"{len(MUTANTS) - survivors} of {len(MUTANTS)} mutants died")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The package as it is installed: examples, stubs, what importing it brings along."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.metadata
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fastlstm
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+FOLDER = Path(fastlstm.__file__).parent
+MODULES = ["fastlstm"] + [
+    module.name
+    for module in pkgutil.walk_packages([str(FOLDER)], "fastlstm.")
+    if not module.name.endswith("__main__")
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_docstrings(name: str) -> None:
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_example_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    [code] = re.findall(r"```python\n(.*?)```", (CHECKOUT / "README.md").read_text(), re.DOTALL)
+    exec(compile(code, "README.md", "exec"), {})
+
+
+def test_stubs_match_the_core(tmp_path: Path) -> None:
+    """mypy's stubtest; it reads the stubs of the checkout and imports the installed core."""
+    allowed = tmp_path / "allowlist"  # what Cython adds to modules and classes
+    allowed.write_text(".*__(reduce_cython|setstate_cython|test)__\n")
+    command = [sys.executable, "-m", "mypy.stubtest", "fastlstm._core", "--allowlist", str(allowed)]
+    run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_stubs_are_installed() -> None:
+    assert {"py.typed", "_core.pyi"} <= set(os.listdir(FOLDER))
+
+
+def test_import_needs_numpy_alone() -> None:
+    code = "import numpy, sys; before = set(sys.modules); import fastlstm; "
+    code += "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    installed = set(importlib.metadata.packages_distributions()) - {"fastlstm", "numpy"}
+    assert set(run.stdout.split()) & installed == set()
