@@ -1,0 +1,78 @@
+"""The file of a language model: what has to be in it, checked before any of it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlstm import _tensor_file
+from fastlstm._files import StrPath
+
+Array = NDArray[np.float32]
+Shapes = dict[str, tuple[int, ...]]
+
+_KIND = "LanguageModel"
+_SIZES = ("embedding_size", "hidden_size", "num_layers")
+
+
+def write(path: StrPath, tensors: Mapping[str, Array], config: Mapping[str, Any]) -> None:
+    """Write a model; a file that exists is replaced only when the new one is complete."""
+    _tensor_file.write(path, _KIND, tensors, config)
+
+
+def read(path: StrPath) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Read a model's tensors and configuration, which agree with each other.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is another kind of file, incomplete, or not consistent.
+    """
+    tensors, config = _tensor_file.read(path, _KIND)
+    if not _is_good(config):
+        raise ValueError(f"{path}: the configuration in the file is damaged")
+    shapes = _expected_shapes(config, len(tensors))
+    found = {name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}
+    if found != {name: ("float32", shape) for name, shape in shapes.items()}:
+        raise ValueError(f"{path}: weights and configuration do not agree")
+    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+        raise ValueError(f"{path}: some weights are not finite numbers")
+    return tensors, config
+
+
+def shapes_of_heads(count: int, config: Mapping[str, Any]) -> Shapes:
+    """Shapes of embedding and output layer, for `count` characters."""
+    return {
+        "embedding.weight": (count, config["embedding_size"]),
+        "linear.weight": (count, config["hidden_size"]),
+        "linear.bias": (count,),
+    }
+
+
+def _expected_shapes(config: Mapping[str, Any], n_tensors: int) -> Shapes:
+    shapes = shapes_of_heads(len(config["alphabet"]), config)
+    hidden, width = config["hidden_size"], config["embedding_size"]
+    # No more layers than the file can have, however many it claims.
+    for layer in range(min(config["num_layers"], n_tensors)):
+        shapes[f"lstm.weight_ih_l{layer}"] = (4 * hidden, width)
+        shapes[f"lstm.weight_hh_l{layer}"] = (4 * hidden, hidden)
+        shapes[f"lstm.bias_ih_l{layer}"] = shapes[f"lstm.bias_hh_l{layer}"] = (4 * hidden,)
+        width = hidden
+    return shapes
+
+
+def _is_good(config: dict[str, Any]) -> bool:
+    alphabet, dropout = config.get("alphabet"), config.get("dropout")
+    return (
+        set(config) == {"alphabet", "dropout", *_SIZES}
+        and isinstance(alphabet, str)
+        and alphabet == "".join(sorted(set(alphabet)))
+        and all(type(config[name]) is int and config[name] > 0 for name in _SIZES)
+        and isinstance(dropout, int | float)
+        and 0 <= dropout <= 1
+    )

@@ -1,0 +1,355 @@
+"""The command line: what it prints and writes, its exit status, Ctrl-C and broken pipes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import fastlstm
+from fastlstm import _progress
+from fastlstm.cli import main
+from fastlstm.models import History, LanguageModel, Record
+
+TEXT = "the cat sat on the mat, the dog lay on the log.\n" * 40
+TINY = ["--hidden", "8", "--embedding", "4", "--batch-size", "4", "--chunk", "8"]
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> Any:
+    before = fastlstm.get_num_threads()
+    yield
+    fastlstm.set_num_threads(before)
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command line in this process: status, standard output, standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        status = main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def book(tmp_path: Path) -> Path:
+    path = tmp_path / "book.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    path = tmp_path / "model.safetensors"
+    LanguageModel(TEXT, embedding_size=4, hidden_size=8, seed=1).save(path)
+    return path
+
+
+def default_ctrl_c() -> None:
+    """Undo what a shell does to its background jobs: they ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Press Ctrl-C during the third step of every training run."""
+    before = signal.getsignal(signal.SIGINT)
+    default_ctrl_c()
+    show = _progress.ProgressDisplay.__call__
+
+    def press(self: _progress.ProgressDisplay, record: Record) -> None:
+        show(self, record)
+        if record.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(_progress.ProgressDisplay, "__call__", press)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def in_a_process(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "fastlstm", *map(str, arguments)]
+    return subprocess.run(command, text=True, timeout=60, check=False, **options)
+
+
+def test_train_and_generate(run: Run, book: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    status, out, err = run("train", book, "-o", output, "--steps", 40, "--seed", 1, *TINY)
+    assert status == 0
+    assert "1,728 characters and 192 held out" in out
+    assert f"saved as {output}" in out
+    assert re.search(
+        r"^held-out \d\.\d{3} bits per character, [\d,]+ characters per second \(1,280 in ",
+        out,
+        re.M,
+    )
+    assert [line.split()[0] for line in err.splitlines()] == [f"{n}%" for n in range(10, 101, 10)]
+    assert all("chars/s, loss " in line and "held-out " in line for line in err.splitlines())
+    assert not re.search(r"[\r\x1b]", out + err)
+
+    loaded = LanguageModel.load(output)
+    arguments = ("generate", output, "--prompt", "the cat", "-n", 20, "--seed", 3)
+    status, text, err = run(*arguments)
+    assert (status, err) == (0, "")
+    assert text == "the cat" + loaded.generate("the cat", 20, seed=3) + "\n"
+    assert run(*arguments) == (0, text, "")
+    assert run(*arguments, "--temperature", 0)[1] == run(*arguments[:-2], "--temperature", 0)[1]
+
+
+def test_train_passes_its_options_on(
+    run: Run, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Any] = {}
+
+    def fit(self: LanguageModel, text: str, **options: Any) -> History:
+        seen.update(options, model=repr(self))
+        return History([Record(1, 1, 1.0, 1.0, 1.0, 1.0)])
+
+    monkeypatch.setattr(LanguageModel, "fit", fit)
+    options = "--epochs 2.5 --hidden 7 --layers 2 --embedding 3 --dropout 0.25 --batch-size 5"
+    more = "--chunk 6 --lr 0.5 --held-out 0.2 --threads 1"
+    output = tmp_path / "m"
+    assert run("train", book, "-o", output, *options.split(), *more.split())[0] == 0
+    assert fastlstm.get_num_threads() == 1
+    seen.pop("progress")
+    assert seen.pop("model") == (
+        "LanguageModel(17 characters, embedding_size=3, hidden_size=7, num_layers=2, dropout=0.25)"
+    )
+    assert seen == {
+        "epochs": 2.5, "steps": None, "seconds": None,
+        "batch_size": 5, "chunk": 6, "lr": 0.5, "held_out": 0.2,
+    }  # fmt: skip
+    assert run("train", book, "-o", output, "--steps", 3)[0] == 0
+    assert (seen["epochs"], seen["steps"], seen["seconds"]) == (None, 3, None)
+    assert run("train", book, "-o", output)[0] == 0
+    assert (seen["epochs"], seen["steps"], seen["seconds"]) == (None, None, 60)
+
+
+def test_demo(run: Run, tmp_path: Path) -> None:
+    output = tmp_path / "demo.safetensors"
+    status, out, err = run("demo", "--seconds", 0.2, "--seed", 1, "--save", output)
+    assert status == 0
+    assert re.search(
+        r"^text: pydoc_data\.topics of Python \d\S+, [\d,]+ characters and ", out, re.M
+    )
+    assert "\n--- prompt: John gave Mary a puppy.\n\nJohn gave Mary a puppy." in out
+    prompts = re.findall(r"^--- prompt: (.+)$", out, re.M)
+    assert len(prompts) == 2
+    assert re.fullmatch(
+        r"held-out \d\.\d{3} bits per character, "
+        r"[\d,]+ characters per second \([\d,]+ in \d+\.\d s\)",
+        out.splitlines()[-1],
+    )
+    assert not re.search(r"[\r\x1b]", out + err)
+    assert len(LanguageModel.load(output).generate("John", 3)) == 3
+
+
+def test_demo_writes_from_other_prompts(run: Run) -> None:
+    status, out, _ = run("demo", "--seconds", 0.01, "--prompt", "A", "--prompt", "B")
+    assert status == 0
+    assert re.findall(r"^--- prompt: (.+)$", out, re.M) == ["A", "B"]
+
+
+def test_library_adds_docstrings_and_measures_the_same() -> None:
+    from fastlstm import _corpus
+
+    topics, library = _corpus.load("topics"), _corpus.load("library")
+    assert library.held_out == topics.held_out
+    assert library.text.endswith(topics.text)
+    assert "Join two or more pathname components" in library.text
+    assert len(topics.held_out) == (len(topics.text) + len(topics.held_out)) // 10
+
+
+def test_info_and_version(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    fastlstm.show_config()
+    expected = capsys.readouterr().out
+    assert run("info") == (0, expected, "")
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"fastlstm {fastlstm.__version__}\n"
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_ctrl_c_saves_what_was_learned(run: Run, book: Path, tmp_path: Path) -> None:
+    output = tmp_path / "m.safetensors"
+    status, out, _ = run("train", book, "-o", output, "--seconds", 50, *TINY)
+    assert status == 0
+    assert "stopped by Ctrl-C; what was learned is kept" in out
+    assert "96 in" in out.splitlines()[-1]  # 3 steps of 32
+    LanguageModel.load(output)
+
+
+@pytest.mark.usefixtures("interrupted")
+def test_ctrl_c_lets_the_demo_write(run: Run) -> None:
+    status, out, _ = run("demo", "--seconds", 50)
+    assert status == 0
+    assert "stopped by Ctrl-C" in out
+    assert out.count("--- prompt: ") == 2
+    assert out.splitlines()[-1].startswith("held-out ")
+
+
+def test_ctrl_c_elsewhere(run: Run, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LanguageModel, "generate", press)
+    assert run("generate", model) == (130, "", "fastlstm: interrupted\n")
+
+
+def write(path: Path, data: bytes) -> Path:
+    path.write_bytes(data)
+    return path
+
+
+def test_bad_input_is_one_line_and_status_2(
+    run: Run, book: Path, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained before the error was found")
+
+    monkeypatch.setattr(LanguageModel, "fit", never)
+    monkeypatch.chdir(tmp_path)
+    out, before = tmp_path / "out", set(os.listdir(tmp_path))
+    whole = model.read_bytes()
+    cases: list[tuple[list[object], str]] = [
+        (["train", "no.txt", "-o", out], r"no\.txt: No such file or directory"),
+        (["train", tmp_path, "-o", out], r".*: Is a directory"),
+        (["train", write(tmp_path / "a", b""), "-o", out], "a: expected at least 20 .*, got 0"),
+        (["train", write(tmp_path / "b", b"short"), "-o", out], "b: expected at least 20 .* got 5"),
+        (["train", write(tmp_path / "c", b"abc\xff" * 9), "-o", out], r"in UTF-8 \(at byte 4\)"),
+        (["train", book, "-o", "none/m"], "none/m: there is no directory .*none"),
+        (["train", book, "-o", tmp_path], ": is a directory"),
+        (["train", book, "-o", "/dev/null"], "/dev/null: is not a regular file"),
+        (["train", book, "-o", out, "--dropout", "2"], "dropout: expected"),
+        (["train", book, "-o", out, "--hidden", "1" + "0" * 18], "too large"),
+        (["demo", "--save", "none/m"], "none/m: there is no directory"),
+        (["demo", "--prompt", "\u4e2d"], r"prompt: '\\u4e2d' \(character 1\) is not one of the"),
+        (["demo", "--prompt", ""], "prompt: expected at least one character"),
+        (["generate", "no.safetensors"], r"no\.safetensors: No such file or directory"),
+        (["generate", tmp_path], "Is a directory"),
+        (["generate", book], r"book\.txt: not a safetensors file, or not all of one"),
+        (["generate", write(tmp_path / "d", whole[:-9])], "d: not a safetensors file, or not all"),
+        (["generate", model, "--prompt", "The"], r"prompt: 'T' \(character 1\) is not one of the"),
+        (["generate", model, "--prompt", "the", "-n", "-1"], "n: expected at least 0, got -1"),
+        (["generate", model, "--prompt", "the", "--temperature", "-1"], "temperature: expected"),
+    ]  # fmt: skip
+    for arguments, message in cases:
+        status, text, err = run(*arguments)
+        assert (status, text) == (2, ""), arguments
+        assert re.fullmatch(rf"fastlstm: .*{message}.*\n", err), err
+    assert model.read_bytes() == whole
+    assert set(os.listdir(tmp_path)) - before == {"a", "b", "c", "d"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("", "the following arguments are required: COMMAND"),
+        ("train x", "the following arguments are required: -o/--output"),
+        ("train x -o y --seconds 0", "--seconds: expected a number above 0, got '0'"),
+        ("train x -o y --seconds inf", "--seconds: expected a number above 0, got 'inf'"),
+        ("train x -o y --steps 1.5", "--steps: expected a whole number of at least 1, got '1.5'"),
+        ("train x -o y --steps 3 --epochs 2", "not allowed with argument"),
+        ("demo --threads 0", "--threads: expected a whole number of at least 1, got '0'"),
+        ("demo --seed -1", "--seed: expected a whole number of at least 0, got '-1'"),
+        ("demo --corpus novels", "invalid choice: 'novels'"),
+    ],
+)
+def test_wrong_arguments(arguments: str, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments.split())
+    assert message in capsys.readouterr().err
+
+
+def test_an_error_in_training_keeps_the_old_model(
+    run: Run, book: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverge(*_: object, **__: object) -> None:
+        raise FloatingPointError("the training loss is nan")
+
+    monkeypatch.setattr(LanguageModel, "fit", diverge)
+    before = model.read_bytes()
+    status, _, err = run("train", book, "-o", model)
+    assert (status, err) == (2, "fastlstm: the training loss is nan\n")
+    assert model.read_bytes() == before
+
+
+def test_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["demo", "--help"], ["train", "-h"], ["generate", "-h"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(arguments)
+        text = capsys.readouterr().out
+        assert "example" in text or arguments[0] == "demo"
+        assert "None" not in text
+        assert max(map(len, text.splitlines())) <= 100
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
+def test_a_reader_that_goes_away_is_no_error(model: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    result = in_a_process(
+        "generate", model, "--prompt", "the", stdout=write, stderr=subprocess.PIPE
+    )
+    os.close(write)
+    assert (result.returncode, result.stderr) == (141, "")
+
+
+def test_output_without_unicode(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    LanguageModel("\u4e2d\u6587", embedding_size=2, hidden_size=2).save(path)
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = in_a_process(
+        "generate", path, "--prompt", "\u4e2d", "-n", 5, capture_output=True, env=environment
+    )
+    assert (result.returncode, result.stdout, result.stderr) == (0, "??????\n", "")
+
+
+def test_importing_is_light() -> None:
+    code = "import sys, fastlstm.cli; print(sorted({m.partition('.')[0] for m in sys.modules}))"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    for name in ("tqdm", "safetensors", "pydoc_data", "torch"):
+        assert f"'{name}'" not in result.stdout
+
+
+@pytest.mark.skipif(os.name == "nt", reason="terminals of POSIX")
+def test_a_terminal_shows_a_bar_and_takes_ctrl_c(book: Path, tmp_path: Path) -> None:
+    import pty
+    import select
+    import termios
+
+    output = tmp_path / "m.safetensors"
+    control, terminal = pty.openpty()
+    termios.tcsetwinsize(terminal, (24, 80))
+    command = [sys.executable, "-m", "fastlstm", "train", book, "-o", output, "--seconds", "50"]
+    with subprocess.Popen(
+        [*command, *TINY], stdout=subprocess.PIPE, stderr=terminal, preexec_fn=default_ctrl_c
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        # An error is the end of a process that should not have ended yet: see what it printed.
+        with contextlib.suppress(OSError):
+            while b"chars/s" not in shown and select.select([control], [], [], 30)[0]:
+                shown += os.read(control, 1000)
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=60)
+    os.close(control)
+    assert (process.returncode, b"chars/s" in shown) == (0, True), shown
+    assert b"stopped by Ctrl-C" in out
+    assert b"\r" not in out
+    assert re.search(rb"\r +0%\|.*\| \d+ s left, \d+k chars/s, loss \d\.", shown)
+    LanguageModel.load(output)
