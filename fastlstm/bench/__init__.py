@@ -1,0 +1,1 @@
+"""The benchmark suite, installed with the package: ``fastlstm bench``."""

@@ -1,0 +1,98 @@
+"""The results of a run: what goes into a JSON file, and reading it back."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import fastlstm
+from fastlstm import _core
+from fastlstm._config import _processor, chosen_isa
+from fastlstm._files import StrPath, replacing
+from fastlstm.bench import engines, limits
+
+SCHEMA = 1
+_KEY = ("work", "layers", "input", "hidden", "batch", "steps", "threads")
+
+Results = dict[str, Any]
+Row = dict[str, Any]
+
+
+def describe(command: str, peers: list[str]) -> Results:
+    """Everything but the measured values: date, machine, versions; `limits` and `rows` empty."""
+    return {
+        "schema": SCHEMA,
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": command,
+        "machine": {
+            "cpu": _processor(),
+            "architecture": platform.machine(),
+            "system": platform.system(),
+            "cpus": os.cpu_count(),
+            "isa": chosen_isa(),
+            "caches": limits.cache_sizes(),
+        },
+        "versions": {
+            "fastlstm": fastlstm.__version__,
+            "compiler": _core.compiler(),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            **engines.versions(peers),
+        },
+        "peers": peers,
+        "limits": [],
+        "rows": [],
+    }
+
+
+def save(results: Results, path: StrPath) -> None:
+    """Write a JSON file, complete or not at all."""
+    text = json.dumps(results, indent=1) + "\n"
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def load(path: StrPath) -> Results:
+    """Read a JSON file that `save` wrote."""
+    try:
+        results: Results = json.loads(Path(path).read_text(encoding="utf-8"))
+        complete = all(key(row) and median(row, engines.OURS) for row in results["rows"])
+        if results["schema"] == SCHEMA and complete:
+            return results
+    except (ValueError, KeyError, TypeError, AttributeError):
+        pass
+    raise ValueError(f"{path}: expected results of fastlstm bench, schema {SCHEMA}")
+
+
+def key(row: Row) -> tuple[Any, ...]:
+    """What identifies a row: work, sizes and threads."""
+    return tuple(row[name] for name in _KEY)
+
+
+def median(row: Row, engine: str) -> float | None:
+    """Microseconds of an engine, or None where it has no time."""
+    value: float | None = row["engines"].get(engine, {}).get("median_us")
+    return value
+
+
+def best_peer(row: Row) -> tuple[str, float] | None:
+    """Name and microseconds of the fastest peer."""
+    times = [(us, name) for name in engines.PEERS if (us := median(row, name)) is not None]
+    return min(times)[::-1] if times else None
+
+
+def speedup(row: Row) -> float | None:
+    """How many times faster than the best peer fastlstm is; below 1 it lost."""
+    best, ours = best_peer(row), median(row, engines.OURS)
+    return best[1] / ours if best and ours else None
+
+
+def thread_counts(results: Results) -> list[int]:
+    """The numbers of threads that were measured, in order."""
+    return list(dict.fromkeys(row["threads"] for row in results["rows"]))
