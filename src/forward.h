@@ -54,6 +54,22 @@ static inline tiling tile_rows(const fl_kernels *k, ptrdiff_t n)
 
 static inline ptrdiff_t next_tile(tiling *t) { return t->larger-- > 0 ? t->size + 1 : t->size; }
 
+/* Vectors of the pre-activations of some blocks. */
+static inline ptrdiff_t vectors_of_blocks(const pass *p, ptrdiff_t block, ptrdiff_t groups)
+{
+    const ptrdiff_t lanes = p->k->lanes, last = block + groups - 1;
+    return 4 * (groups - 1) + 4 * gate_width(p->hidden, lanes, last) / lanes;
+}
+
+/* Moves the gates of a closely packed block to where the kernels expect them. */
+static void spread_gates(const pass *p, ptrdiff_t block, real *z)
+{
+    const ptrdiff_t lanes = p->k->lanes, width = gate_width(p->hidden, lanes, block);
+    for (ptrdiff_t gate = 3; gate > 0 && width < lanes; gate--) {
+        memmove(z + gate * lanes, z + gate * width, (size_t)width * sizeof(real));
+    }
+}
+
 /* z = bias + W x for the steps from s0 to s1: independent of the recurrence, so that the rows of a
  * tile may be of different steps. */
 static void project_ahead(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
@@ -74,7 +90,7 @@ static void project_ahead(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_
             }
             const fl_term term = {x, 1, p->cell.w + block * p->input * vectors, p->input};
             real *z = p->z + i * z_row + (block - me->blocks.begin) * vectors;
-            p->k->product(tile, 4, bias, 0, &term, 1, z, z_row);
+            p->k->product(tile, vectors_of_blocks(p, block, 1), bias, 0, &term, 1, z, z_row);
         }
     }
 }
@@ -113,11 +129,15 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
         tile.z_row = p->blocks * vectors;
         tile.z = p->gates + s * p->gates_step + row * tile.z_row + block * vectors;
     }
+    const ptrdiff_t computed = vectors_of_blocks(p, block, groups);
     if (z) {
-        p->k->product(rows, 4 * groups, z, z_row, terms + 1, 1, tile.z, tile.z_row);
+        p->k->product(rows, computed, z, z_row, terms + 1, 1, tile.z, tile.z_row);
     } else {
         const real *bias = p->cell.bias + block * vectors;
-        p->k->product(rows, 4 * groups, bias, 0, terms, 2, tile.z, tile.z_row);
+        p->k->product(rows, computed, bias, 0, terms, 2, tile.z, tile.z_row);
+    }
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        spread_gates(p, block + groups - 1, tile.z + r * tile.z_row + (groups - 1) * vectors);
     }
     p->k->lstm_tile(rows, groups, &tile);
 }

@@ -73,12 +73,18 @@ static void product(ptrdiff_t rows, ptrdiff_t vectors, const real *init, ptrdiff
         ROW_TILES(1)
         ROW_TILES(2)
         ROW_TILES(3)
+        TILE(1, 5)
+        TILE(1, 6)
         TILE(1, 8)
 #if FL_VECTOR_REGISTERS == 32
         ROW_TILES(4)
         ROW_TILES(5)
         ROW_TILES(6)
+        TILE(1, 9)
+        TILE(1, 10)
         TILE(1, 12)
+        TILE(1, 13)
+        TILE(1, 14)
         TILE(1, 16)
 #endif
     }

@@ -60,7 +60,7 @@ typedef struct FL_NAME(fl_kernels) {
 
     /* z = init + terms[0] + terms[1] + ..., each element one chain of fused multiply-adds in the
      * order of the terms and of k.  init rows are init_row apart (0: all rows alike).  `vectors`
-     * of each row are computed: 4 for every group, or fewer than 4 where a group is not full. */
+     * of each row are computed: 4 for every group but the last, which need not be full. */
     void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *init, ptrdiff_t init_row,
                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
     void (*lstm_tile)(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *tile);

@@ -90,6 +90,9 @@ static ptrdiff_t parameters_size(const fl_shape *s)
  *     w:  block 0: k = 0:  i[VL] f[VL] g[VL] o[VL]
  *                  k = 1:  i[VL] f[VL] g[VL] o[VL]   ...  k = I-1
  *         block 1: ...                                       (zeros beyond unit H-1)
+ *
+ * If the last block has at most VL/2 units, its gates are packed closer, VL/2 or VL/4 apart: they
+ * fit two vectors or one, and a product computes no more (H = 17 would take as long as H = 32).
  */
 typedef struct {
     real *bias; /* [blocks][4][VL], b_ih + b_hh */
@@ -106,6 +109,13 @@ typedef struct {
 static inline ptrdiff_t blocks_of(const fl_shape *s, const fl_kernels *k)
 {
     return divide_up(s->hidden, k->lanes);
+}
+
+/* How far apart the gates of a block are packed. */
+static inline ptrdiff_t gate_width(ptrdiff_t hidden, ptrdiff_t lanes, ptrdiff_t block)
+{
+    const ptrdiff_t units = hidden - block * lanes;
+    return units > lanes / 2 ? lanes : units > lanes / 4 ? lanes / 2 : lanes / 4;
 }
 
 static inline forward_cell forward_cell_at(const fl_shape *s, const fl_kernels *k, real *packed,

@@ -14,6 +14,7 @@ static void pack_gates(const real *m, ptrdiff_t hidden, ptrdiff_t k, ptrdiff_t l
     const ptrdiff_t vectors = 4 * lanes;
     for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
         const ptrdiff_t first = block * lanes, units = minimum(lanes, hidden - first);
+        const ptrdiff_t width = gate_width(hidden, lanes, block);
         for (ptrdiff_t i = 0; i < k; i += PIECE) {
             const ptrdiff_t n = minimum(PIECE, k - i);
             real *piece = out + (block * k + i) * vectors;
@@ -24,7 +25,7 @@ static void pack_gates(const real *m, ptrdiff_t hidden, ptrdiff_t k, ptrdiff_t l
                 const ptrdiff_t gate = row / units, u = row % units;
                 const real *from = m + (gate * hidden + first + u) * k + i;
                 for (ptrdiff_t j = 0; j < n; j++) {
-                    piece[j * vectors + gate * lanes + u] = from[j];
+                    piece[j * vectors + gate * width + u] = from[j];
                 }
             }
         }
@@ -35,10 +36,15 @@ static void pack_gates(const real *m, ptrdiff_t hidden, ptrdiff_t k, ptrdiff_t l
 static void pack_bias(const fl_shape *s, const real *b_ih, const real *b_hh, ptrdiff_t lanes,
                       fl_range blocks, real *out)
 {
-    for (ptrdiff_t i = blocks.begin * 4 * lanes; i < blocks.end * 4 * lanes; i++) {
-        const ptrdiff_t unit = i / (4 * lanes) * lanes + i % lanes, gate = i / lanes % 4;
-        const ptrdiff_t row = gate * s->hidden + unit;
-        out[i] = s->bias && unit < s->hidden ? b_ih[row] + b_hh[row] : 0;
+    for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
+        const ptrdiff_t first = block * lanes, units = minimum(lanes, s->hidden - first);
+        const ptrdiff_t width = gate_width(s->hidden, lanes, block);
+        real *to = out + block * 4 * lanes;
+        memset(to, 0, (size_t)(4 * lanes) * sizeof(real));
+        for (ptrdiff_t i = 0; s->bias && i < 4 * units; i++) {
+            const ptrdiff_t gate = i / units, u = i % units, row = gate * s->hidden + first + u;
+            to[gate * width + u] = b_ih[row] + b_hh[row];
+        }
     }
 }
 
