@@ -6,7 +6,6 @@ import argparse
 import importlib
 import importlib.util
 import math
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -48,8 +47,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(status or 0)
     except BrokenPipeError:
-        # Python flushes standard output once more at exit, which must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
         print("fastlstm: interrupted", file=sys.stderr)

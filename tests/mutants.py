@@ -58,19 +58,22 @@ class Copy:
     """A copy of the checkout, built once; a mutant then needs a few files compiled again."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        for name in ("fastlstm", "src", "tests"):
-            shutil.copytree(CHECKOUT / name, folder / name, ignore=shutil.ignore_patterns("*.so"))
+        # Not beside the tests, where conftest.py would take it for a checkout and pass it by.
+        self.folder, self.tests = folder / "package", folder / "tests"
+        without = shutil.ignore_patterns("*.so")
+        shutil.copytree(CHECKOUT / "tests", self.tests)
+        shutil.copytree(CHECKOUT / "src", self.folder / "src")
+        shutil.copytree(CHECKOUT / "fastlstm", self.folder / "fastlstm", ignore=without)
         for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
-            shutil.copy(CHECKOUT / name, folder)
-        output = shell([sys.executable, "setup.py", "build_ext", "--inplace"], folder)
+            shutil.copy(CHECKOUT / name, self.folder)
+        output = shell([sys.executable, "setup.py", "build_ext", "--inplace"], self.folder)
         lines = [shlex.split(line) for line in output.splitlines() if " -o " in line]
         self.compilers = {line[line.index("-c") + 1]: line for line in lines if "-c" in line}
         [self.link] = [line for line in lines if "-shared" in line]
-        [core] = (folder / "fastlstm").glob("_core*.so")
+        [core] = (self.folder / "fastlstm").glob("_core*.so")
         self.link[self.link.index("-o") + 1] = str(core)
         show = "import fastlstm; print(fastlstm.isas()[0])"
-        self.isa = shell([sys.executable, "-c", show], folder).strip()
+        self.isa = shell([sys.executable, "-c", show], self.folder).strip()
 
     def build(self, header: Path) -> dict[Path, bytes]:
         """Compile what includes `header`, for the best instruction set; return what was there."""
@@ -88,7 +91,7 @@ class Copy:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
         run = subprocess.run(
             ["timeout", "120", *command],
-            cwd=self.folder / "tests",
+            cwd=self.tests,
             env=os.environ | {"PYTHONPATH": str(self.folder)},
             capture_output=True,
             text=True,

@@ -297,12 +297,12 @@ def test_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="pipes of POSIX")
-def test_a_reader_that_goes_away_is_no_error(model: Path) -> None:
+@pytest.mark.parametrize("n", [10, 20_000])
+def test_a_reader_that_goes_away_is_no_error(model: Path, n: int) -> None:
     read, write = os.pipe()
     os.close(read)
-    result = in_a_process(
-        "generate", model, "--prompt", "the", stdout=write, stderr=subprocess.PIPE
-    )
+    arguments = ("generate", model, "--prompt", "the", "-n", n)
+    result = in_a_process(*arguments, stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (result.returncode, result.stderr) == (141, "")
 

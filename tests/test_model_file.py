@@ -110,7 +110,6 @@ def tensors_and_config(model: LanguageModel, path: Path) -> tuple[dict[str, Any]
         {"hidden_size": 5.0},
         {"num_layers": 10**15},
         {"num_layers": 1},
-        {"num_layers": True},
         {"embedding_size": "3"},
         {"alphabet": "abc"},
         {"alphabet": "olleh w\xf6rd\ud800"},
@@ -127,6 +126,13 @@ def test_wrong_configurations_are_an_error(
     tensors, config = tensors_and_config(model, path)
     _tensor_file.write(path, "LanguageModel", tensors, {**config, **change})
     with pytest.raises(ValueError, match=r"configuration in the file is damaged|do not agree"):
+        LanguageModel.load(path)
+
+
+def test_a_size_is_an_integer(path: Path) -> None:
+    tensors, config = tensors_and_config(LanguageModel("ab", hidden_size=2), path)
+    _tensor_file.write(path, "LanguageModel", tensors, {**config, "num_layers": True})
+    with pytest.raises(ValueError, match="the configuration in the file is damaged"):
         LanguageModel.load(path)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import fastlstm
 from fastlstm import _optimizer, optim
 from fastlstm._parameters import Gradients, Parameters
 
@@ -74,6 +75,53 @@ def test_follows_torch(
             np.testing.assert_allclose(
                 mine.flat, tensor.detach().numpy(), rtol=tolerance, atol=tolerance
             )
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("SGD", {"lr": 0.1, "momentum": 0.9}),
+        ("RMSprop", {"lr": 0.003}),
+        ("Adagrad", {"lr": 0.03}),
+        ("Adam", {"lr": 0.01}),
+        ("AdamW", {"lr": 0.01}),
+    ],
+)
+def test_training_loss_follows_torch(name: str, options: dict[str, Any]) -> None:
+    """LSTM and linear layer, mean square error, new data and clipped gradients at each step."""
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(9)
+    ours = fastlstm.LSTM(3, 16, seed=9)
+    linear = Parameters({"weight": (2, 16), "bias": (2,)}, "float32")
+    linear.flat = rng.uniform(-0.25, 0.25, linear.flat.size)
+    theirs = torch.nn.ModuleList([torch.nn.LSTM(3, 16), torch.nn.Linear(16, 2)])
+    for module, source in zip(theirs, (ours.parameters, linear), strict=True):
+        module.load_state_dict({key: torch.tensor(value) for key, value in source.items()})
+    optimizer = getattr(optim, name)([ours.parameters, linear], **options)
+    peer = getattr(torch.optim, name)(theirs.parameters(), **options)
+    losses = []
+    for _ in range(60):
+        x = rng.standard_normal((20, 8, 3)).astype(np.float32)
+        target = np.stack([x[..., 0] * x[..., 1], x.sum(axis=-1)], axis=-1)
+        y, _, tape = ours.forward(x)
+        error = y @ linear["weight"].T + linear["bias"] - target
+        dout = 2 * error / error.size
+        _, _, grads = ours.backward(tape, dout @ linear["weight"])
+        dlinear = np.concatenate([np.tensordot(dout, y, ([0, 1], [0, 1])).ravel(),
+                                  dout.sum(axis=(0, 1))])  # fmt: skip
+        both = [grads, Gradients({"weight": (2, 16), "bias": (2,)}, dlinear)]
+        optim.clip_grad_norm(both, 0.2)
+        optimizer.step(both)
+
+        peer.zero_grad()
+        loss = (theirs[1](theirs[0](torch.tensor(x))[0]) - torch.tensor(target)).square().mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(theirs.parameters(), 0.2)
+        peer.step()
+        losses.append(loss.item())
+        assert float(np.square(error).mean()) == pytest.approx(loss.item(), abs=1e-5)
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 
 @pytest.mark.peer

@@ -133,8 +133,8 @@ import numpy as np
 import fastlstm
 fastlstm.set_num_threads(8)
 before = len(os.listdir("/proc/self/task"))
-lstm = fastlstm.LSTM(16, 16)
-y, _, tape = lstm.forward(np.ones((4, 2, 16), np.float32))
+lstm = fastlstm.LSTM(48, 48)
+y, _, tape = lstm.forward(np.ones((1, 4, 48), np.float32))
 lstm.backward(tape, y)
 print(len(os.listdir("/proc/self/task")) - before)
 """
