@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 C_FILES := $(wildcard src/*.[ch] tests/*.[ch])
 PY_FILES := setup.py fastlstm tests bench
 
-.PHONY: build test check lint format asan arm arm-tools bench clean
+.PHONY: build test check lint format mutants asan arm arm-tools bench clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -31,6 +31,9 @@ format:
 	$(BIN)/ruff format $(PY_FILES)
 	$(BIN)/ruff check --fix $(PY_FILES)
 	$(BIN)/clang-format -i $(C_FILES)
+
+mutants: build  # would the tests notice a mistake?
+	$(BIN)/python tests/mutants.py
 
 bench: build
 	$(BIN)/fastlstm bench

@@ -23,7 +23,10 @@ MUTANTS = {
     "o through tanh": ("v_sigmoid(v_load(z + 3 * VL))", "v_tanh(v_load(z + 3 * VL))"),
     "c kept by i": ("v_fma(f, load_part(t->c_before", "v_fma(i, load_part(t->c_before"),
     "h without tanh": ("v_mul(o, v_tanh(c))", "v_mul(o, c)"),
-    "gates i and f swapped": ("+ gate * lanes + u]", "+ (gate < 2 ? !gate : gate) * lanes + u]"),
+    "gates i and f swapped": (
+        "vectors + gate * width + u]",
+        "vectors + (gate < 2 ? !gate : gate) * width + u]",
+    ),
     "bias_hh dropped": ("b_ih[row] + b_hh[row]", "b_ih[row]"),
     "x one step late": ("source_at(&p->x, t, b);", "source_at(&p->x, t - (t > 0), b);"),
     "h_0 is c_0": ("first ? p->h + b", "first ? p->c + b"),
