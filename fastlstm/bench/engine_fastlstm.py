@@ -23,7 +23,7 @@ class FastLSTM:
         lstm, x = case.layer(), case.x()
         if case.work == "step":
             out = np.empty((case.batch, case.hidden), np.float32)
-            step = partial(lstm.stream(case.batch).step, x[0], out=out)
+            step = partial(lstm.stream(case.batch).step, x[0], out)
             return Work(step, lambda y: [y[None]])
         if case.work == "block":
             return Work(partial(lstm.stream(case.batch).run, x), lambda y: [y])
