@@ -49,8 +49,8 @@ def real_dtype(value: DTypeLike, name: str) -> np.dtype[Any]:
 
 def check_size(size: int, dtype: np.dtype[Any], name: str) -> None:
     """Refuse arrays that could not be addressed, before anything is allocated."""
-    # The largest work space is below 16 times the largest array, padding included.
-    if size * dtype.itemsize > sys.maxsize // 16:
+    # Tape and work space are up to 66 times larger for each layer (H = 1: a unit fills a vector).
+    if size * dtype.itemsize > sys.maxsize >> 20:
         raise ValueError(f"{name}: too large, {size} values cannot be held in memory")
 
 
@@ -108,3 +108,21 @@ def state(
     first = like(value[0], parts[0], shape, dtype)
     second = like(value[1], parts[1], shape, dtype)
     return first.copy(order="C"), second.copy(order="C")
+
+
+def row_indices(value: Any, name: str, count: int) -> Array:
+    """Indices of rows below `count`, from an index, several, a slice or a mask."""
+    if isinstance(value, slice):
+        return np.arange(count)[value]
+    rows = np.atleast_1d(np.asarray(value))
+    if rows.dtype == bool:
+        if rows.shape != (count,):
+            raise ValueError(f"{name}: expected a mask ({count},), got {shape_text(rows.shape)}")
+        return np.flatnonzero(rows)
+    if rows.size == 0:
+        return np.zeros(0, np.intp)
+    if rows.dtype.kind not in "iu" or rows.ndim != 1:
+        raise TypeError(f"{name}: expected indices of rows, a slice or a mask, got {value!r}")
+    if rows.min() < -count or rows.max() >= count:
+        raise ValueError(f"{name}: expected indices below {count}, got {value!r}")
+    return rows

@@ -11,7 +11,7 @@ import time
 
 import numpy as np
 
-from fastlstm._arrays import convert, sequence
+from fastlstm._arrays import convert, row_indices, sequence
 from fastlstm._arrays import state as check_state
 
 cnp.import_array()
@@ -385,7 +385,7 @@ cdef class Stream:
     cdef readonly object layer
     cdef object _parameters, _h, _c
     cdef long _version
-    cdef bint _release
+    cdef bint _release, _busy
     cdef Packed _packed
     cdef Pool _pool
     cdef Buffer _scratch
@@ -444,6 +444,15 @@ cdef class Stream:
             raise ValueError(f"x_t: expected {self._expected(inputs)}, got {np.shape(x_t)}")
         return x
 
+    cdef int _enter(self) except -1:
+        """Refuse a second thread: the first may be computing without the GIL."""
+        if self._busy:
+            raise RuntimeError("stream: is in use by another thread; copy() makes one for each")
+        if <long>self._parameters._version != self._version or (
+                self._call.plan.workers > 1 and _num_threads() != self._threads):
+            self._prepare()
+        return 0
+
     def step(self, x_t, out=None):
         """Advance by one step.
 
@@ -463,11 +472,10 @@ cdef class Stream:
         ------
         TypeError, ValueError
             If `x_t` or `out` have the wrong dtype or shape.
+        RuntimeError
+            If another thread is using the stream.
         """
-        if <long>self._parameters._version != self._version:
-            self._prepare()
-        if self._call.plan.workers > 1 and _num_threads() != self._threads:
-            self._prepare()
+        self._enter()
         cdef Py_ssize_t inputs = self._call.shape.input, width = self._call.shape.hidden
         if not self._is_plain(x_t, inputs):
             x_t = self._convert(x_t)
@@ -485,7 +493,9 @@ cdef class Stream:
             x_t = x_t.copy()
             x_data = <char *>cnp.PyArray_DATA(x_t)
         self._call.x, self._call.y = x_data, y_data
+        self._busy = True
         self._run_step()
+        self._busy = False
         return out
 
     cdef void _run_step(self) noexcept:
@@ -515,18 +525,23 @@ cdef class Stream:
         ------
         TypeError, ValueError
             If `x` has the wrong dtype or shape.
+        RuntimeError
+            If another thread is using the stream.
         """
         x = sequence(x, "x", self.layer.input_size, self.layer.dtype, False)
         batch = self._call.batch
         if (x.ndim == 2 and batch != 1) or (x.ndim == 3 and x.shape[1] != batch):
             raise ValueError(f"x: expected (T, {batch}, {self.layer.input_size}), got {x.shape}")
-        if <long>self._parameters._version != self._version:
-            self._prepare()
+        self._enter()
         y = np.empty((*x.shape[:x.ndim - 1], self.layer.hidden_size), self.layer.dtype)
         if y.size:
             x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
-            forward(self._packed, self._pool, x3, y3, self._h, self._c, None, 0, 0,
-                    _num_threads())
+            self._busy = True
+            try:
+                forward(self._packed, self._pool, x3, y3, self._h, self._c, None, 0, 0,
+                        _num_threads())
+            finally:
+                self._busy = False
         return y
 
     @property
@@ -544,12 +559,17 @@ cdef class Stream:
 
         Parameters
         ----------
-        rows : index, sequence of indices or mask of rows, optional
+        rows : int, sequence of int, slice, or (B,) array of bool, optional
             Default: all rows.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `rows` are not rows of this stream.
         """
-        rows = slice(None) if rows is None else rows
-        self._h[:, rows] = 0
-        self._c[:, rows] = 0
+        chosen = slice(None) if rows is None else row_indices(rows, "rows", self._h.shape[1])
+        self._h[:, chosen] = 0
+        self._c[:, chosen] = 0
 
     def copy(self):
         """Return a stream of the same layer that goes on from the same state."""

@@ -202,20 +202,24 @@ class LSTM(Weights):
         A call keeps the object it got, so a change of the parameters by another thread cannot
         disturb it.
         """
-        version = self.parameters.version
-        if self._packed is None or self._packed[0] != version:
-            packed = _core.Packed(
-                self.isa,
-                self.num_layers,
-                self._directions,
-                self.input_size,
-                self.hidden_size,
-                self.bias,
-                self.parameters.flat,
-                _config.get_num_threads(),
-            )
-            self._packed = (version, packed)
-        return self._packed[1]
+        packed = self._packed
+        if packed is None or packed[0] != self.parameters.version:
+            with self.parameters.lock:
+                packed = (
+                    self.parameters.version,
+                    _core.Packed(
+                        self.isa,
+                        self.num_layers,
+                        self._directions,
+                        self.input_size,
+                        self.hidden_size,
+                        self.bias,
+                        self.parameters.flat,
+                        _config.get_num_threads(),
+                    ),
+                )
+            self._packed = packed
+        return packed[1]
 
     def _time_first(self, array: Array) -> Array:
         """A view (T, B, ...) of a sequence as the user has it."""

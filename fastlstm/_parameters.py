@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -109,6 +110,7 @@ class Parameters(FlatMapping):
         super().__init__(shapes, readonly)
         self._storage = storage
         self._version = 0
+        self.lock = Lock()  # held while the whole vector is written, or read to be packed
 
     @property
     def flat(self) -> Array:
@@ -118,7 +120,8 @@ class Parameters(FlatMapping):
     @flat.setter
     def flat(self, value: ArrayLike) -> None:
         array = self._checked(value, self._flat.shape, "parameters.flat")
-        self.writable()[...] = array
+        with self.lock:
+            self.writable()[...] = array
 
     @property
     def version(self) -> int:
@@ -129,7 +132,8 @@ class Parameters(FlatMapping):
         if name not in self._shapes:
             raise KeyError(f"{name!r} is not a parameter; there are {', '.join(self._shapes)}")
         array = self._checked(value, self._shapes[name], f"parameters[{name!r}]")
-        self._split(self.writable())[name][...] = array
+        with self.lock:
+            self._split(self.writable())[name][...] = array
 
     def writable(self) -> Array:
         """The flat vector, writable, for an update that is finished before the next call.

@@ -61,15 +61,6 @@ static inline ptrdiff_t vectors_of_blocks(const pass *p, ptrdiff_t block, ptrdif
     return 4 * (groups - 1) + 4 * gate_width(p->hidden, lanes, last) / lanes;
 }
 
-/* Moves the gates of a closely packed block to where the kernels expect them. */
-static void spread_gates(const pass *p, ptrdiff_t block, real *z)
-{
-    const ptrdiff_t lanes = p->k->lanes, width = gate_width(p->hidden, lanes, block);
-    for (ptrdiff_t gate = 3; gate > 0 && width < lanes; gate--) {
-        memmove(z + gate * lanes, z + gate * width, (size_t)width * sizeof(real));
-    }
-}
-
 /* z = bias + W x for the steps from s0 to s1: independent of the recurrence, so that the rows of a
  * tile may be of different steps. */
 static void project_ahead(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
@@ -118,6 +109,7 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
     fl_lstm_tile tile = {
         .z = local,
         .z_row = groups * vectors,
+        .width = gate_width(p->hidden, p->k->lanes, block + groups - 1),
         .c_before = p->c + s * p->c_step + row * p->hidden + unit,
         .c = p->c + s * p->c_step + p->c_step + row * p->hidden + unit,
         .c_row = p->hidden,
@@ -135,9 +127,6 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
     } else {
         const real *bias = p->cell.bias + block * vectors;
         p->k->product(rows, computed, bias, 0, terms, 2, tile.z, tile.z_row);
-    }
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        spread_gates(p, block + groups - 1, tile.z + r * tile.z_row + (groups - 1) * vectors);
     }
     p->k->lstm_tile(rows, groups, &tile);
 }

@@ -111,14 +111,17 @@ static void lstm_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *t)
 {
     for (ptrdiff_t j = 0; j < groups; j++) {
         const ptrdiff_t at = j * VL, n = t->units - at;
+        const ptrdiff_t width = j == groups - 1 ? t->width : VL;
         /* All gates before any cell state: the chains of a row are long, those of different
          * gates are independent. */
         for (ptrdiff_t r = 0; r < rows; r++) {
             real *z = t->z + r * t->z_row + j * GROUP;
-            v_store(z + 0 * VL, v_sigmoid(v_load(z + 0 * VL)));
-            v_store(z + 1 * VL, v_sigmoid(v_load(z + 1 * VL)));
-            v_store(z + 2 * VL, v_tanh(v_load(z + 2 * VL)));
-            v_store(z + 3 * VL, v_sigmoid(v_load(z + 3 * VL)));
+            vec i = v_loadu(z), f = v_loadu(z + width);
+            vec g = v_loadu(z + 2 * width), o = v_loadu(z + 3 * width);
+            v_store(z + 0 * VL, v_sigmoid(i));
+            v_store(z + 1 * VL, v_sigmoid(f));
+            v_store(z + 2 * VL, v_tanh(g));
+            v_store(z + 3 * VL, v_sigmoid(o));
         }
         for (ptrdiff_t r = 0; r < rows; r++) {
             const real *z = t->z + r * t->z_row + j * GROUP;

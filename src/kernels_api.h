@@ -30,6 +30,7 @@ typedef FL_NAME(fl_term) fl_term;
 typedef struct {
     real *z; /* [rows][groups][4][VL], rows z_row apart: pre-activations in, gates out */
     ptrdiff_t z_row;
+    ptrdiff_t width;      /* how far apart the gates of the last group come in; go out VL apart */
     const real *c_before; /* rows c_row apart; may be the same as c */
     real *c;
     ptrdiff_t c_row;

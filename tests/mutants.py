@@ -20,7 +20,7 @@ TESTS = ["test_kernels.py", "test_contract.py", "test_dropout.py", "test_vmath.p
 
 # The mistake; what stands in one place in a header of src/; what is put there instead.
 MUTANTS = {
-    "o through tanh": ("v_sigmoid(v_load(z + 3 * VL))", "v_tanh(v_load(z + 3 * VL))"),
+    "o through tanh": ("v_sigmoid(o)", "v_tanh(o)"),
     "c kept by i": ("v_fma(f, load_part(t->c_before", "v_fma(i, load_part(t->c_before"),
     "h without tanh": ("v_mul(o, v_tanh(c))", "v_mul(o, c)"),
     "gates i and f swapped": (
@@ -75,8 +75,8 @@ class Copy:
         [self.link] = [line for line in lines if "-shared" in line]
         [core] = (self.folder / "fastlstm").glob("_core*.so")
         self.link[self.link.index("-o") + 1] = str(core)
-        show = "import fastlstm; print(fastlstm.isas()[0])"
-        self.isa = shell([sys.executable, "-c", show], self.folder).strip()
+        show = "import fastlstm; print(*fastlstm.isas())"
+        self.isa, *self.others = shell([sys.executable, "-c", show], self.folder).split()
 
     def build(self, header: Path) -> dict[Path, bytes]:
         """Compile what includes `header`, for the best instruction set; return what was there."""
@@ -92,6 +92,7 @@ class Copy:
     def fails(self) -> bool:
         """Whether a test fails, crashes or hangs."""
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *TESTS]
+        command += ["-k", " and ".join(f"not {isa}" for isa in self.others)]
         run = subprocess.run(
             ["timeout", "120", *command],
             cwd=self.tests,
@@ -121,6 +122,7 @@ class Copy:
 
 
 def main() -> int:
+    os.environ.pop("FASTLSTM_WERROR", None)  # a mutant may leave a variable unused
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -242,7 +243,7 @@ def test_refused_states_and_resets_change_nothing(lstm: fastlstm.LSTM, x: Array)
         with pytest.raises((TypeError, ValueError), match=r"^(state|h|c): expected"):
             stream.state = value
     for rows in [3, [0, 3], [0.5], "all", [True] * 4]:
-        with pytest.raises((IndexError, TypeError, ValueError)):
+        with pytest.raises((TypeError, ValueError), match=r"^rows: expected"):
             stream.reset(rows)
     assert same_state(stream, before)
 
@@ -267,3 +268,28 @@ def test_large_layers(rng: Generator, threads: int) -> None:
     finally:
         fastlstm.set_num_threads(before)
     assert same_bits(np.stack(y), lstm(x)[0])
+
+
+def test_a_second_thread_is_refused(rng: np.random.Generator) -> None:
+    """A step of a large layer gives the GIL away; meanwhile the stream is not free."""
+    lstm = fastlstm.LSTM(600, 600, seed=0)
+    x = rng.standard_normal((50, 1, 600)).astype(np.float32)
+    stream = lstm.stream()
+    refused: list[str] = []
+    done = threading.Event()
+
+    def use(call: Callable[[], object]) -> None:
+        while not (refused or done.is_set()):
+            try:
+                call()
+            except RuntimeError as error:
+                refused.append(str(error))
+
+    thread = threading.Thread(target=use, args=(lambda: stream.step(x[0]),))
+    thread.start()
+    timer = threading.Timer(20, done.set)
+    timer.start()
+    use(lambda: stream.run(x))
+    timer.cancel()
+    thread.join()
+    assert refused[0].startswith("stream: is in use by another thread")
