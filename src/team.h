@@ -48,10 +48,10 @@ typedef struct {
     _Alignas(64) atomic_int generation;
 } fl_barrier;
 
-/* Waiting spins for a microsecond or two, as long as workers of a step are apart, and then yields:
+/* Waiting spins for about a microsecond, as long as workers of a step are apart, and then yields:
  * on a machine with more threads than cores the one waited for must get its turn (H = 512, one row,
  * 4 threads on 2 cores: yielding after 20 us instead took 2.6 times as long as 2 threads). */
-enum { FL_SPINS = 200 };
+enum { FL_SPINS = 100 };
 
 static inline void fl_barrier_wait(fl_barrier *b, int workers)
 {
