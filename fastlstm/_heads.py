@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,71 +36,61 @@ def embed_backward(codes: Indices, dx: Array, out: Array) -> None:
     out[ordered[first]] = np.add.reduceat(dx.take(order, axis=0), first, axis=0)
 
 
-class SoftmaxOutput:
-    """Linear layer and softmax, block by block, with work space kept from call to call.
+def softmax_nll(parameters: Parameters, y: Array, targets: Indices) -> Array:
+    """Return -log p(target) [N] for the LSTM's outputs y [N, H] and targets [N].
 
-    Logits are stored [V, N], a column per prediction: the sums over V then run along memory.
-
-    Parameters
-    ----------
-    parameters : Parameters
-        With ``linear.weight`` [V, H] and ``linear.bias`` [V].
+    `parameters` has ``linear.weight`` [V, H] and ``linear.bias`` [V].
     """
+    nll, work = np.empty(len(y), np.float32), _work_space(parameters)
+    for block in _blocks(len(y)):
+        _, total, target = _exponentials(parameters, y[block], targets[block], work)
+        np.subtract(np.log(total), target, out=nll[block])
+    return nll
 
-    def __init__(self, parameters: Parameters) -> None:
-        self._parameters = parameters
-        self._logits = np.empty((0, len(parameters["linear.bias"]), _BLOCK), np.float32)
-        self._dweights = np.empty((0, *parameters["linear.weight"].shape), np.float32)
 
-    def nll(self, y: Array, targets: Indices) -> Array:
-        """Return -log p(target) [N] for the LSTM's outputs y [N, H] and targets [N]."""
+def softmax_loss_backward(
+    parameters: Parameters, y: Array, targets: Indices, grads: Gradients
+) -> tuple[float, Array]:
+    """Return the mean of `softmax_nll` and its gradient dy [N, H].
 
-        def block_nll(block: slice, logits: Array) -> Array:
-            _, total, target = self._exponentials(y[block], targets[block], logits)
-            return np.log(total) - target
+    The gradients of the linear layer are written to `grads`.
+    """
+    count, loss, dy = len(y), 0.0, np.empty_like(y)
+    weight, work = parameters["linear.weight"], _work_space(parameters)
+    dweight, dbias = grads["linear.weight"], grads["linear.bias"]
+    dweight.fill(0)
+    dbias.fill(0)
+    part = np.empty_like(dweight)
+    for block in _blocks(count):
+        exponentials, total, target = _exponentials(parameters, y[block], targets[block], work)
+        loss += float(np.sum(np.log(total) - target, dtype=np.float64))
+        dlogits = np.multiply(exponentials, 1 / (count * total), out=exponentials)
+        dlogits[targets[block], np.arange(len(total))] -= np.float32(1 / count)
+        dweight += quiet_matmul(dlogits, y[block], out=part)
+        dbias += dlogits.sum(axis=1)
+        quiet_matmul(dlogits.T, weight, out=dy[block])
+    return loss / count, dy
 
-        return np.concatenate(list(map(block_nll, *self._blocks(len(y)))))
 
-    def loss_backward(self, y: Array, targets: Indices, grads: Gradients) -> tuple[float, Array]:
-        """Return the mean of -log p(target) and its gradient dy [N, H].
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, start + _BLOCK) for start in range(0, count, _BLOCK))
 
-        The gradients of the linear layer are written to `grads`.
-        """
-        count, dy, weight = len(y), np.empty_like(y), self._parameters["linear.weight"]
 
-        def block_backward(block: slice, logits: Array, dweight: Array) -> tuple[float, Array]:
-            exponentials, total, target = self._exponentials(y[block], targets[block], logits)
-            loss = np.sum(np.log(total) - target, dtype=np.float64)
-            dlogits = np.multiply(exponentials, 1 / (count * total), out=exponentials)
-            dlogits[targets[block], np.arange(len(total))] -= np.float32(1 / count)
-            quiet_matmul(dlogits, y[block], out=dweight)
-            quiet_matmul(dlogits.T, weight, out=dy[block])
-            return float(loss), dlogits.sum(axis=1)
+def _work_space(parameters: Parameters) -> Array:
+    return np.empty((len(parameters["linear.bias"]), _BLOCK), np.float32)
 
-        blocks, logits = self._blocks(count)
-        if len(self._dweights) < len(blocks):
-            self._dweights = np.empty((len(blocks), *weight.shape), np.float32)
-        dweights = self._dweights[: len(blocks)]
-        losses, dbiases = zip(*map(block_backward, blocks, logits, dweights), strict=True)
-        np.sum(dweights, axis=0, out=grads["linear.weight"])
-        np.sum(dbiases, axis=0, out=grads["linear.bias"])
-        return sum(losses) / count, dy
 
-    def _blocks(self, count: int) -> tuple[list[slice], list[Array]]:
-        """Cut `count` predictions into blocks, with room for the logits of each."""
-        blocks = [slice(start, start + _BLOCK) for start in range(0, count, _BLOCK)]
-        if len(self._logits) < len(blocks):
-            self._logits = np.empty((len(blocks), *self._logits.shape[1:]), np.float32)
-        return blocks, list(self._logits[: len(blocks)])
+def _exponentials(
+    parameters: Parameters, y: Array, targets: Indices, work: Array
+) -> tuple[Array, Array, Array]:
+    """exp(logits - max) [V, N], its sum over V [N], and the target's logit - max [N].
 
-    def _exponentials(
-        self, y: Array, targets: Indices, logits: Array
-    ) -> tuple[Array, Array, Array]:
-        """exp(logits - max) [V, N], its sum over V [N], and the target's logit - max [N]."""
-        logits = logits[:, : len(y)]
-        quiet_matmul(y, self._parameters["linear.weight"].T, out=logits.T)
-        logits += self._parameters["linear.bias"][:, None]
-        logits -= logits.max(axis=0)
-        target = logits[targets, np.arange(len(y))]
-        exponentials = np.exp(logits, out=logits)
-        return exponentials, exponentials.sum(axis=0), target
+    A column per prediction, because the sums over V then run along memory.
+    """
+    logits = work[:, : len(y)]
+    quiet_matmul(y, parameters["linear.weight"].T, out=logits.T)
+    logits += parameters["linear.bias"][:, None]
+    logits -= logits.max(axis=0)
+    target = logits[targets, np.arange(len(y))]
+    exponentials = np.exp(logits, out=logits)
+    return exponentials, exponentials.sum(axis=0), target

@@ -9,7 +9,14 @@ import numpy as np
 
 from fastlstm import _arrays, _model_file
 from fastlstm._files import StrPath
-from fastlstm._heads import Array, Indices, SoftmaxOutput, embed, embed_backward
+from fastlstm._heads import (
+    Array,
+    Indices,
+    embed,
+    embed_backward,
+    softmax_loss_backward,
+    softmax_nll,
+)
 from fastlstm._layer import LSTM
 from fastlstm._optimizer import non_negative
 from fastlstm._parameters import Gradients, Parameters
@@ -83,7 +90,6 @@ class LanguageModel:
         self.parameters["embedding.weight"] = rng.standard_normal((count, embedding_size))
         for name in ("linear.weight", "linear.bias"):
             self.parameters[name] = rng.uniform(-bound, bound, self._shapes[name])
-        self._output = SoftmaxOutput(self.parameters)
 
     @property
     def alphabet(self) -> str:
@@ -182,7 +188,8 @@ class LanguageModel:
         x = embed(self.parameters["embedding.weight"], inputs)
         y, state, tape = self.lstm.forward(x, state)
         heads = Gradients(self._shapes, np.empty(self.parameters.flat.size, np.float32))
-        loss, dy = self._output.loss_backward(y.reshape(-1, y.shape[-1]), targets.ravel(), heads)
+        outputs = y.reshape(-1, y.shape[-1])
+        loss, dy = softmax_loss_backward(self.parameters, outputs, targets.ravel(), heads)
         dx, _, lstm = self.lstm.backward(tape, dy.reshape(y.shape))
         embed_backward(inputs, dx, heads["embedding.weight"])
         return loss, [lstm, heads], state
@@ -217,7 +224,7 @@ class LanguageModel:
             places, counts = stretches.places(start, min(start + block, stretches.steps))
             y, state = self.lstm(embed(weight, codes.take(places, mode="clip")), state)
             targets = codes.take(places + 1, mode="clip").ravel()
-            nll = self._output.nll(y.reshape(-1, y.shape[-1]), targets)
+            nll = softmax_nll(self.parameters, y.reshape(-1, y.shape[-1]), targets)
             counts &= places + 1 < len(codes)
             total += float(nll.sum(where=counts.ravel(), dtype=np.float64))
         return total / ((len(codes) - 1) * math.log(2))
