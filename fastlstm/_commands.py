@@ -102,11 +102,13 @@ def _a_prompt(held_out: str) -> str:
 
 def _describe(model: LanguageModel, source: str, n_text: int, n_held_out: int) -> None:
     weights = sum(parameters.flat.size for parameters in model.trainable)
+    lstm = model.lstm
+    layers = f"{lstm.num_layers} x {lstm.hidden_size}" if lstm.num_layers > 1 else lstm.hidden_size
     print(
-        f"fastlstm {fastlstm.__version__}, {model.lstm.isa}, "
-        f"{fastlstm.get_num_threads()} threads\n"
+        f"fastlstm {fastlstm.__version__}, {lstm.isa}, {fastlstm.get_num_threads()} threads\n"
         f"text: {_printable(source)}, {n_text:,} characters and {n_held_out:,} held out\n"
-        f"model: {model!r}, {weights:,} weights",
+        f"model: embedding {lstm.input_size}, LSTM {layers}, {len(model.alphabet)} characters, "
+        f"{weights:,} weights",
         flush=True,
     )
 
@@ -126,5 +128,5 @@ def _sum_up(history: History, bits: float) -> None:
     measured = "nothing held out" if math.isnan(bits) else f"held-out {bits:.3f} bits per character"
     print(
         f"{measured}, {history.characters_per_second:,.0f} characters per second "
-        f"({last.characters:,} in {last.seconds:.1f} s)"
+        f"({last.seconds:.1f} s)"
     )
