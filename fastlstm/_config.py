@@ -33,11 +33,7 @@ if hasattr(os, "register_at_fork"):
 def _from_environment() -> int:
     text = os.environ.get("FASTLSTM_NUM_THREADS", "")
     if not text:
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else (os.cpu_count() or 1)
-        )
+        return _core.PROCESSORS
     if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
         expected = f"an integer from 1 to {MOST_THREADS}"
         raise ValueError(f"FASTLSTM_NUM_THREADS: expected {expected}, got {text!r}")
@@ -75,8 +71,9 @@ def set_num_threads(n: int) -> None:
 def get_num_threads() -> int:
     """Return how many threads a call may use.
 
-    The default is ``FASTLSTM_NUM_THREADS`` or, without it, the number of processors this process
-    may run on.  It is 1 in a build without OpenMP and in a forked child.
+    The default is ``FASTLSTM_NUM_THREADS`` or, without it, the number of processor cores this
+    process may use, by its affinity and the quota of its container.  It is 1 in a build without
+    OpenMP and in a forked child.
     """
     global _threads
     if _threads == 0:

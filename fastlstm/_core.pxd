@@ -25,6 +25,9 @@ cdef extern from "fastlstm.h" nogil:
 
     const fl_isa *fl_isa_at(int i)
 
+    ctypedef struct fl_team_limits:
+        int threads, processors
+
     ctypedef struct fl_plan:
         int workers
         int split_units
@@ -83,8 +86,8 @@ cdef extern from "fastlstm.h" nogil:
         void (*pack_backward)(const fl_shape *, const void *, const void *, void *, int,
                              int) noexcept nogil
         Py_ssize_t (*tape_size)(const fl_shape *, const void *, Py_ssize_t, Py_ssize_t, int) noexcept nogil
-        void (*plan_forward)(fl_forward_call *, int, int) noexcept nogil
-        void (*plan_backward)(fl_backward_call *, int) noexcept nogil
+        void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil
+        void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
         void (*forward)(fl_forward_call *, int, int) noexcept nogil
         void (*backward)(fl_backward_call *, int, int) noexcept nogil
         void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 
+from fastlstm import _processors
 from fastlstm._arrays import convert, row_indices, sequence
 from fastlstm._arrays import state as check_state
 
@@ -62,6 +63,15 @@ cdef int _num_threads() except -1:
     from fastlstm._config import get_num_threads
 
     return get_num_threads()
+
+
+# More workers than that never meet after each step.
+PROCESSORS = _processors.count()
+
+
+cdef fl_team_limits _limits(int threads) except *:
+    cdef int processors = PROCESSORS
+    return fl_team_limits(threads, processors)
 
 
 def has_openmp():
@@ -266,7 +276,7 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, real[:, :, :]
             raise ValueError("tape: too small")
         call.tape = tape.data
         call.dropout = fl_dropout(key, rate)
-    engine.plan_forward(&call, threads, tape is not None)
+    engine.plan_forward(&call, _limits(threads), tape is not None)
     scratch = pool.take(call.plan.scratch * size)
     call.scratch = scratch.data
     workers = call.plan.workers
@@ -331,7 +341,7 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x, Buffer tape,
     call.tape = tape.data
     call.dropout = fl_dropout(key, rate)
     call.grads = &grads[0]
-    engine.plan_backward(&call, threads)
+    engine.plan_backward(&call, _limits(threads))
     scratch = pool.take(call.plan.scratch * size)
     call.scratch = scratch.data
     workers = call.plan.workers
@@ -414,7 +424,7 @@ cdef class Stream:
         self._call.steps, self._call.batch = 1, h.shape[1]
         self._call.x_row, self._call.y_row = packed.shape.input, packed.shape.hidden
         self._call.h, self._call.c = cnp.PyArray_DATA(h), cnp.PyArray_DATA(c)
-        packed.engine.plan_forward(&self._call, self._threads, False)
+        packed.engine.plan_forward(&self._call, _limits(self._threads), False)
         self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
         self._call.scratch = self._scratch.data
         # Small steps would spend a good part of their time giving the GIL away.

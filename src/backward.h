@@ -119,19 +119,18 @@ static backward_space backward_space_at(const fl_backward_call *call)
     return space;
 }
 
-static void plan_backward(fl_backward_call *call, int max_workers)
+static void plan_backward(fl_backward_call *call, fl_team_limits limits)
 {
     const fl_shape *s = &call->shape;
     const fl_kernels *k = call->kernels;
-    const double h = (double)s->hidden, rows = (double)call->batch;
     /* A third of the multiply-adds: below that, meeting between segments costs more than it saves.
      */
-    const double work =
-        4.0 * h * h * rows * (double)call->steps * (double)s->directions * (double)s->layers;
-    plan_team(&call->plan, s, call->batch, divide_up(s->hidden, 4 * k->lanes), work,
-              4 * h * h * rows, max_workers);
-    const ptrdiff_t steps = call->batch < FL_TERMS ? FL_TERMS / call->batch : 1;
-    call->plan.segment = minimum(steps, call->steps);
+    const double step_work = work_of(4 * (double)s->hidden * (double)s->hidden, call->batch);
+    const double steps = (double)call->steps * (double)s->directions * (double)s->layers;
+    plan_team(&call->plan, &limits, call->batch, divide_up(s->hidden, 4 * k->lanes),
+              step_work * steps, step_work);
+    const ptrdiff_t most = call->batch < FL_TERMS ? FL_TERMS / call->batch : 1;
+    call->plan.segment = minimum(most, call->steps);
     call->plan.scratch = backward_space_at(call).size;
 }
 

@@ -34,6 +34,11 @@ typedef struct {
 /* The i-th instruction set that this CPU and operating system can run, best first, or NULL. */
 const fl_isa *fl_isa_at(int i);
 
+/* How many workers a call may have.  `processors` of them can run at a time. */
+typedef struct {
+    int threads, processors;
+} fl_team_limits;
+
 /* How a call is shared among threads, cut along time, and laid out in its work space. */
 typedef struct {
     int workers;       /* team size; 1 where more would not pay */
@@ -104,8 +109,8 @@ typedef struct {
                           void *packed, int worker, int workers);
     ptrdiff_t (*tape_size)(const fl_shape *shape, const void *kernels, ptrdiff_t steps,
                            ptrdiff_t batch, int dropout);
-    void (*plan_forward)(fl_forward_call *call, int max_workers, int training);
-    void (*plan_backward)(fl_backward_call *call, int max_workers);
+    void (*plan_forward)(fl_forward_call *call, fl_team_limits limits, int training);
+    void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
     void (*forward)(fl_forward_call *call, int worker, int workers);
     void (*backward)(fl_backward_call *call, int worker, int workers);
     /* sigmoid (which = 0) or tanh (1) of n elements, by the kernels' own functions. */

@@ -30,6 +30,14 @@ static inline ptrdiff_t divide_up(ptrdiff_t n, ptrdiff_t by) { return (n + by - 
 
 static inline ptrdiff_t minimum(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
 
+/* Asks for the lines of n elements that a product will leave its results in. */
+static inline void fetch_to_write(const real *p, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i += FL_ALIGN / (ptrdiff_t)sizeof(real)) {
+        FL_PREFETCH_WRITE(p + i);
+    }
+}
+
 /* Rounded up to whole cache lines, so that what follows is aligned. */
 static inline ptrdiff_t aligned(ptrdiff_t elements)
 {

@@ -36,10 +36,11 @@ static inline void fl_pause(void)
 #endif
 }
 
+/* Asks for the cache line of p, to write it. */
 #if defined(__GNUC__)
-#define FL_PREFETCH(p) __builtin_prefetch(p)
+#define FL_PREFETCH_WRITE(p) __builtin_prefetch(p, 1)
 #else
-#define FL_PREFETCH(p) ((void)(p))
+#define FL_PREFETCH_WRITE(p) ((void)(p))
 #endif
 
 /* The two words are written by different threads: one cache line each. */

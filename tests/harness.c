@@ -119,7 +119,7 @@ static void run_team(const fl_engine *engine, fl_forward_call *f, fl_backward_ca
 /* A call of forward as the plan would have it for this many workers. */
 static void plan_for(const backend *b, fl_forward_call *f, int workers, int split_units)
 {
-    b->engine->plan_forward(f, 1, f->tape != NULL);
+    b->engine->plan_forward(f, (fl_team_limits){1, 1}, f->tape != NULL);
     const ptrdiff_t z = f->plan.z_worker;
     f->plan.workers = workers;
     f->plan.split_units = split_units;
@@ -200,7 +200,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .dx_row = t->input,
         .grads = grads,
     };
-    b->engine->plan_backward(&call, 1);
+    b->engine->plan_backward(&call, (fl_team_limits){1, 1});
     call.plan.workers = workers;
     call.plan.split_units = split_units;
     call.scratch = exact_aligned(call.plan.scratch, size);

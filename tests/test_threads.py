@@ -14,7 +14,7 @@ from numpy.random import Generator
 from oracle import check_bits, random_call, results
 
 import fastlstm
-from fastlstm import _core
+from fastlstm import _core, _processors
 
 HERE = Path(__file__).parent
 
@@ -67,8 +67,8 @@ def test_environment(n: str) -> None:
 
 @needs_linux
 @needs_openmp
-def test_default_is_the_processors_this_process_may_use() -> None:
-    assert int(python(SHOW, FASTLSTM_NUM_THREADS="")) == len(os.sched_getaffinity(0))
+def test_default_is_the_cores_this_process_may_use() -> None:
+    assert int(python(SHOW, FASTLSTM_NUM_THREADS="")) == _processors.count()
     one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + SHOW
     assert python(one, FASTLSTM_NUM_THREADS="") == "1"
 
@@ -102,6 +102,7 @@ v = random_call(np.random.default_rng(1), lstm, T, B)
 fastlstm.set_num_threads(1)
 results(lstm, v)
 before = len(os.listdir("/proc/self/task"))
+fastlstm._core.PROCESSORS = {processors}
 for n in (2, 3, 4):
     fastlstm.set_num_threads(n)
     {call}
@@ -121,7 +122,15 @@ BACKWARD = """fastlstm.set_num_threads(1)
 @pytest.mark.parametrize("name", ["rows", "uneven-rows", "units", "uneven-units"])
 def test_the_contract_is_tested_with_real_teams(name: str, call: str) -> None:
     """The sizes of test_contract.py are worth the threads that are allowed: they are there."""
-    assert python(TEAM.format(name=name, call=call)) == "1 2 3"
+    assert python(TEAM.format(name=name, call=call, processors=4)) == "1 2 3"
+
+
+@needs_linux
+@needs_openmp
+@pytest.mark.parametrize(("name", "expected"), [("rows", "1 2 3"), ("units", "1 1 1")])
+def test_workers_that_wait_for_each_other_have_a_processor_each(name: str, expected: str) -> None:
+    """Those that share the hidden units meet after each step; those that share rows never do."""
+    assert python(TEAM.format(name=name, call='lstm(v["x"])', processors=2)) == expected
 
 
 @needs_linux
@@ -150,6 +159,7 @@ import numpy as np
 from oracle import check_bits, random_call, results
 from test_contract import TEAMS
 import fastlstm
+fastlstm._core.PROCESSORS = 4
 for options, T, B in TEAMS.values():
     found = []
     for n in (1, 4):
