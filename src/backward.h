@@ -48,7 +48,7 @@ static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s)
                 .dc = p->dc + at,
                 .c_row = h,
                 .dz = dz_at(p, s, row) + unit,
-                .dz_row = 4 * h,
+                .dz_row = p->dz_row,
                 .gate_step = h,
                 .units = h - unit,
             };
@@ -95,7 +95,7 @@ static void run_backward(const backward_pass *p, const share *me, fl_barrier *ba
 }
 
 typedef struct {
-    real *dz, *dz_columns, *panels;
+    real *dz, *panels;
     real *between[2]; /* [T][B][D*H]: gradients of the outputs of layers below the last */
     ptrdiff_t size;
 } backward_space;
@@ -104,13 +104,12 @@ static backward_space backward_space_at(const fl_backward_call *call)
 {
     const fl_shape *s = &call->shape;
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t size = 4 * k->lanes, gates = 4 * s->hidden;
+    const ptrdiff_t size = 4 * k->lanes;
     const ptrdiff_t input = s->layers > 1 && input_of(s, 1) > s->input ? input_of(s, 1) : s->input;
     const ptrdiff_t groups = divide_up(input, size) + divide_up(s->hidden, size);
     carver c = {call->scratch, 0};
     backward_space space = {0};
-    space.dz = carve(&c, (call->plan.segment + 1) * call->batch * gates);
-    space.dz_columns = carve(&c, divide_up(gates, k->rows) * FL_TERMS * k->rows);
+    space.dz = carve(&c, 2 * call->plan.segment * call->batch * dz_row_of(s));
     space.panels = carve(&c, groups * FL_TERMS * size);
     for (ptrdiff_t l = 0; l < minimum(s->layers - 1, 2); l++) {
         space.between[l] = carve(&c, call->steps * call->batch * s->directions * s->hidden);
@@ -161,7 +160,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .dh = (real *)call->dh + states,
         .dc = (real *)call->dc + states,
         .dz = space->dz,
-        .dz_columns = space->dz_columns,
+        .dz_row = dz_row_of(s),
         .panels = space->panels,
         .dw = grads + flat.w,
         .du = grads + flat.u,

@@ -100,7 +100,7 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
         h_before[r] = first ? p->h + b * p->hidden : sink_at(&p->out, before, b);
         h[r] = sink_at(&p->out, t, b) + unit;
         y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
-        FL_PREFETCH_WRITE(h[r]); /* cold: without it stores wait, 1% (H = 128, B = 32) */
+        FL_PREFETCH_WRITE(h[r]); /* cold lines make stores wait: 1% (H = 128, B = 32) */
     }
     const fl_term terms[2] = {
         {x, 1, p->cell.w + block * p->input * vectors, p->input},
@@ -110,6 +110,8 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
     fl_lstm_tile tile = {
         .z = local,
         .z_row = groups * vectors,
+        .gates = local,
+        .gates_row = groups * vectors,
         .width = gate_width(p->hidden, p->k->lanes, block + groups - 1),
         .c_before = p->c + s * p->c_step + row * p->hidden + unit,
         .c = p->c + s * p->c_step + p->c_step + row * p->hidden + unit,
@@ -119,18 +121,15 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
         .units = p->hidden - unit,
     };
     if (p->gates) {
-        tile.z_row = p->blocks * vectors;
-        tile.z = p->gates + s * p->gates_step + row * tile.z_row + block * vectors;
-        for (ptrdiff_t r = 0; r < rows; r++) { /* 5% (H = 128, B = 32) */
-            fetch_to_write(tile.z + r * tile.z_row, groups * vectors);
-        }
+        tile.gates_row = p->blocks * vectors;
+        tile.gates = p->gates + s * p->gates_step + row * tile.gates_row + block * vectors;
     }
     const ptrdiff_t computed = vectors_of_blocks(p, block, groups);
     if (z) {
-        p->k->product(rows, computed, z, z_row, terms + 1, 1, tile.z, tile.z_row);
+        p->k->product(rows, computed, z, z_row, terms + 1, 1, local, tile.z_row);
     } else {
         const real *bias = p->cell.bias + block * vectors;
-        p->k->product(rows, computed, bias, 0, terms, 2, tile.z, tile.z_row);
+        p->k->product(rows, computed, bias, 0, terms, 2, local, tile.z_row);
     }
     p->k->lstm_tile(rows, groups, &tile);
 }

@@ -115,17 +115,18 @@ static void lstm_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *t)
         /* All gates before any cell state: the chains of a row are long, those of different
          * gates are independent. */
         for (ptrdiff_t r = 0; r < rows; r++) {
-            real *z = t->z + r * t->z_row + j * GROUP;
+            const real *z = t->z + r * t->z_row + j * GROUP;
+            real *gates = t->gates + r * t->gates_row + j * GROUP;
             vec i = v_loadu(z), f = v_loadu(z + width);
             vec g = v_loadu(z + 2 * width), o = v_loadu(z + 3 * width);
-            v_store(z + 0 * VL, v_sigmoid(i));
-            v_store(z + 1 * VL, v_sigmoid(f));
-            v_store(z + 2 * VL, v_tanh(g));
-            v_store(z + 3 * VL, v_sigmoid(o));
+            v_store(gates + 0 * VL, v_sigmoid(i));
+            v_store(gates + 1 * VL, v_sigmoid(f));
+            v_store(gates + 2 * VL, v_tanh(g));
+            v_store(gates + 3 * VL, v_sigmoid(o));
         }
         for (ptrdiff_t r = 0; r < rows; r++) {
-            const real *z = t->z + r * t->z_row + j * GROUP;
-            vec i = v_load(z), f = v_load(z + VL), g = v_load(z + 2 * VL), o = v_load(z + 3 * VL);
+            const real *q = t->gates + r * t->gates_row + j * GROUP;
+            vec i = v_load(q), f = v_load(q + VL), g = v_load(q + 2 * VL), o = v_load(q + 3 * VL);
             vec c = v_fma(f, load_part(t->c_before + r * t->c_row + at, n), v_mul(i, g));
             vec h = v_mul(o, v_tanh(c));
             store_part(t->c + r * t->c_row + at, c, n);

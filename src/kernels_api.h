@@ -28,9 +28,11 @@ typedef FL_NAME(fl_term) fl_term;
 
 /* The element-wise part of a step, forward. */
 typedef struct {
-    real *z; /* [rows][groups][4][VL], rows z_row apart: pre-activations in, gates out */
+    const real *z; /* [rows][groups][4][VL], rows z_row apart: pre-activations */
     ptrdiff_t z_row;
-    ptrdiff_t width;      /* how far apart the gates of the last group come in; go out VL apart */
+    ptrdiff_t width; /* how far apart the gates of the last group come in */
+    real *gates;     /* [rows][groups][4][VL], rows gates_row apart; may be the same as z */
+    ptrdiff_t gates_row;
     const real *c_before; /* rows c_row apart; may be the same as c */
     real *c;
     ptrdiff_t c_row;
