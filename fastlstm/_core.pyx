@@ -1,6 +1,7 @@
 # The binding: typed memoryviews in, one parallel region per call, no arithmetic.
 # It allocates what the C driver needs and is the last place that knows shapes.
 
+cimport cython
 cimport numpy as cnp
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport uint64_t, uintptr_t
@@ -120,23 +121,34 @@ cdef class Buffer:
 
 
 cdef class Pool:
-    """Keeps the largest of the buffers given back, so that memory stays flat over calls.
+    """Keeps the largest two of the buffers given back, so that memory stays flat over calls.
 
-    Each call takes a buffer of its own: one layer may be used by many threads at a time.
+    Each call takes a buffer of its own: one layer may be used by many threads at a time.  Two,
+    because the tape of a training step is alive until that of the next one takes its name.
     """
 
-    cdef Buffer _kept
+    cdef Buffer _larger, _smaller
 
-    cpdef Buffer take(self, Py_ssize_t nbytes):
-        cdef Buffer buffer = self._kept
-        self._kept = None
-        if buffer is None or buffer.nbytes < nbytes:
-            buffer = Buffer(nbytes)
-        return buffer
+    def take(self, Py_ssize_t nbytes):
+        """A kept buffer that is large enough, the smaller if both are, or a new one."""
+        cdef Buffer buffer
+        with cython.critical_section(self):
+            if self._smaller is not None and self._smaller.nbytes >= nbytes:
+                buffer, self._smaller = self._smaller, None
+            elif self._larger is not None and self._larger.nbytes >= nbytes:
+                buffer, self._larger, self._smaller = self._larger, self._smaller, None
+            else:
+                buffer = None
+        return Buffer(nbytes) if buffer is None else buffer
 
-    cpdef give(self, Buffer buffer):
-        if self._kept is None or self._kept.nbytes < buffer.nbytes:
-            self._kept = buffer
+    def give(self, Buffer buffer not None):
+        """Keep it, or the two larger ones."""
+        with cython.critical_section(self):
+            if self._larger is None or self._larger.nbytes < buffer.nbytes:
+                self._larger, buffer = buffer, self._larger
+            if buffer is not None and (
+                    self._smaller is None or self._smaller.nbytes < buffer.nbytes):
+                self._smaller = buffer
 
 
 cdef class Packed:
