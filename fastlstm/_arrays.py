@@ -84,6 +84,31 @@ def sequence(value: Any, name: str, size: int, dtype: np.dtype[Any], batch_first
     return array
 
 
+def tokens(value: Any, name: str, count: int, batch_first: bool) -> Array:
+    """A new array of whole numbers below `count`, (T, B), (B, T) or (T,)."""
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # nested lists of unequal lengths
+        raise TypeError(f"{name}: expected an array of integers, got {error}") from None
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected an array of integers, got {array.dtype}")
+    if array.ndim not in (1, 2):
+        axes = "B, T" if batch_first else "T, B"
+        raise ValueError(f"{name}: expected ({axes}) or (T,), got {shape_text(array.shape)}")
+    if array.size and (array.min() < 0 or array.max() >= count):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"{name}: expected tokens from 0 to {count - 1}, got {wrong}")
+    return array.astype(np.intp, order="C")
+
+
+def table(value: Any, name: str, size: int, dtype: np.dtype[Any]) -> Array:
+    """An array (V, size) of at least one row."""
+    array = convert(value, name, dtype)
+    if array.ndim != 2 or array.shape[1] != size or not array.shape[0]:
+        raise ValueError(f"{name}: expected (V, {size}), got {shape_text(array.shape)}")
+    return array
+
+
 def shape_text(shape: tuple[int, ...]) -> str:
     return str(tuple(int(n) for n in shape))
 

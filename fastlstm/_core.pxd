@@ -28,12 +28,17 @@ cdef extern from "fastlstm.h" nogil:
     ctypedef struct fl_team_limits:
         int threads, processors
 
+    ctypedef struct fl_tokens:
+        const Py_ssize_t *rows
+        Py_ssize_t count
+
     ctypedef struct fl_plan:
         int workers
         int split_units
         Py_ssize_t blocks, chunk, ahead, segment
         Py_ssize_t between[2]
-        Py_ssize_t z, z_worker
+        Py_ssize_t z, z_worker, table
+        int project_table
         Py_ssize_t scratch
 
     ctypedef struct fl_dropout:
@@ -44,9 +49,10 @@ cdef extern from "fastlstm.h" nogil:
         fl_shape shape
         const void *kernels
         const void *packed
-        Py_ssize_t steps, batch
+        Py_ssize_t steps, batch, first_step
         const void *x
         Py_ssize_t x_step, x_row
+        fl_tokens tokens
         void *y
         Py_ssize_t y_step, y_row
         void *h
@@ -61,9 +67,10 @@ cdef extern from "fastlstm.h" nogil:
         fl_shape shape
         const void *kernels
         const void *packed
-        Py_ssize_t steps, batch
+        Py_ssize_t steps, batch, first_step
         const void *x
         Py_ssize_t x_step, x_row
+        fl_tokens tokens
         const void *tape
         fl_dropout dropout
         const void *dy
@@ -73,6 +80,9 @@ cdef extern from "fastlstm.h" nogil:
         void *dx
         Py_ssize_t dx_step, dx_row
         void *grads
+        void *sums
+        int earlier, later
+        void *edge
         void *scratch
         fl_plan plan
         fl_barrier barrier
@@ -86,6 +96,8 @@ cdef extern from "fastlstm.h" nogil:
         void (*pack_backward)(const fl_shape *, const void *, const void *, void *, int,
                              int) noexcept nogil
         Py_ssize_t (*tape_size)(const fl_shape *, const void *, Py_ssize_t, Py_ssize_t, int) noexcept nogil
+        Py_ssize_t (*sums_size)(const fl_shape *, Py_ssize_t) noexcept nogil
+        Py_ssize_t (*segment)(Py_ssize_t) noexcept nogil
         void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil
         void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
         void (*forward)(fl_forward_call *, int, int) noexcept nogil

@@ -19,27 +19,35 @@ def probe(isa: str, kind: str, nbytes: int, repeats: int, threads: int) -> float
 def forward(
     packed: Packed,
     pool: Pool,
-    x: _Array,
+    x: _Array | None,
+    tokens: _Array | None,
     y: _Array,
     h: _Array,
     c: _Array,
     tape: Buffer | None,
     rate: float,
     key: int,
+    first_step: int,
     threads: int,
 ) -> None: ...
 def backward(
     packed: Packed,
     pool: Pool,
-    x: _Array,
+    x: _Array | None,
+    tokens: _Array | None,
     tape: Buffer,
     rate: float,
     key: int,
+    first_step: int,
     dy: _Array,
     dh: _Array,
     dc: _Array,
     dx: _Array | None,
     grads: _Array,
+    sums: Buffer | None,
+    edge: _Array | None,
+    earlier: bool,
+    later: bool,
     threads: int,
 ) -> None: ...
 
@@ -48,6 +56,7 @@ class Buffer:
     @property
     def nbytes(self) -> int: ...
     def __new__(cls, nbytes: int) -> Buffer: ...
+    def clear(self) -> None: ...
 
 @final
 class Pool:
@@ -74,6 +83,8 @@ class Packed:
         threads: int,
     ) -> Packed: ...
     def tape_nbytes(self, steps: int, batch: int, dropout: bool) -> int: ...
+    def sums_nbytes(self, count: int) -> int: ...
+    def segment(self, batch: int) -> int: ...
 
 @final
 class Stream:

@@ -116,6 +116,10 @@ cdef class Buffer:
         self.nbytes = nbytes
         fl_advise(self.data, nbytes)
 
+    def clear(self):
+        """Set all of it to zero."""
+        memset(self.data, 0, self.nbytes)
+
     def __dealloc__(self):
         free(self._start)
 
@@ -222,6 +226,14 @@ cdef class Packed:
                                                      dropout)
         return size * self.itemsize
 
+    def sums_nbytes(self, Py_ssize_t count):
+        """Bytes of the sums that `backward` needs for so many tokens."""
+        return self.engine.sums_size(&self.shape, count) * self.itemsize
+
+    def segment(self, Py_ssize_t batch):
+        """Steps of which calls of `backward` for parts of a sequence hold a whole number."""
+        return self.engine.segment(batch)
+
 
 cdef int _check_array(str name, const real[:, :, :] a, Py_ssize_t n0, Py_ssize_t n1,
                       Py_ssize_t n2) except -1:
@@ -235,52 +247,70 @@ cdef int _check_array(str name, const real[:, :, :] a, Py_ssize_t n0, Py_ssize_t
     return 0
 
 
-cdef int _check(fl_shape *s, const real[:, :, :] x, const real[:, :, :] y, const real[:, :, :] h,
+cdef int _check(fl_shape *s, const real[:, :, :] y, const real[:, :, :] h,
                 const real[:, :, :] c) except -1:
     """Everything the C side relies on; users get better messages before they come here."""
-    cdef Py_ssize_t steps = x.shape[0], batch = x.shape[1], states = s.layers * s.directions
-    _check_array[real]("x", x, steps, batch, s.input)
+    cdef Py_ssize_t steps = y.shape[0], batch = y.shape[1], states = s.layers * s.directions
     _check_array[real]("y", y, steps, batch, s.directions * s.hidden)
     _check_array[real]("h", h, states, batch, s.hidden)
     _check_array[real]("c", c, states, batch, s.hidden)
     if steps == 0 or batch == 0:
-        raise ValueError("x: expected at least one step and one row")
+        raise ValueError("y: expected at least one step and one row")
     return 0
 
 
-def forward(Packed packed not None, Pool pool not None, x, y, h, c, Buffer tape, double rate,
-            uint64_t key, int threads):
+cdef fl_tokens _tokens(const Py_ssize_t[:, ::1] tokens, Py_ssize_t count, Py_ssize_t steps,
+                       Py_ssize_t batch) except *:
+    """Tokens for so many rows of a table; all have been checked to be below their number."""
+    if tokens is None:
+        return fl_tokens(NULL, 0)
+    if tokens.shape[0] != steps or tokens.shape[1] != batch:
+        raise ValueError("tokens: wrong shape")
+    return fl_tokens(&tokens[0, 0], count)
+
+
+def forward(Packed packed not None, Pool pool not None, x, tokens, y, h, c, Buffer tape,
+            double rate, uint64_t key, Py_ssize_t first_step, int threads):
     """Run all steps; y, h and c are written, h and c hold the initial state before.
 
     Parameters
     ----------
-    x, y : (T, B, I) and (T, B, D*H) arrays, features adjacent
+    x : (T, B, I) array, features adjacent
+    tokens : (T, B) array of intp, or None
+        With it, x is a table (V, 1, I) of which the tokens are rows, or None: the unit matrix.
+    y : (T, B, D*H) array, features adjacent
     h, c : (L*D, B, H) contiguous arrays
     tape : Buffer of ``tape_nbytes`` bytes, or None for inference
-    rate, key : dropout between layers, only with a tape
+    rate, key, first_step : dropout between layers, only with a tape
     threads : int
     """
     if packed.is_double:
-        _forward[double](packed, pool, x, y, h, c, tape, rate, key, threads)
+        _forward[double](packed, pool, x, tokens, y, h, c, tape, rate, key, first_step, threads)
     else:
-        _forward[float](packed, pool, x, y, h, c, tape, rate, key, threads)
+        _forward[float](packed, pool, x, tokens, y, h, c, tape, rate, key, first_step, threads)
 
 
-cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, real[:, :, :] y,
-                  real[:, :, ::1] h, real[:, :, ::1] c, Buffer tape, double rate, uint64_t key,
-                  int threads) except -1:
+cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssize_t[:, ::1] tokens,
+                  real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c, Buffer tape, double rate,
+                  uint64_t key, Py_ssize_t first_step, int threads) except -1:
     cdef fl_forward_call call
     cdef const fl_engine *engine = packed.engine
     cdef Py_ssize_t size = sizeof(real)
     cdef Buffer scratch
     cdef int workers
-    _check[real](&packed.shape, x, y, h, c)
+    _check[real](&packed.shape, y, h, c)
     memset(&call, 0, sizeof(call))
     call.shape = packed.shape
     call.kernels = packed.kernels
     call.packed = packed._forward.data
-    call.steps, call.batch = x.shape[0], x.shape[1]
-    call.x, call.x_step, call.x_row = &x[0, 0, 0], x.strides[0] // size, x.strides[1] // size
+    call.steps, call.batch, call.first_step = y.shape[0], y.shape[1], first_step
+    call.tokens = _tokens(tokens, packed.shape.input if x is None else x.shape[0], call.steps,
+                          call.batch)
+    if x is not None:
+        _check_input[real]("x", x, tokens is not None, y, packed.shape.input)
+        call.x, call.x_step, call.x_row = &x[0, 0, 0], x.strides[0] // size, x.strides[1] // size
+        if tokens is not None:
+            call.x_row = call.x_step
     call.y, call.y_step, call.y_row = &y[0, 0, 0], y.strides[0] // size, y.strides[1] // size
     call.h, call.c = &h[0, 0, 0], &c[0, 0, 0]
     if tape is not None:
@@ -302,50 +332,74 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, real[:, :, :]
     return 0
 
 
-def backward(Packed packed not None, Pool pool not None, x, Buffer tape not None, double rate,
-             uint64_t key, dy, dh, dc, dx, grads, int threads):
+cdef int _check_input(str name, const real[:, :, :] x, bint is_table, const real[:, :, :] y,
+                      Py_ssize_t size) except -1:
+    """x or dx: a sequence like y, or a table."""
+    if is_table:
+        return _check_array[real](name, x, max(x.shape[0], 1), 1, size)
+    return _check_array[real](name, x, y.shape[0], y.shape[1], size)
+
+
+def backward(Packed packed not None, Pool pool not None, x, tokens, Buffer tape not None,
+             double rate, uint64_t key, Py_ssize_t first_step, dy, dh, dc, dx, grads, Buffer sums,
+             edge, bint earlier, bint later, int threads):
     """Back-propagate through all steps of a call of `forward`.
+
+    A long sequence is back-propagated in calls, the last steps first.
 
     Parameters
     ----------
-    x, tape, rate, key : as given to `forward`
+    x, tokens, tape, rate, key, first_step : as given to `forward`
     dy : (T, B, D*H) array, features adjacent
     dh, dc : (L*D, B, H) contiguous arrays
         Gradients of the final states; replaced by those of the initial states.
-    dx : (T, B, I) array, features adjacent, or None if it is not wanted
-    grads : (N,) array of zeros
-        Receives the gradients of the parameters.
+    dx : array like x, features adjacent, or None if it is not wanted
+    grads : (N,) array
+        The gradients of the parameters are added to it.
+    sums : Buffer of ``sums_nbytes`` bytes, zeros before the last steps, or None without tokens
+    edge : (L*D, B, 4H) contiguous array, or None if there is one call
+    earlier, later : bool
+        Whether there are calls for earlier steps, and were for later ones.
     threads : int
     """
     if packed.is_double:
-        _backward[double](packed, pool, x, tape, rate, key, dy, dh, dc, dx, grads, threads)
+        _backward[double](packed, pool, x, tokens, tape, rate, key, first_step, dy, dh, dc, dx,
+                          grads, sums, edge, earlier, later, threads)
     else:
-        _backward[float](packed, pool, x, tape, rate, key, dy, dh, dc, dx, grads, threads)
+        _backward[float](packed, pool, x, tokens, tape, rate, key, first_step, dy, dh, dc, dx,
+                         grads, sums, edge, earlier, later, threads)
 
 
-cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x, Buffer tape, double rate,
-                   uint64_t key, const real[:, :, :] dy, real[:, :, ::1] dh, real[:, :, ::1] dc,
-                   dx, real[::1] grads, int threads) except -1:
+cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
+                   const Py_ssize_t[:, ::1] tokens, Buffer tape, double rate, uint64_t key,
+                   Py_ssize_t first_step, const real[:, :, :] dy, real[:, :, ::1] dh,
+                   real[:, :, ::1] dc, real[:, :, :] dx, real[::1] grads, Buffer sums,
+                   real[:, :, ::1] edge, bint earlier, bint later, int threads) except -1:
     cdef fl_backward_call call
     cdef const fl_engine *engine = packed.engine
-    cdef Py_ssize_t size = sizeof(real)
-    cdef real[:, :, :] dx_view
+    cdef Py_ssize_t size = sizeof(real), count = packed.shape.input if x is None else x.shape[0]
     cdef Buffer scratch, weights = packed._for_backward(threads)
     cdef int workers
-    _check[real](&packed.shape, x, dy, dh, dc)
+    _check[real](&packed.shape, dy, dh, dc)
     memset(&call, 0, sizeof(call))
     call.shape = packed.shape
     call.kernels = packed.kernels
     call.packed = weights.data
-    call.steps, call.batch = x.shape[0], x.shape[1]
-    call.x, call.x_step, call.x_row = &x[0, 0, 0], x.strides[0] // size, x.strides[1] // size
+    call.steps, call.batch, call.first_step = dy.shape[0], dy.shape[1], first_step
+    call.tokens = _tokens(tokens, count, call.steps, call.batch)
+    if x is not None:
+        _check_input[real]("x", x, tokens is not None, dy, packed.shape.input)
+        call.x, call.x_step, call.x_row = &x[0, 0, 0], x.strides[0] // size, x.strides[1] // size
+        if tokens is not None:
+            call.x_row = call.x_step
     call.dy, call.dy_step, call.dy_row = &dy[0, 0, 0], dy.strides[0] // size, dy.strides[1] // size
     call.dh, call.dc = &dh[0, 0, 0], &dc[0, 0, 0]
-    if dx is not None:
-        dx_view = dx
-        _check_array[real]("dx", dx_view, call.steps, call.batch, packed.shape.input)
-        call.dx = &dx_view[0, 0, 0]
-        call.dx_step, call.dx_row = dx_view.strides[0] // size, dx_view.strides[1] // size
+    if dx is not None and x is not None:
+        _check_array[real]("dx", dx, x.shape[0], x.shape[1], x.shape[2])
+        call.dx = &dx[0, 0, 0]
+        call.dx_step, call.dx_row = dx.strides[0] // size, dx.strides[1] // size
+        if tokens is not None:
+            call.dx_row = call.dx_step
     if tape.nbytes < packed.tape_nbytes(call.steps, call.batch, rate > 0):
         raise ValueError("tape: too small")
     if grads.shape[0] != engine.parameters_size(&packed.shape):
@@ -353,6 +407,16 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x, Buffer tape,
     call.tape = tape.data
     call.dropout = fl_dropout(key, rate)
     call.grads = &grads[0]
+    if tokens is not None:
+        if sums is None or sums.nbytes < packed.sums_nbytes(count):
+            raise ValueError("sums: too small")
+        call.sums = sums.data
+    if edge is not None:
+        _check_array[real]("edge", edge, dh.shape[0], call.batch, 4 * packed.shape.hidden)
+        call.edge = &edge[0, 0, 0]
+    elif earlier or later:
+        raise ValueError("edge: expected an array")
+    call.earlier, call.later = earlier, later
     engine.plan_backward(&call, _limits(threads))
     scratch = pool.take(call.plan.scratch * size)
     call.scratch = scratch.data
@@ -560,7 +624,7 @@ cdef class Stream:
             x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
             self._busy = True
             try:
-                forward(self._packed, self._pool, x3, y3, self._h, self._c, None, 0, 0,
+                forward(self._packed, self._pool, x3, None, y3, self._h, self._c, None, 0, 0, 0,
                         _num_threads())
             finally:
                 self._busy = False

@@ -1,4 +1,4 @@
-"""The two ends of a language model: the embedding before its LSTM, the softmax after it."""
+"""The end of a language model: linear layer and softmax after its LSTM."""
 
 from __future__ import annotations
 
@@ -14,26 +14,6 @@ Array = NDArray[np.float32]
 Indices = NDArray[np.intp]
 
 _BLOCK = 512  # predictions: their logits, and the LSTM's outputs, stay in the cache
-
-
-def embed(weight: Array, codes: Indices) -> Array:
-    """Return the rows [..., E] of `weight` [V, E] that the codes [...] name."""
-    # The codes are known to be good, and the other modes check or copy them again.
-    return weight.take(codes, axis=0, mode="clip")
-
-
-def embed_backward(codes: Indices, dx: Array, out: Array) -> None:
-    """Write the gradient of the embedding: out[v] = the sum of dx where the code is v.
-
-    Sorting brings equal codes together and one call sums the runs: 7 times faster than
-    ``np.add.at``, and unlike a product with a one-hot matrix it does not grow with V.
-    """
-    codes, dx = codes.reshape(-1), dx.reshape(-1, dx.shape[-1])
-    order = np.argsort(codes, kind="stable")
-    ordered = codes[order]
-    first = np.flatnonzero(np.diff(ordered, prepend=-1))
-    out.fill(0)
-    out[ordered[first]] = np.add.reduceat(dx.take(order, axis=0), first, axis=0)
 
 
 def softmax_nll(parameters: Parameters, y: Array, targets: Indices) -> Array:

@@ -3,53 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastlstm import _arrays, _config, _core
 from fastlstm._parameters import Gradients, Parameters
+from fastlstm._tape import CheckpointEvery, Inputs, Tape
 from fastlstm._weights import Weights
 
 Array = NDArray[Any]
 State = tuple[Array, Array]
 StateLike = tuple[ArrayLike, ArrayLike] | None
+Embedding = ArrayLike | None
 
 MOST_LAYERS = 1000  # a typing error in a larger number would fill the memory with names
-
-
-class Tape:
-    """What `LSTM.backward` needs of a call of `LSTM.forward`.
-
-    It holds the gates, the cell states and the hidden states of every step, and a reference to
-    `x`, which must not be changed before `backward` is called.
-
-    Attributes
-    ----------
-    nbytes : int
-        Memory it holds beside `x`: six values per step, row, layer, direction and hidden unit
-        (four gates, cell state, hidden state; twice the hidden state under dropout), hidden
-        units of the gates rounded up to whole vectors.
-    """
-
-    def __init__(self, layer: LSTM, x: Array, y_shape: tuple[int, ...], key: int | None) -> None:
-        self._layer = layer
-        self._x = x
-        self._y_shape = y_shape
-        self._key = key or 0
-        self._rate = 0.0 if key is None else layer.dropout
-        self._packed = layer._packed_weights()
-        self._version = layer.parameters.version
-        self.nbytes: int = self._packed.tape_nbytes(x.shape[0], x.shape[1], self._rate > 0)
-        self._buffer = layer._tapes.take(self.nbytes)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_buffer"):
-            self._layer._tapes.give(self._buffer)
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a tape cannot be copied or pickled")  # each owns its buffer
 
 
 class LSTM(Weights):
@@ -221,50 +190,71 @@ class LSTM(Weights):
             self._packed = packed
         return packed[1]
 
-    def _time_first(self, array: Array) -> Array:
-        """A view (T, B, ...) of a sequence as the user has it."""
-        if array.ndim == 2:
+    def _time_first(self, array: Array, lead: tuple[int, ...]) -> Array:
+        """A view (T, B, ...) of a sequence whose steps and rows are as the user has them."""
+        if len(lead) == 1:
             return array[:, None]
         return array.swapaxes(0, 1) if self.batch_first else array
 
-    def _states(self, value: StateLike, name: str, parts: tuple[str, str], x: Array) -> State:
-        """New arrays (L*D, B, H) for a call with input `x`, as the user has it."""
+    def _states(
+        self, value: StateLike, name: str, parts: tuple[str, str], lead: tuple[int, ...]
+    ) -> State:
+        """New arrays (L*D, B, H) from those of the user, who has steps and rows like `lead`."""
         shape = [self.num_layers * self._directions, self.hidden_size]
-        if x.ndim == 3:
-            shape.insert(1, x.shape[not self.batch_first])
+        if len(lead) == 2:
+            shape.insert(1, lead[not self.batch_first])
         h, c = _arrays.state(value, name, parts, tuple(shape), self.dtype)
-        return (h[:, None], c[:, None]) if x.ndim == 2 else (h, c)
+        return (h[:, None], c[:, None]) if len(lead) == 1 else (h, c)
+
+    def _inputs(self, x: ArrayLike, embedding: Embedding) -> tuple[Inputs, tuple[int, ...]]:
+        """The input, and its steps and rows as the user has them: (T,), (T, B) or (B, T)."""
+        if embedding is None:
+            x = _arrays.sequence(x, "x", self.input_size, self.dtype, self.batch_first)
+            lead = x.shape[:-1]
+            return Inputs(self._time_first(x, lead), None), lead
+        table = None
+        if not isinstance(embedding, str):
+            table = _arrays.table(embedding, "embedding", self.input_size, self.dtype)
+        elif embedding != "one-hot":
+            raise ValueError(f"embedding: expected an array or 'one-hot', got {embedding!r}")
+        count = self.input_size if table is None else len(table)
+        tokens = _arrays.tokens(x, "x", count, self.batch_first)
+        ordered = np.ascontiguousarray(self._time_first(tokens, tokens.shape))
+        return Inputs(None if table is None else table[:, None], ordered), tokens.shape
 
     def _run(
-        self, x: ArrayLike, state: StateLike, training: bool
+        self,
+        x: ArrayLike,
+        state: StateLike,
+        embedding: Embedding,
+        training: bool,
+        checkpoint_every: CheckpointEvery = None,
     ) -> tuple[Array, State, Tape | None]:
-        x = _arrays.sequence(x, "x", self.input_size, self.dtype, self.batch_first)
-        h, c = self._states(state, "state", ("h_0", "c_0"), x)
-        y_shape = (*x.shape[:-1], self._directions * self.hidden_size)
+        inputs, lead = self._inputs(x, embedding)
+        h, c = self._states(state, "state", ("h_0", "c_0"), lead)
+        y_shape = (*lead, self._directions * self.hidden_size)
         _arrays.check_size(math.prod(y_shape), self.dtype, "x")
-        x_steps = self._time_first(x)
         tape = None
         if training:
+            if checkpoint_every is not None and self.bidirectional:
+                raise ValueError(
+                    "checkpoint_every: expected a layer of one direction, got a bidirectional one"
+                )
             dropped = self.dropout > 0 and self.num_layers > 1
             key = int(self._dropout_keys.integers(1 << 63)) if dropped else None
-            tape = Tape(self, x_steps, y_shape, key)
+            tape = Tape(self, inputs, y_shape, key, checkpoint_every)
         y = np.empty(y_shape, self.dtype)
-        if y.size:
-            _core.forward(
-                tape._packed if tape else self._packed_weights(),
-                self._scratch,
-                x_steps,
-                self._time_first(y),
-                h,
-                c,
-                tape._buffer if tape else None,
-                tape._rate if tape else 0.0,
-                tape._key if tape else 0,
-                _config.get_num_threads(),
-            )
-        return y, (h, c) if x.ndim == 3 else (h[:, 0], c[:, 0]), tape
+        if y.size and tape:
+            tape._record(self._time_first(y, lead), h, c)
+        elif y.size:
+            threads = _config.get_num_threads()
+            y_steps, packed = self._time_first(y, lead), self._packed_weights()
+            _core.forward(packed, self._scratch, *inputs, y_steps, h, c, None, 0.0, 0, 0, threads)
+        return y, (h, c) if len(lead) == 2 else (h[:, 0], c[:, 0]), tape
 
-    def __call__(self, x: ArrayLike, state: StateLike = None) -> tuple[Array, State]:
+    def __call__(
+        self, x: ArrayLike, state: StateLike = None, *, embedding: Embedding = None
+    ) -> tuple[Array, State]:
         """Run the layer over a sequence: inference.
 
         Parameters
@@ -272,7 +262,11 @@ class LSTM(Weights):
         x : (T, B, I) array, or (B, T, I) with `batch_first`, or (T, I)
             Of the layer's dtype.  T = 0 and B = 0 are legal.
         state : (h_0, c_0), optional
-            Each (L*D, B, H), or (L*D, H) if `x` is (T, I).  Default: zeros.
+            Each (L*D, B, H), or (L*D, H) without a batch.  Default: zeros.
+        embedding : (V, I) array or "one-hot", optional
+            With it, `x` has integers from 0 to V-1, the numbers of its rows, and no last axis:
+            as ``lstm(embedding[x])``, to the bit, but each row is multiplied with the weights
+            once and not each time it occurs.  "one-hot" stands for the unit matrix, V = I.
 
         Returns
         -------
@@ -295,16 +289,29 @@ class LSTM(Weights):
         >>> y.shape, h_n.shape
         ((5, 7, 6), (2, 5, 3))
         """
-        y, state_n, _ = self._run(x, state, training=False)
+        y, state_n, _ = self._run(x, state, embedding, training=False)
         return y, state_n
 
-    def forward(self, x: ArrayLike, state: StateLike = None) -> tuple[Array, State, Tape]:
+    def forward(
+        self,
+        x: ArrayLike,
+        state: StateLike = None,
+        *,
+        embedding: Embedding = None,
+        checkpoint_every: CheckpointEvery = None,
+    ) -> tuple[Array, State, Tape]:
         """Run the layer over a sequence, with dropout, and keep what `backward` needs: training.
 
         Parameters
         ----------
-        x, state
+        x, state, embedding
             As for calling the layer.
+        checkpoint_every : int or "auto", optional
+            Keep only the states before every so many steps, and compute the rest again in
+            `backward`: a third more time, and memory that does not grow with T but with
+            T / checkpoint_every + checkpoint_every; "auto" is about the square root of T.
+            Rounded up to a multiple of 256 / B steps, so that gradients keep their bits.
+            Layers of one direction only.
 
         Returns
         -------
@@ -332,13 +339,18 @@ class LSTM(Weights):
         >>> dx.shape, grads["weight_hh_l0"].shape
         ((5, 7, 2), (12, 3))
         """
-        y, state_n, tape = self._run(x, state, training=True)
+        y, state_n, tape = self._run(x, state, embedding, True, checkpoint_every)
         assert tape is not None
         return y, state_n, tape
 
     def backward(
-        self, tape: Tape, dy: ArrayLike, dstate: StateLike = None
-    ) -> tuple[Array, State, Gradients]:
+        self,
+        tape: Tape,
+        dy: ArrayLike,
+        dstate: StateLike = None,
+        *,
+        input_gradient: bool = True,
+    ) -> tuple[Array | None, State, Gradients]:
         """Back-propagate a gradient through time.
 
         Parameters
@@ -350,11 +362,14 @@ class LSTM(Weights):
             Gradient of the loss with respect to `y`.
         dstate : (dh_n, dc_n), optional
             Gradients with respect to the final states.  Default: zeros.
+        input_gradient : bool, default True
+            Whether to compute the gradient of the input.
 
         Returns
         -------
-        dx : array like `x`
-            Gradient with respect to `x`.
+        dx : array like `x`, or None
+            Gradient with respect to `x`; with an embedding, with respect to that.  None if it
+            is not wanted, or if the embedding is "one-hot".
         (dh_0, dc_0) : arrays like the states
             Gradients with respect to the initial states.
         grads : Gradients
@@ -388,25 +403,21 @@ class LSTM(Weights):
                 "tape: expected one made with the present parameters, got an older one"
             )
         dy = _arrays.like(dy, "dy", tape._y_shape, self.dtype)
-        dh, dc = self._states(dstate, "dstate", ("dh_n", "dc_n"), dy)
-        dx = np.empty((*tape._y_shape[:-1], self.input_size), self.dtype)
+        lead = tape._y_shape[:-1]
+        dh, dc = self._states(dstate, "dstate", ("dh_n", "dc_n"), lead)
+        dx = dx_steps = None
+        x, tokens = tape._inputs
+        if input_gradient and tokens is not None and x is not None:
+            dx = np.zeros((len(x), self.input_size), self.dtype)
+            dx_steps = dx[:, None]
+        elif input_gradient and tokens is None:
+            dx = np.empty((*lead, self.input_size), self.dtype)
+            dx_steps = self._time_first(dx, lead)
         grads = Gradients(self.parameters._shapes, np.zeros_like(self.parameters.flat))
         if dy.size:
-            _core.backward(
-                tape._packed,
-                self._scratch,
-                tape._x,
-                tape._buffer,
-                tape._rate,
-                tape._key,
-                self._time_first(dy),
-                dh,
-                dc,
-                self._time_first(dx),
-                grads.flat,
-                _config.get_num_threads(),
-            )
-        return dx, (dh, dc) if dx.ndim == 3 else (dh[:, 0], dc[:, 0]), grads
+            with tape._busy:
+                tape._back_propagate(self._time_first(dy, lead), dh, dc, dx_steps, grads.flat)
+        return dx, (dh, dc) if len(lead) == 2 else (dh[:, 0], dc[:, 0]), grads
 
     def stream(self, batch_size: int = 1, state: StateLike = None) -> _core.Stream:
         """Start a stream: the layer step by step, with its state kept in between.

@@ -12,8 +12,6 @@ from fastlstm._files import StrPath
 from fastlstm._heads import (
     Array,
     Indices,
-    embed,
-    embed_backward,
     softmax_loss_backward,
     softmax_nll,
 )
@@ -185,13 +183,13 @@ class LanguageModel:
         state : (h, c), optional
             The state before the chunk, [L, B, H] each; default zeros.
         """
-        x = embed(self.parameters["embedding.weight"], inputs)
-        y, state, tape = self.lstm.forward(x, state)
+        embedding = self.parameters["embedding.weight"]
+        y, state, tape = self.lstm.forward(inputs, state, embedding=embedding)
         heads = Gradients(self._shapes, np.empty(self.parameters.flat.size, np.float32))
         outputs = y.reshape(-1, y.shape[-1])
         loss, dy = softmax_loss_backward(self.parameters, outputs, targets.ravel(), heads)
         dx, _, lstm = self.lstm.backward(tape, dy.reshape(y.shape))
-        embed_backward(inputs, dx, heads["embedding.weight"])
+        heads["embedding.weight"][...] = dx
         return loss, [lstm, heads], state
 
     def bits_per_character(self, text: str, *, rows: int = 1) -> float:
@@ -222,7 +220,7 @@ class LanguageModel:
         state, total, weight = None, 0.0, self.parameters["embedding.weight"]
         for start in range(0, stretches.steps, block):
             places, counts = stretches.places(start, min(start + block, stretches.steps))
-            y, state = self.lstm(embed(weight, codes.take(places, mode="clip")), state)
+            y, state = self.lstm(codes.take(places, mode="clip"), state, embedding=weight)
             targets = codes.take(places + 1, mode="clip").ravel()
             nll = softmax_nll(self.parameters, y.reshape(-1, y.shape[-1]), targets)
             counts &= places + 1 < len(codes)
@@ -254,7 +252,7 @@ class LanguageModel:
         weight, uniform = self.parameters["embedding.weight"], _generator(seed).random(n)
         linear, bias = self.parameters["linear.weight"], self.parameters["linear.bias"]
         stream = self.lstm.stream()
-        stream.run(embed(weight, codes[:-1])[:, None])
+        stream.run(weight[codes[:-1], None])
         code, y, written = int(codes[-1]), np.empty(linear.shape[1], np.float32), []
         for u in uniform:
             stream.step(weight[code], out=y)

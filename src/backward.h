@@ -13,17 +13,18 @@ static void hidden_gradient(const backward_pass *p, ptrdiff_t s, ptrdiff_t row, 
                             ptrdiff_t group, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, k = 4 * p->hidden;
-    const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS];
-    const int last = s == p->steps - 1;
+    const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *init[FL_MAX_ROWS];
+    const int last = s == p->steps - 1 && !p->later;
     for (ptrdiff_t r = 0; r < rows; r++) {
         dy[r] = source_at(&p->dy, backward_time(p, s), row + r) + unit;
         dh[r] = p->dh + (row + r) * p->hidden + unit;
         dz[r] = last ? NULL : dz_at(p, s + 1, row + r);
+        init[r] = tile + r * size;
     }
     p->k->load(rows, p->hidden - unit, dy, last ? dh : NULL, tile);
     if (!last) {
         const fl_term term = {dz, 1, p->cell.u + group * k * size, k};
-        p->k->product(rows, vectors_of(p, p->hidden - unit), tile, size, &term, 1, tile, size);
+        p->k->product(rows, vectors_of(p, p->hidden - unit), init, &term, 1, tile, size);
     }
 }
 
@@ -78,19 +79,40 @@ static void state_gradients(const backward_pass *p, const share *me)
     }
 }
 
+/* dz of a step next to those of this call: from the edge into the ring, or back. */
+static void pass_edge(const backward_pass *p, const share *me, int worker, ptrdiff_t s, int out)
+{
+    const size_t bytes = (size_t)(4 * p->hidden) * sizeof(real);
+    const fl_range all = {0, worker == 0 ? p->batch : 0};
+    const fl_range rows = me->workers > 1 ? all : me->rows;
+    for (ptrdiff_t b = rows.begin; b < rows.end; b++) {
+        real *edge = p->edge + b * 4 * p->hidden;
+        memcpy(out ? edge : dz_at(p, s, b), out ? dz_at(p, s, b) : edge, bytes);
+    }
+    fl_barrier_wait(me->barrier, me->workers);
+}
+
 static void run_backward(const backward_pass *p, const share *me, fl_barrier *barrier, int worker,
                          int workers)
 {
+    if (p->later) {
+        pass_edge(p, me, worker, p->steps, 0);
+    }
     for (ptrdiff_t s1 = p->steps; s1 > 0;) {
         const ptrdiff_t s0 = (s1 - 1) / p->segment * p->segment;
         for (ptrdiff_t s = s1 - 1; s >= s0; s--) {
             backward_step(p, me, s);
         }
-        if (s0 == 0) {
+        if (s0 == 0 && p->earlier) {
+            pass_edge(p, me, worker, 0, 1);
+        } else if (s0 == 0) {
             state_gradients(p, me);
         }
         segment_gradients(p, barrier, worker, workers, s0, s1);
         s1 = s0;
+    }
+    if (p->sums.recent && !p->earlier) {
+        token_gradients(p, barrier, worker, workers);
     }
 }
 
@@ -128,8 +150,7 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
     const double steps = (double)call->steps * (double)s->directions * (double)s->layers;
     plan_team(&call->plan, &limits, call->batch, divide_up(s->hidden, 4 * k->lanes),
               step_work * steps, step_work);
-    const ptrdiff_t most = call->batch < FL_TERMS ? FL_TERMS / call->batch : 1;
-    call->plan.segment = minimum(most, call->steps);
+    call->plan.segment = minimum(segment_of(call->batch), call->steps);
     call->plan.scratch = backward_space_at(call).size;
 }
 
@@ -155,7 +176,12 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .batch = call->batch,
         .width = width,
         .segment = call->plan.segment,
+        .x_columns = input_of(s, l),
+        .h_columns = s->hidden,
+        .first_step = call->first_step,
         .reverse = d == 1,
+        .earlier = call->earlier,
+        .later = call->later,
         .add_dx = d == 1,
         .dh = (real *)call->dh + states,
         .dc = (real *)call->dc + states,
@@ -166,19 +192,27 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .du = grads + flat.u,
         .db_ih = s->bias ? grads + flat.b_ih : NULL,
         .db_hh = s->bias ? grads + flat.b_hh : NULL,
+        .edge = call->edge ? (real *)call->edge + 4 * states : NULL,
     };
     if (top) {
-        p.dy = (source){(const real *)call->dy + d * s->hidden, call->dy_step, call->dy_row};
+        p.dy = (source){(const real *)call->dy + d * s->hidden, call->dy_step, call->dy_row, NULL};
     } else {
-        p.dy = (source){space->between[l % 2] + d * s->hidden, step, width};
+        p.dy = (source){space->between[l % 2] + d * s->hidden, step, width, NULL};
     }
-    if (l == 0) {
-        p.x = (source){call->x, call->x_step, call->x_row};
+    if (l == 0 && call->tokens.rows) {
+        const ptrdiff_t count = call->tokens.count, row = sums_row_of(s);
+        real *sums = (real *)call->sums + d * 2 * count * row;
+        p.x = (source){call->x, call->batch, call->x_row, call->tokens.rows};
+        p.dx = (sink){call->dx, call->dx_row, 0};
+        p.x_columns = 0;
+        p.sums = (token_sums){sums, sums + count * row, count, row};
+    } else if (l == 0) {
+        p.x = (source){call->x, call->x_step, call->x_row, NULL};
         p.dx = (sink){call->dx, call->dx_step, call->dx_row};
     } else {
         const tape_cell below =
             tape_cell_at(s, k, tape, call->steps, call->batch, dropout, l - 1, 0, &size);
-        p.x = (source){below.passed, step, width};
+        p.x = (source){below.passed, step, width, NULL};
         p.dx = (sink){space->between[(l - 1) % 2], step, width};
     }
     return p;
@@ -212,8 +246,9 @@ static void backward(fl_backward_call *call, int worker, int workers)
         if (l > 0 && call->dropout.rate > 0) {
             const ptrdiff_t n = call->steps * call->batch * s->directions * s->hidden;
             const fl_range part = fl_part(n, workers, worker);
+            const ptrdiff_t first = call->first_step * (n / call->steps) + part.begin;
             real *dy = space.between[(l - 1) % 2] + part.begin;
-            dropout_apply(&call->dropout, l - 1, part.begin, part.end - part.begin, dy, dy);
+            dropout_apply(&call->dropout, l - 1, first, part.end - part.begin, dy, dy);
         }
         fl_barrier_wait(&call->barrier, workers);
     }

@@ -39,6 +39,14 @@ typedef struct {
     int threads, processors;
 } fl_team_limits;
 
+/* Input as numbers of rows: x is then a table [count, I], and step t, row b reads row
+ * rows[t * B + b] of it.  Without a table (x is NULL) the rows are those of the unit matrix, count
+ * = I. */
+typedef struct {
+    const ptrdiff_t *rows; /* [T,B]; NULL: x is a sequence */
+    ptrdiff_t count;
+} fl_tokens;
+
 /* How a call is shared among threads, cut along time, and laid out in its work space. */
 typedef struct {
     int workers;       /* team size; 1 where more would not pay */
@@ -49,6 +57,8 @@ typedef struct {
     ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
     ptrdiff_t between[2];  /* forward: where the outputs of lower layers lie in the work space */
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
+    ptrdiff_t table;       /* forward: where the projected table lies: [D][count][blocks][4][VL] */
+    int project_table;     /* forward: project the table's rows, not those of the steps */
     ptrdiff_t scratch;     /* elements of work space */
 } fl_plan;
 
@@ -64,8 +74,10 @@ typedef struct {
     const void *kernels;
     const void *packed; /* see pack_forward */
     ptrdiff_t steps, batch;
-    const void *x; /* [T,B,I], features adjacent */
+    ptrdiff_t first_step; /* where the call stands in a longer one: counts for dropout */
+    const void *x;        /* [T,B,I], features adjacent */
     ptrdiff_t x_step, x_row;
+    fl_tokens tokens;
     void *y; /* [T,B,D*H], features adjacent; must not overlap x */
     ptrdiff_t y_step, y_row;
     void *h, *c;        /* [L*D,B,H] contiguous: initial state in, final state out */
@@ -82,16 +94,24 @@ typedef struct {
     const void *kernels;
     const void *packed; /* see pack_backward */
     ptrdiff_t steps, batch;
+    ptrdiff_t first_step;
     const void *x;
     ptrdiff_t x_step, x_row;
+    fl_tokens tokens;
     const void *tape;
     fl_dropout dropout;
     const void *dy; /* [T,B,D*H], features adjacent */
     ptrdiff_t dy_step, dy_row;
     void *dh, *dc; /* [L*D,B,H]: gradient of the final state in, of the initial out */
-    void *dx;      /* [T,B,I], features adjacent, or NULL if not wanted */
+    void *dx;      /* like x, features adjacent, or NULL if not wanted */
     ptrdiff_t dx_step, dx_row;
-    void *grads; /* flat, zeroed by the caller */
+    void *grads; /* flat, zeroed by the caller before the last steps of a sequence */
+    void *sums;  /* with tokens, sums_size elements, zeroed likewise */
+    /* A sequence may be back-propagated in calls, the last steps first, each of a whole number of
+     * segments.  What passes between them are gradients of pre-activations, not of h: so the chain
+     * of a sum does not end where a call does. */
+    int earlier, later; /* whether there are calls for earlier steps, and for later ones */
+    void *edge;         /* [L*D,B,4H]: of the step after the last in, of the first step out */
     void *scratch;
     fl_plan plan;
     fl_barrier barrier;
@@ -109,6 +129,8 @@ typedef struct {
                           void *packed, int worker, int workers);
     ptrdiff_t (*tape_size)(const fl_shape *shape, const void *kernels, ptrdiff_t steps,
                            ptrdiff_t batch, int dropout);
+    ptrdiff_t (*sums_size)(const fl_shape *shape, ptrdiff_t count);
+    ptrdiff_t (*segment)(ptrdiff_t batch); /* steps of a segment of a long sequence */
     void (*plan_forward)(fl_forward_call *call, fl_team_limits limits, int training);
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
     void (*forward)(fl_forward_call *call, int worker, int workers);

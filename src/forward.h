@@ -4,6 +4,7 @@
 
 #include "dropout.h"
 #include "layout.h"
+#include "plan.h"
 
 #include <string.h>
 
@@ -29,7 +30,8 @@ typedef struct {
     real *gates;      /* [T][B][blocks][4][VL], or NULL if they are not kept */
     ptrdiff_t gates_step;
     ptrdiff_t ahead;
-    real *z; /* [ahead * rows][blocks][4][VL]: projections, of this worker's share */
+    real *z;     /* [ahead * rows][blocks][4][VL]: projections, of this worker's share */
+    real *table; /* [count][blocks][4][VL]: projections of a table's rows, or NULL */
 } pass;
 
 static inline ptrdiff_t time_of(const pass *p, ptrdiff_t s)
@@ -63,27 +65,59 @@ static inline ptrdiff_t vectors_of_blocks(const pass *p, ptrdiff_t block, ptrdif
 
 /* z = bias + W x for the steps from s0 to s1: independent of the recurrence, so that the rows of a
  * tile may be of different steps. */
-static void project_ahead(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
+static void project_ahead(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1, real *to,
+                          ptrdiff_t z_row)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes, rows = me->rows.end - me->rows.begin;
     const ptrdiff_t n = (s1 - s0) * rows;
     const tiling cut = tile_rows(p->k, n);
-    const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * vectors;
     for (ptrdiff_t block = me->blocks.begin; block < me->blocks.end; block++) {
         const real *bias = p->cell.bias + block * vectors;
         tiling tiles = cut;
         for (ptrdiff_t i = 0, tile; i < n; i += tile) {
-            const real *x[FL_MAX_ROWS];
+            const real *x[FL_MAX_ROWS], *init[FL_MAX_ROWS];
             tile = next_tile(&tiles);
             for (ptrdiff_t r = 0; r < tile; r++) {
                 const ptrdiff_t s = s0 + (i + r) / rows, b = me->rows.begin + (i + r) % rows;
                 x[r] = source_at(&p->x, time_of(p, s), b);
+                init[r] = bias;
             }
             const fl_term term = {x, 1, p->cell.w + block * p->input * vectors, p->input};
-            real *z = p->z + i * z_row + (block - me->blocks.begin) * vectors;
-            p->k->product(tile, vectors_of_blocks(p, block, 1), bias, 0, &term, 1, z, z_row);
+            real *z = to + i * z_row + (block - me->blocks.begin) * vectors;
+            p->k->product(tile, vectors_of_blocks(p, block, 1), init, &term, 1, z, z_row);
         }
     }
+}
+
+/* z = bias + W x where x is a row of the unit matrix: a column of W, which is a row of a panel. */
+static void project_unit(const pass *p, ptrdiff_t row, ptrdiff_t block, ptrdiff_t groups, real *z)
+{
+    static const real one = 1;
+    const real *x = &one;
+    const ptrdiff_t vectors = 4 * p->k->lanes;
+    for (ptrdiff_t j = 0; j < groups; j++) {
+        const real *bias = p->cell.bias + (block + j) * vectors;
+        const fl_term term = {&x, 1, p->cell.w + ((block + j) * p->input + row) * vectors, 1};
+        const ptrdiff_t computed = vectors_of_blocks(p, block + j, 1);
+        p->k->product(1, computed, &bias, &term, 1, z + j * vectors, vectors);
+    }
+}
+
+/* What a row of the pre-activations starts from.  If that includes the input, the sum with W is
+ * already done. */
+static inline const real *start_of(const pass *p, ptrdiff_t t, ptrdiff_t b, ptrdiff_t block,
+                                   ptrdiff_t groups, real *local)
+{
+    const ptrdiff_t vectors = 4 * p->k->lanes;
+    if (!p->x.tokens || (p->x.data && !p->table)) {
+        return p->cell.bias + block * vectors;
+    }
+    const ptrdiff_t row = p->x.tokens[t * p->x.step + b];
+    if (p->table) {
+        return p->table + (row * p->blocks + block) * vectors;
+    }
+    project_unit(p, row, block, groups, local);
+    return local;
 }
 
 /* One step of `rows` rows and `groups` blocks.  z: projections of these rows, or NULL. */
@@ -92,11 +126,15 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
 {
     const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
     const ptrdiff_t t = time_of(p, s), before = p->reverse ? t + 1 : t - 1;
-    const real *x[FL_MAX_ROWS], *h_before[FL_MAX_ROWS];
+    const ptrdiff_t local_row = groups * vectors;
+    const int projected = z || p->table || !p->x.data;
+    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+    const real *x[FL_MAX_ROWS], *h_before[FL_MAX_ROWS], *init[FL_MAX_ROWS];
     real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t b = row + r;
-        x[r] = source_at(&p->x, t, b);
+        init[r] = z ? z + r * z_row : start_of(p, t, b, block, groups, local + r * local_row);
+        x[r] = projected ? NULL : source_at(&p->x, t, b);
         h_before[r] = first ? p->h + b * p->hidden : sink_at(&p->out, before, b);
         h[r] = sink_at(&p->out, t, b) + unit;
         y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
@@ -106,12 +144,11 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
         {x, 1, p->cell.w + block * p->input * vectors, p->input},
         {h_before, 1, p->cell.u + block * p->hidden * vectors, p->hidden},
     };
-    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     fl_lstm_tile tile = {
         .z = local,
-        .z_row = groups * vectors,
+        .z_row = local_row,
         .gates = local,
-        .gates_row = groups * vectors,
+        .gates_row = local_row,
         .width = gate_width(p->hidden, p->k->lanes, block + groups - 1),
         .c_before = p->c + s * p->c_step + row * p->hidden + unit,
         .c = p->c + s * p->c_step + p->c_step + row * p->hidden + unit,
@@ -124,13 +161,8 @@ static void run_tile(const pass *p, ptrdiff_t s, int first, ptrdiff_t row, ptrdi
         tile.gates_row = p->blocks * vectors;
         tile.gates = p->gates + s * p->gates_step + row * tile.gates_row + block * vectors;
     }
-    const ptrdiff_t computed = vectors_of_blocks(p, block, groups);
-    if (z) {
-        p->k->product(rows, computed, z, z_row, terms + 1, 1, local, tile.z_row);
-    } else {
-        const real *bias = p->cell.bias + block * vectors;
-        p->k->product(rows, computed, bias, 0, terms, 2, local, tile.z_row);
-    }
+    p->k->product(rows, vectors_of_blocks(p, block, groups), init, terms + projected, 2 - projected,
+                  local, local_row);
     p->k->lstm_tile(rows, groups, &tile);
 }
 
@@ -178,93 +210,19 @@ static void keep_state(const pass *p, const share *me, ptrdiff_t s)
 static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
 {
     const ptrdiff_t rows = me->rows.end - me->rows.begin;
-    const ptrdiff_t z_step = rows * (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
+    const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
     const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
     for (ptrdiff_t a = s0; a < s1; a += stride) {
         const ptrdiff_t end = minimum(a + stride, s1);
         if (p->ahead) {
-            project_ahead(p, me, a, end);
+            project_ahead(p, me, a, end, p->z, z_row);
         }
         for (ptrdiff_t s = a; s < end; s++) {
-            run_step(p, me, s, s == s0, p->ahead ? p->z + (s - a) * z_step : NULL);
+            run_step(p, me, s, s == s0, p->ahead ? p->z + (s - a) * rows * z_row : NULL);
         }
     }
     keep_state(p, me, s1 - 1);
     fl_barrier_wait(me->barrier, me->workers);
-}
-
-/* Projections ahead of the recurrence should fit L2 beside the weights they are made with; but
- * where W itself does not fit, it should serve four tiles each time it is read. */
-enum { FL_AHEAD_BYTES = 1 << 17, FL_AHEAD_STEPS = 24 };
-/* Between layers: as many steps as keep the outputs of a layer in L2. */
-enum { FL_CHUNK_BYTES = 1 << 17 };
-/* Work that pays for waking a second worker (10 microseconds of one), and work between two meetings
- * of the team that pays for them.  The unit is a multiply-add; reading the weights takes as long as
- * computing one row more, so batches count for batch + 1 rows. */
-enum { FL_CALL_WORK = 500000, FL_STEP_WORK = 15000 };
-
-static inline double work_of(double weights, ptrdiff_t batch)
-{
-    return weights * (double)(batch + 1);
-}
-
-/* Enough rows are shared out, and workers never meet.  Else they share the hidden units and meet
- * after each step: then no more than there are processors, because a worker that waits for its turn
- * keeps all others waiting (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
-static void plan_team(fl_plan *plan, const fl_team_limits *limits, ptrdiff_t batch,
-                      ptrdiff_t unit_parts, double work, double step_work)
-{
-    double most = work / FL_CALL_WORK + 1;
-    int workers = most < limits->threads ? (int)most : limits->threads;
-    plan->split_units = 0;
-    if (batch < 4 * workers) {
-        workers = (int)minimum(workers, limits->processors);
-    }
-    if (batch < 4 * workers) {
-        double shared = step_work / FL_STEP_WORK + 1;
-        workers = shared < workers ? (int)shared : workers;
-        workers = (int)minimum(workers, unit_parts);
-        plan->split_units = workers > 1;
-    }
-    plan->workers = workers < 1 ? 1 : workers;
-}
-
-static void plan_forward(fl_forward_call *call, fl_team_limits limits, int training)
-{
-    const fl_shape *s = &call->shape;
-    const fl_kernels *k = call->kernels;
-    fl_plan *plan = &call->plan;
-    const double gates = 4 * (double)s->hidden;
-    const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_of(s, 1) +
-                          (double)s->layers * (double)s->hidden;
-    const double steps = (double)s->directions * (double)call->steps;
-    plan->blocks = blocks_of(s, k);
-    plan_team(plan, &limits, call->batch, plan->blocks,
-              work_of(gates * inputs, call->batch) * steps,
-              work_of(gates * (double)s->hidden, call->batch));
-
-    const ptrdiff_t size = sizeof(real);
-    plan->chunk = call->steps;
-    if (s->layers > 1 && s->directions == 1 && !training) {
-        const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * s->hidden * size) + 1;
-        plan->chunk = minimum(most, call->steps);
-    }
-    const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->workers);
-    const ptrdiff_t blocks = divide_up(plan->blocks, plan->split_units ? plan->workers : 1);
-    plan->ahead = 0;
-    if (rows < k->rows && plan->chunk > 1) {
-        const ptrdiff_t most = FL_AHEAD_BYTES / (rows * blocks * 4 * k->lanes * size) + 1;
-        plan->ahead = minimum(most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS, plan->chunk);
-    }
-    /* The work space.  Its base is not known yet: a carver without one measures offsets. */
-    carver c = {NULL, 0};
-    for (ptrdiff_t l = 0; !training && l < minimum(s->layers - 1, 2); l++) {
-        plan->between[l] = c.used;
-        carve(&c, plan->chunk * call->batch * s->directions * s->hidden);
-    }
-    plan->z = c.used;
-    plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
-    plan->scratch = plan->z + plan->workers * plan->z_worker;
 }
 
 /* The pass of layer l, direction d over the chunk that begins at step `begin`. */
@@ -307,14 +265,22 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
     } else {
         p.out = top ? y : (sink){between[l % 2] + d * s->hidden, call->batch * width, width};
     }
-    if (l == 0) {
-        p.x = (source){(const real *)call->x + begin * call->x_step, call->x_step, call->x_row};
+    if (l == 0 && call->tokens.rows) {
+        p.x = (source){call->x, call->batch, call->x_row, call->tokens.rows + begin * call->batch};
+        if (call->plan.project_table) {
+            p.table = (real *)call->scratch + call->plan.table +
+                      d * call->tokens.count * table_row_of(&call->plan, k);
+        }
+        p.ahead = call->x && !p.table ? p.ahead : 0;
+    } else if (l == 0) {
+        p.x =
+            (source){(const real *)call->x + begin * call->x_step, call->x_step, call->x_row, NULL};
     } else if (call->tape) {
         const tape_cell t =
             tape_cell_at(s, k, call->tape, call->steps, call->batch, dropout, l - 1, 0, &size);
-        p.x = (source){t.passed + begin * call->batch * width, call->batch * width, width};
+        p.x = (source){t.passed + begin * call->batch * width, call->batch * width, width, NULL};
     } else {
-        p.x = (source){between[(l - 1) % 2], call->batch * width, width};
+        p.x = (source){between[(l - 1) % 2], call->batch * width, width, NULL};
     }
     return p;
 }
@@ -349,7 +315,8 @@ static void tape_dropout(const fl_forward_call *call, fl_range rows, ptrdiff_t l
         tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch, 1, l, 0, &size);
     for (ptrdiff_t i = 0; i < call->steps; i++) {
         const ptrdiff_t at = (i * call->batch + rows.begin) * width;
-        dropout_apply(&call->dropout, l, at, n, t.out + at, t.passed + at);
+        const ptrdiff_t number = call->first_step * call->batch * width + at;
+        dropout_apply(&call->dropout, l, number, n, t.out + at, t.passed + at);
     }
 }
 
@@ -379,6 +346,21 @@ static void forward_chunk(const fl_forward_call *call, const share *me, int work
     }
 }
 
+/* The rows of the table take the places of steps. */
+static void project_table(fl_forward_call *call, int worker, int workers)
+{
+    const ptrdiff_t vectors = 4 * ((const fl_kernels *)call->kernels)->lanes;
+    for (ptrdiff_t d = 0; d < call->shape.directions; d++) {
+        pass p = make_pass(call, worker, 0, d, 0);
+        p.x = (source){call->x, call->x_row, 0, NULL};
+        p.reverse = 0;
+        const share me = {{0, 1}, fl_part(p.blocks, workers, worker), NULL, 1};
+        project_ahead(&p, &me, 0, call->tokens.count, p.table + me.blocks.begin * vectors,
+                      p.blocks * vectors);
+    }
+    fl_barrier_wait(&call->barrier, workers);
+}
+
 static void forward(fl_forward_call *call, int worker, int workers)
 {
     if (workers != call->plan.workers) { /* the system gave fewer threads: one does it all */
@@ -395,6 +377,9 @@ static void forward(fl_forward_call *call, int worker, int workers)
         me.rows = fl_part(call->batch, workers, worker);
     }
     const fl_fpu saved = fl_fpu_enter();
+    if (call->plan.project_table) {
+        project_table(call, worker, workers);
+    }
     for (ptrdiff_t begin = 0; begin < call->steps; begin += call->plan.chunk) {
         forward_chunk(call, &me, worker, begin);
     }

@@ -12,13 +12,37 @@
 /* Terms of a weight gradient that are summed in registers: panels of so many rows fit L2. */
 enum { FL_TERMS = 256 };
 
+/* Steps of a segment of a long sequence. */
+static ptrdiff_t segment_of(ptrdiff_t batch) { return batch < FL_TERMS ? FL_TERMS / batch : 1; }
+
+static const _Alignas(FL_ALIGN) real zeros[FL_MAX_TILE];
+
+/* With tokens, gradients of the pre-activations are summed for each token: FL_RECENT pieces of
+ * FL_TERMS terms in `recent`, which is then added to `all`, so that rounding grows with the number
+ * of such sums.  Gradients of W and of the table are products with the sums. */
+enum { FL_RECENT = 8 };
+
+typedef struct {
+    real *recent, *all; /* [count][row]; NULL without tokens */
+    ptrdiff_t count, row;
+} token_sums;
+
+static inline ptrdiff_t sums_row_of(const fl_shape *s) { return aligned(4 * s->hidden); }
+
+static ptrdiff_t sums_size(const fl_shape *s, ptrdiff_t count)
+{
+    return s->directions * 2 * count * sums_row_of(s);
+}
+
 /* One layer and direction, backward.  Steps s are in the order of the forward computation. */
 typedef struct {
     const fl_kernels *k;
     backward_cell cell;
     tape_cell tape;
     ptrdiff_t input, hidden, blocks, steps, batch, width, segment;
-    int reverse;
+    ptrdiff_t x_columns, h_columns; /* of W and U whose gradients follow from dz, x and h */
+    ptrdiff_t first_step;           /* as in the call */
+    int reverse, earlier, later;
     source x, dy;
     sink dx;                       /* data NULL: not wanted */
     int add_dx;                    /* add to what the other direction left there */
@@ -27,6 +51,8 @@ typedef struct {
     ptrdiff_t dz_row;              /* see dz_row_of */
     real *panels;                  /* [groups of I, then of H][FL_TERMS][4*VL] */
     real *dw, *du, *db_ih, *db_hh; /* biases NULL without */
+    token_sums sums;               /* with tokens: dw and dx follow from these */
+    real *edge;                    /* [B][4H] */
 } backward_pass;
 
 static inline ptrdiff_t backward_time(const backward_pass *p, ptrdiff_t s)
@@ -69,24 +95,24 @@ static void rows_times_weights(const backward_pass *p, const real *const *dz, pt
                                real *const *out, int add)
 {
     const ptrdiff_t size = 4 * p->k->lanes, k = 4 * p->hidden, n = columns - group * size;
-    static const real zeros[FL_MAX_TILE];
     _Alignas(FL_ALIGN) real tile[FL_MAX_TILE];
-    const real *init[FL_MAX_ROWS];
+    const real *before[FL_MAX_ROWS], *init[FL_MAX_ROWS];
     real *to[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < rows; r++) {
         to[r] = out[r] + group * size;
-        init[r] = add ? to[r] : zeros;
+        before[r] = add ? to[r] : zeros;
+        init[r] = tile + r * size;
     }
-    p->k->load(rows, n, init, NULL, tile);
+    p->k->load(rows, n, before, NULL, tile);
     const fl_term term = {dz, 1, weights + group * k * size, k};
-    p->k->product(rows, vectors_of(p, n), tile, size, &term, 1, tile, size);
+    p->k->product(rows, vectors_of(p, n), init, &term, 1, tile, size);
     p->k->store(rows, n, tile, to);
 }
 
 /* dx for some rows of the segment that begins at s0, counted step by step. */
 static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
 {
-    const ptrdiff_t groups = divide_up(p->input, 4 * p->k->lanes);
+    const ptrdiff_t groups = divide_up(p->x_columns, 4 * p->k->lanes);
     for (ptrdiff_t group = 0; p->dx.data && group < groups; group++) {
         tiling tiles = tile_rows(p->k, rows.end - rows.begin);
         for (ptrdiff_t i = rows.begin, tile; i < rows.end; i += tile) {
@@ -114,15 +140,15 @@ static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, te
     for (ptrdiff_t i = 0; i < terms->n; i++) {
         const ptrdiff_t s = s0 + (first + i) / p->batch, b = (first + i) % p->batch;
         terms->dz[i] = dz_at(p, s, b);
-        terms->x[i] = source_at(&p->x, backward_time(p, s), b);
-        terms->h[i] = h_before(p, s, b);
+        terms->x[i] = p->x_columns ? source_at(&p->x, backward_time(p, s), b) : NULL;
+        terms->h[i] = p->h_columns ? h_before(p, s, b) : NULL;
     }
 }
 
 /* Rows of x and h, group by group. */
 static void pack_inputs(const backward_pass *p, const term_rows *terms, fl_range groups)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, input_groups = divide_up(p->input, size);
+    const ptrdiff_t size = 4 * p->k->lanes, input_groups = divide_up(p->x_columns, size);
     const real *row[FL_TERMS];
     for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
         const int of_x = group < input_groups;
@@ -130,7 +156,7 @@ static void pack_inputs(const backward_pass *p, const term_rows *terms, fl_range
         for (ptrdiff_t i = 0; i < terms->n; i++) {
             row[i] = (of_x ? terms->x[i] : terms->h[i]) + at;
         }
-        p->k->load(terms->n, (of_x ? p->input : p->hidden) - at, row, NULL,
+        p->k->load(terms->n, (of_x ? p->x_columns : p->h_columns) - at, row, NULL,
                    p->panels + group * FL_TERMS * size);
     }
 }
@@ -139,27 +165,29 @@ static void pack_inputs(const backward_pass *p, const term_rows *terms, fl_range
 static void weight_gradients(const backward_pass *p, const term_rows *terms, fl_range tiles)
 {
     const ptrdiff_t rows = p->k->rows, size = 4 * p->k->lanes;
-    const ptrdiff_t input_groups = divide_up(p->input, size);
-    const ptrdiff_t groups = input_groups + divide_up(p->hidden, size);
+    const ptrdiff_t input_groups = divide_up(p->x_columns, size);
+    const ptrdiff_t groups = input_groups + divide_up(p->h_columns, size);
     for (ptrdiff_t group = 0; group < groups; group++) {
         const int of_x = group < input_groups;
-        const ptrdiff_t columns = of_x ? p->input : p->hidden;
+        const ptrdiff_t columns = of_x ? p->x_columns : p->h_columns;
         const ptrdiff_t at = (of_x ? group : group - input_groups) * size;
         real *out = (of_x ? p->dw : p->du) + at;
         for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
             const ptrdiff_t width = minimum(rows, 4 * p->hidden - tile * rows);
-            const real *a[FL_MAX_ROWS];
+            _Alignas(FL_ALIGN) real tile_sums[FL_MAX_TILE];
+            const real *a[FL_MAX_ROWS], *init[FL_MAX_ROWS], *sums[FL_MAX_ROWS];
             real *to[FL_MAX_ROWS];
             for (ptrdiff_t r = 0; r < width; r++) {
+                init[r] = zeros;
+                sums[r] = tile_sums + r * size;
                 a[r] = terms->dz[0] + tile * rows + r;
                 to[r] = out + (tile * rows + r) * columns;
                 fetch_to_write(to[r], minimum(size, columns - at)); /* 4% (H = 256) */
             }
             const fl_term term = {a, p->dz_row, p->panels + group * FL_TERMS * size, terms->n};
-            _Alignas(FL_ALIGN) real sums[FL_MAX_TILE];
-            p->k->load(width, 0, NULL, NULL, sums);
-            p->k->product(width, vectors_of(p, columns - at), sums, size, &term, 1, sums, size);
-            p->k->add(width, columns - at, sums, to);
+            const ptrdiff_t n = minimum(size, columns - at);
+            p->k->product(width, vectors_of(p, n), init, &term, 1, tile_sums, size);
+            p->k->add(width, n, sums, to);
         }
     }
 }
@@ -173,12 +201,46 @@ static void bias_gradients(const backward_pass *p, const term_rows *terms, fl_ra
     }
 }
 
+/* Adds recent sums to the others, some columns of them. */
+static void settle_tokens(const token_sums *sums, const fl_kernels *k, fl_range columns)
+{
+    const ptrdiff_t n = columns.end - columns.begin;
+    for (ptrdiff_t i = 0; i < sums->count && n > 0; i++) {
+        real *recent = sums->recent + i * sums->row + columns.begin;
+        const real *from = recent;
+        real *to = sums->all + i * sums->row + columns.begin;
+        k->add(1, n, &from, &to);
+        memset(recent, 0, (size_t)n * sizeof(real));
+    }
+}
+
+/* Adds some columns of dz to the sums of the tokens they belong to.  Pieces are counted from the
+ * first step of the whole sequence. */
+static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t s0,
+                       ptrdiff_t first, fl_range columns)
+{
+    const ptrdiff_t pieces = divide_up(p->segment * p->batch, FL_TERMS);
+    const ptrdiff_t piece = (p->first_step + s0) / p->segment * pieces + first / FL_TERMS;
+    const real *from[FL_TERMS];
+    real *to[FL_TERMS];
+    for (ptrdiff_t i = 0; i < terms->n; i++) {
+        const ptrdiff_t s = s0 + (first + i) / p->batch, b = (first + i) % p->batch;
+        const ptrdiff_t token = p->x.tokens[backward_time(p, s) * p->batch + b];
+        from[i] = terms->dz[i] + columns.begin;
+        to[i] = p->sums.recent + token * p->sums.row + columns.begin;
+    }
+    p->k->add(terms->n, columns.end - columns.begin, from, to);
+    if (piece % FL_RECENT == 0) {
+        settle_tokens(&p->sums, p->k, columns);
+    }
+}
+
 /* Everything that the dz of a segment give: a worker makes its part of each. */
 static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers,
                               ptrdiff_t s0, ptrdiff_t s1)
 {
     const ptrdiff_t size = 4 * p->k->lanes, gates = 4 * p->hidden, n = (s1 - s0) * p->batch;
-    const ptrdiff_t groups = divide_up(p->input, size) + divide_up(p->hidden, size);
+    const ptrdiff_t groups = divide_up(p->x_columns, size) + divide_up(p->h_columns, size);
     const fl_range tiles = fl_part(divide_up(gates, p->k->rows), workers, worker);
     const fl_range columns = {tiles.begin * p->k->rows, minimum(tiles.end * p->k->rows, gates)};
     fl_barrier_wait(barrier, workers); /* all dz of the segment are there */
@@ -188,9 +250,40 @@ static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int w
         find_terms(p, s0, first, &terms);
         pack_inputs(p, &terms, fl_part(groups, workers, worker));
         bias_gradients(p, &terms, columns);
+        if (p->sums.recent) {
+            sum_tokens(p, &terms, s0, first, columns);
+        }
         fl_barrier_wait(barrier, workers);
         weight_gradients(p, &terms, tiles);
         fl_barrier_wait(barrier, workers);
+    }
+}
+
+/* Gradients of W and of the table from the sums of all steps: the tokens take the places of steps.
+ * Without a table, the gradients of W are the sums themselves. */
+static void token_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers)
+{
+    const fl_range columns = fl_part(4 * p->hidden, workers, worker);
+    settle_tokens(&p->sums, p->k, columns);
+    if (p->x.data) {
+        backward_pass of_tokens = *p;
+        of_tokens.dz = p->sums.all;
+        of_tokens.dz_row = p->sums.row;
+        of_tokens.segment = of_tokens.steps = p->sums.count;
+        of_tokens.batch = 1;
+        of_tokens.reverse = 0;
+        of_tokens.x = (source){p->x.data, p->x.row, 0, NULL};
+        of_tokens.x_columns = p->input;
+        of_tokens.h_columns = 0;
+        of_tokens.db_ih = NULL;
+        of_tokens.sums.recent = NULL;
+        segment_gradients(&of_tokens, barrier, worker, workers, 0, p->sums.count);
+        return;
+    }
+    for (ptrdiff_t j = columns.begin; j < columns.end; j++) {
+        for (ptrdiff_t i = 0; i < p->sums.count; i++) {
+            p->dw[j * p->input + i] += p->sums.all[i * p->sums.row + j];
+        }
     }
 }
 

@@ -18,7 +18,7 @@ enum { ROWS = 3, GROUPS = 2 };
 enum { GROUP = 4 * VL };
 
 /* rows and vectors are constants where this is inlined, so that acc lives in registers. */
-FL_INLINE void product_tile(const int rows, const int vectors, const real *init, ptrdiff_t init_row,
+FL_INLINE void product_tile(const int rows, const int vectors, const real *const *init,
                             const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)
 {
     vec acc[ROWS][4 * GROUPS];
@@ -26,7 +26,7 @@ FL_INLINE void product_tile(const int rows, const int vectors, const real *init,
     for (int r = 0; r < rows; r++) {
         FL_UNROLL
         for (int j = 0; j < vectors; j++) {
-            acc[r][j] = v_load(init + r * init_row + j * VL);
+            acc[r][j] = v_load(init[r] + j * VL);
         }
     }
     for (int i = 0; i < n_terms; i++) {
@@ -63,11 +63,11 @@ FL_INLINE void product_tile(const int rows, const int vectors, const real *init,
     }
 }
 
-static void product(ptrdiff_t rows, ptrdiff_t vectors, const real *init, ptrdiff_t init_row,
+static void product(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)
 {
 #define TILE(r, v) \
-    case r * 32 + v: product_tile(r, v, init, init_row, terms, n_terms, z, z_row); break;
+    case r * 32 + v: product_tile(r, v, init, terms, n_terms, z, z_row); break;
 #define ROW_TILES(r) TILE(r, 1) TILE(r, 2) TILE(r, 3) TILE(r, 4)
     switch (rows * 32 + vectors) {
         ROW_TILES(1)
@@ -188,11 +188,11 @@ static void store(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *ou
     }
 }
 
-static void add(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out)
+static void add(ptrdiff_t rows, ptrdiff_t n, const real *const *a, real *const *out)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
-        for (ptrdiff_t j = 0; j < GROUP && j < n; j += VL) {
-            vec sum = v_add(load_part(out[r] + j, n - j), v_load(tile + r * GROUP + j));
+        for (ptrdiff_t j = 0; j < n; j += VL) {
+            vec sum = v_add(load_part(out[r] + j, n - j), load_part(a[r] + j, n - j));
             store_part(out[r] + j, sum, n - j);
         }
     }

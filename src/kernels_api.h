@@ -62,9 +62,10 @@ typedef struct FL_NAME(fl_kernels) {
     ptrdiff_t groups; /* most groups of a tile of one row; tiles of more rows have one */
 
     /* z = init + terms[0] + terms[1] + ..., each element one chain of fused multiply-adds in the
-     * order of the terms and of k.  init rows are init_row apart (0: all rows alike).  `vectors`
-     * of each row are computed: 4 for every group but the last, which need not be full. */
-    void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *init, ptrdiff_t init_row,
+     * order of the terms and of k.  init has a pointer for each row, and z may be one of its rows.
+     * `vectors` of each row are computed: 4 for every group but the last, which need not be full.
+     */
+    void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
     void (*lstm_tile)(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *tile);
     void (*lstm_gradient)(ptrdiff_t rows, const fl_lstm_gradient *tile);
@@ -72,9 +73,10 @@ typedef struct FL_NAME(fl_kernels) {
     /* tile [rows][4*VL] = a (+ b unless NULL), zero beyond n columns. */
     void (*load)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
                  real *tile);
-    /* out = tile, or out += tile, for n columns. */
+    /* out = tile, for n columns. */
     void (*store)(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out);
-    void (*add)(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out);
+    /* out += a for n columns, row after row: the same row may be in out again. */
+    void (*add)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, real *const *out);
     /* out[j] += sum over i < k of a[i][at + j], for j < n; the sum is one chain. */
     void (*add_columns)(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out);
     /* sigmoid (0) or tanh (1) of n elements. */

@@ -5,10 +5,12 @@
 #include "fastlstm.h"
 #include "kernels_api.h"
 
-/* A sequence in memory: step t, row b starts at data + t*step + b*row, features adjacent. */
+/* A sequence in memory: step t, row b starts at data + t*step + b*row, features adjacent.  With
+ * tokens, data is a table, and tokens[t*step + b] the number of a row of it. */
 typedef struct {
     const real *data;
     ptrdiff_t step, row;
+    const ptrdiff_t *tokens;
 } source;
 
 typedef struct {
@@ -18,6 +20,9 @@ typedef struct {
 
 static inline const real *source_at(const source *s, ptrdiff_t t, ptrdiff_t b)
 {
+    if (s->tokens) {
+        return s->data + s->tokens[t * s->step + b] * s->row;
+    }
     return s->data + t * s->step + b * s->row;
 }
 

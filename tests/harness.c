@@ -23,14 +23,16 @@ typedef struct {
 typedef struct {
     ptrdiff_t layers, directions, input, hidden, batch, steps;
     double dropout;
+    ptrdiff_t tokens; /* rows of the table they are from; -1: of the unit matrix; 0: none */
 } test_case;
 
 /* Sizes around the edges of tiles, vectors and groups. */
 static const test_case cases[] = {
-    {1, 1, 1, 1, 1, 1, 0},     {1, 1, 3, 5, 2, 4, 0},       {1, 1, 16, 16, 6, 3, 0},
-    {1, 1, 17, 15, 7, 5, 0},   {2, 2, 9, 33, 5, 7, 0},      {3, 1, 20, 64, 1, 40, 0},
-    {2, 1, 8, 65, 13, 9, 0.3}, {2, 2, 31, 24, 3, 100, 0.5}, {1, 1, 5, 100, 300, 2, 0},
-    {1, 2, 70, 130, 4, 6, 0},  {1, 1, 2, 260, 2, 9, 0},
+    {1, 1, 1, 1, 1, 1, 0, 0},      {1, 1, 3, 5, 2, 4, 0, 0},       {1, 1, 16, 16, 6, 3, 0, 0},
+    {1, 1, 17, 15, 7, 5, 0, 0},    {2, 2, 9, 33, 5, 7, 0, 0},      {3, 1, 20, 64, 1, 40, 0, 0},
+    {2, 1, 8, 65, 13, 9, 0.3, 0},  {2, 2, 31, 24, 3, 100, 0.5, 0}, {1, 1, 5, 100, 300, 2, 0, 0},
+    {1, 2, 70, 130, 4, 6, 0, 0},   {1, 1, 2, 260, 2, 9, 0, 0},     {1, 1, 9, 33, 4, 20, 0, 11},
+    {2, 2, 9, 17, 3, 100, 0.3, 7}, {1, 1, 9, 33, 2, 4, 0, 300},    {1, 2, 11, 40, 5, 70, 0, -1},
 };
 
 static void *exact(ptrdiff_t n, ptrdiff_t size)
@@ -120,11 +122,22 @@ static void run_team(const fl_engine *engine, fl_forward_call *f, fl_backward_ca
 static void plan_for(const backend *b, fl_forward_call *f, int workers, int split_units)
 {
     b->engine->plan_forward(f, (fl_team_limits){1, 1}, f->tape != NULL);
-    const ptrdiff_t z = f->plan.z_worker;
+    /* z_worker is enough for all rows and blocks, so more than a worker needs. */
+    const ptrdiff_t more = (workers - 1) * f->plan.z_worker;
     f->plan.workers = workers;
     f->plan.split_units = split_units;
-    f->plan.z_worker = z; /* enough for all rows and blocks, so more than a worker needs */
-    f->plan.scratch = f->plan.z + workers * z;
+    f->plan.table += more;
+    f->plan.scratch += more;
+}
+
+/* Numbers of rows of a table, the last one among them. */
+static ptrdiff_t *token_rows(ptrdiff_t n, ptrdiff_t count)
+{
+    ptrdiff_t *rows = exact(n, sizeof *rows);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        rows[i] = (i * i + i + count - 1) % count;
+    }
+    return rows;
 }
 
 static uint64_t run(const backend *b, const test_case *t, int workers, int split_units)
@@ -134,11 +147,18 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     const ptrdiff_t parameters = b->engine->parameters_size(&shape);
     const ptrdiff_t outputs = rows * t->directions * t->hidden;
     const ptrdiff_t states = t->layers * t->directions * t->batch * t->hidden;
-    void *flat = filled(b, parameters, 1, 0.4), *x = filled(b, rows * t->input, 2, 2);
+    const ptrdiff_t count = t->tokens < 0 ? t->input : t->tokens;
+    const ptrdiff_t inputs = (t->tokens ? count : rows) * t->input;
+    ptrdiff_t *token = t->tokens ? token_rows(rows, count) : NULL;
+    const fl_tokens tokens = {token, count};
+    void *flat = filled(b, parameters, 1, 0.4), *x = t->tokens < 0 ? NULL : filled(b, inputs, 2, 2);
     void *h = filled(b, states, 3, 1), *c = filled(b, states, 4, 1);
     void *dy = filled(b, outputs, 5, 1), *dh = filled(b, states, 6, 1);
     void *dc = filled(b, states, 7, 1), *y = exact(outputs, size);
-    void *dx = exact(rows * t->input, size), *grads = filled(b, parameters, 0, 0);
+    void *dx = filled(b, inputs, 0, 0), *grads = filled(b, parameters, 0, 0);
+    const ptrdiff_t sums_size = t->tokens ? b->engine->sums_size(&shape, count) : 0;
+    void *sums = exact_aligned(sums_size, size);
+    memset(sums, 0, (size_t)(sums_size * size));
     void *forward = exact_aligned(b->engine->forward_size(&shape, b->kernels), size);
     void *backward = exact_aligned(b->engine->backward_size(&shape, b->kernels), size);
     const ptrdiff_t tape_size =
@@ -162,6 +182,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
             .x = x,
             .x_step = t->batch * t->input,
             .x_row = t->input,
+            .tokens = tokens,
             .y = y,
             .y_step = t->batch * width,
             .y_row = width,
@@ -188,6 +209,8 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .x = x,
         .x_step = t->batch * t->input,
         .x_row = t->input,
+        .tokens = tokens,
+        .sums = sums,
         .tape = tape,
         .dropout = {42, t->dropout},
         .dy = dy,
@@ -205,10 +228,11 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     call.plan.split_units = split_units;
     call.scratch = exact_aligned(call.plan.scratch, size);
     run_team(b->engine, NULL, &call, workers);
-    result = hash(b, dx, rows * t->input, hash(b, grads, parameters, result));
+    result = hash(b, dx, inputs, hash(b, grads, parameters, result));
     result = hash(b, dh, states, hash(b, dc, states, result));
 
-    void *all[] = {flat, x, h, c, dy, dh, dc, y, dx, grads, forward, backward, tape, call.scratch};
+    void *all[] = {flat, x,     h,       c,        dy,   dh,           dc,   y,
+                   dx,   grads, forward, backward, tape, call.scratch, sums, token};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         free(all[i]);
     }
@@ -240,8 +264,8 @@ int main(int argc, char **argv)
         const backend *b = &backends[i % 2];
         const test_case *t = &cases[i / 2];
         const uint64_t one = run(b, t, 1, 0);
-        printf("%s L%td D%td I%td H%td B%td T%td %016llx\n", b->type, t->layers, t->directions,
-               t->input, t->hidden, t->batch, t->steps, (unsigned long long)one);
+        printf("%s L%td D%td I%td H%td B%td T%td V%td %016llx\n", b->type, t->layers, t->directions,
+               t->input, t->hidden, t->batch, t->steps, t->tokens, (unsigned long long)one);
         for (int workers = 2; workers <= 3; workers++) {
             for (int split_units = 0; split_units < 2; split_units++) {
                 if (run(b, t, workers, split_units) != one) {

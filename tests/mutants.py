@@ -17,6 +17,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TESTS = ["test_kernels.py", "test_contract.py", "test_dropout.py", "test_vmath.py"]
+TESTS += ["test_tokens.py", "test_checkpoint.py"]
 
 # The mistake; what stands in one place in a header of src/; what is put there instead.
 MUTANTS = {
@@ -43,6 +44,17 @@ MUTANTS = {
     "sums by threads": (
         "FL_TERMS / call->batch :",
         "FL_TERMS / call->batch / call->plan.workers + 1 :",
+    ),
+    "edge between segments": ("s == p->steps - 1 && !p->later", "s == p->steps - 1"),
+    "dropout by segment": ("call->first_step * call->batch * width + at", "at"),
+    "sums by segment": ("(p->first_step + s0) / p->segment", "s0 / p->segment"),
+    "sum of recent tokens lost": (
+        "    settle_tokens(&p->sums, p->k, columns);\n    if (p->x",
+        "    if (p->x",
+    ),
+    "token of the row before": (
+        "p->x.tokens[t * p->x.step + b];\n    if",
+        "p->x.tokens[t * p->x.step];\n    if",
     ),
     "dropout not scaled": ("in[i] * scale", "in[i]"),
     "dropout alike in all layers": ("(uint64_t)(layer + 1)", "1"),

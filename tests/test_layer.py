@@ -338,4 +338,4 @@ def test_tapes_hold_a_reference_not_a_copy(rng: Generator) -> None:
     lstm = fastlstm.LSTM(I, H)
     x = rng.random((T, B, I), "f4")
     _, _, tape = lstm.forward(x)
-    assert np.shares_memory(tape._x, x)
+    assert np.shares_memory(tape._inputs.x, x)

@@ -54,9 +54,10 @@ def without(part: str) -> Mutant:
 def running(change: Callable[..., tuple[Any, ...]]) -> Mutant:
     """A forward call with x, h or c changed."""
 
-    def run(packed: Any, pool: Any, x: Array, y: Array, h: Array, c: Array, *rest: Any) -> None:
+    def run(packed: Any, pool: Any, x: Array, tokens: Any, y: Array, *rest: Any) -> None:
+        h, c, *rest = rest
         x, y, h, c = change(x, y, h, c)
-        forward(packed, pool, x, y, h, c, *rest)
+        forward(packed, pool, x, tokens, y, h, c, *rest)
 
     return "forward", run
 
@@ -64,10 +65,10 @@ def running(change: Callable[..., tuple[Any, ...]]) -> Mutant:
 def returning(change: Callable[..., tuple[Any, ...]]) -> Mutant:
     """A backward call with x, dy, dh or dc changed."""
 
-    def run(packed: Any, pool: Any, x: Array, tape: Any, rate: float, key: int, *rest: Any) -> None:
-        dy, dh, dc, dx, grads, threads = rest
+    def run(packed: Any, pool: Any, x: Array, *args: Any) -> None:
+        before, (dy, dh, dc), after = args[:5], args[5:8], args[8:]
         x, dy, dh, dc = change(x, dy, dh, dc)
-        backward(packed, pool, x, tape, rate, key, dy, dh, dc, dx, grads, threads)
+        backward(packed, pool, x, *before, dy, dh, dc, *after)
 
     return "backward", run
 

@@ -1,0 +1,177 @@
+"""What backward needs of a forward call: kept, or recomputed from states kept now and then."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlstm import _arrays, _config, _core
+
+if TYPE_CHECKING:
+    from fastlstm._layer import LSTM
+
+Array = NDArray[Any]
+CheckpointEvery = int | Literal["auto"] | None
+
+
+class Inputs(NamedTuple):
+    """A sequence, or the tokens of one with the table of which they are rows."""
+
+    x: Array | None
+    """(T, B, I) array; with tokens (V, 1, I), or None for the unit matrix."""
+    tokens: Array | None
+    """(T, B) array of indices."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Steps and rows."""
+        sequence = self.x if self.tokens is None else self.tokens
+        assert sequence is not None
+        return sequence.shape[0], sequence.shape[1]
+
+    def part(self, steps: slice) -> Inputs:
+        """These steps of it."""
+        if self.tokens is not None:
+            return Inputs(self.x, self.tokens[steps])
+        assert self.x is not None
+        return Inputs(self.x[steps], None)
+
+
+class Tape:
+    """What `LSTM.backward` needs of a call of `LSTM.forward`.
+
+    It holds the gates, the cell states and the hidden states of every step, or only of the steps
+    of a segment: those of others are computed again, from the states before each segment.  It
+    refers to `x` and `embedding`, which must not be changed before `backward` is called.
+
+    Attributes
+    ----------
+    nbytes : int
+        Memory it holds beside `x`: six values per step, row, layer, direction and hidden unit
+        (four gates, cell state, hidden state; twice the hidden state under dropout), hidden
+        units of the gates rounded up to whole vectors.  With `checkpoint_every`, so much for
+        the steps of a segment, and two values per segment, row, layer and hidden unit.
+    """
+
+    def __init__(
+        self,
+        layer: LSTM,
+        inputs: Inputs,
+        y_shape: tuple[int, ...],
+        key: int | None,
+        checkpoint_every: CheckpointEvery,
+    ) -> None:
+        self._layer = layer
+        self._inputs = inputs
+        self._y_shape = y_shape
+        self._key = key or 0
+        self._rate = 0.0 if key is None else layer.dropout
+        self._packed = layer._packed_weights()
+        self._version = layer.parameters.version
+        steps, batch = inputs.size
+        length = _segment_length(checkpoint_every, steps, self._packed.segment(max(batch, 1)))
+        self._segments = [slice(a, min(a + length, steps)) for a in range(0, steps, length)]
+        self._taped: int | None = None  # the segment whose steps the buffer holds
+        self._busy = threading.Lock()  # of the buffer
+        tape_nbytes = self._packed.tape_nbytes(min(length, steps), batch, self._rate > 0)
+        states = (len(self._segments), 2, layer.num_layers, batch, layer.hidden_size)
+        self._states = np.empty(states if len(self._segments) > 1 else 0, layer.dtype)
+        self.nbytes: int = tape_nbytes + self._states.nbytes
+        self._buffer = layer._tapes.take(tape_nbytes)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_buffer"):
+            self._layer._tapes.give(self._buffer)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a tape cannot be copied or pickled")  # each owns its buffer
+
+    def _record(self, y: Array, h: Array, c: Array) -> None:
+        """Run the layer: y, h and c are written, h and c hold the initial state before."""
+        last = len(self._segments) - 1
+        for i in range(last + 1):
+            if last:
+                self._states[i] = h, c
+            # Inference is faster, but knows no dropout.
+            self._run(i, y[self._segments[i]], h, c, taped=i == last or self._rate > 0)
+
+    def _run(self, i: int, y: Array, h: Array, c: Array, *, taped: bool) -> None:
+        steps = self._segments[i]
+        _core.forward(
+            self._packed,
+            self._layer._scratch,
+            *self._inputs.part(steps),
+            y,
+            h,
+            c,
+            self._buffer if taped else None,
+            self._rate,
+            self._key,
+            steps.start,
+            _config.get_num_threads(),
+        )
+        self._taped = i if taped else self._taped
+
+    def _back_propagate(
+        self, dy: Array, dh: Array, dc: Array, dx: Array | None, grads: Array
+    ) -> None:
+        """All segments, the last first.
+
+        dh and dc hold the gradients of the final state, and of the initial one afterwards; dx is
+        written, and gradients are added to grads.
+        """
+        last = len(self._segments) - 1
+        edge = np.empty((*dh.shape[:2], 4 * dh.shape[2]), dh.dtype) if last else None
+        sums = self._zero_sums()
+        for i in range(last, -1, -1):
+            steps = self._segments[i]
+            if self._taped != i:
+                h, c = self._states[i].copy()
+                y = np.empty_like(dy[steps], order="C")
+                self._run(i, y, h, c, taped=True)
+            inputs = self._inputs.part(steps)
+            _core.backward(
+                self._packed,
+                self._layer._scratch,
+                *inputs,
+                self._buffer,
+                self._rate,
+                self._key,
+                steps.start,
+                dy[steps],
+                dh,
+                dc,
+                dx if dx is None or inputs.tokens is not None else dx[steps],
+                grads,
+                sums,
+                edge,
+                i > 0,
+                i < last,
+                _config.get_num_threads(),
+            )
+
+    def _zero_sums(self) -> _core.Buffer | None:
+        if self._inputs.tokens is None:
+            return None
+        x = self._inputs.x
+        sums = _core.Buffer(
+            self._packed.sums_nbytes(self._layer.input_size if x is None else len(x))
+        )
+        sums.clear()
+        return sums
+
+
+def _segment_length(every: CheckpointEvery, steps: int, unit: int) -> int:
+    """Steps that are taped at a time: a whole number of units, so that sums do not change."""
+    if every is None:
+        return max(steps, 1)
+    if isinstance(every, str):
+        if every != "auto":
+            raise ValueError(f"checkpoint_every: expected an integer or 'auto', got {every!r}")
+        every = math.isqrt(max(steps - 1, 0)) + 1
+    length = _arrays.integer(every, "checkpoint_every", 1)
+    return -(-length // unit) * unit

@@ -1,0 +1,93 @@
+/* Plans: how many workers share a call and how, and how its steps are cut. */
+#ifndef FL_PLAN_H
+#define FL_PLAN_H
+
+#include "layout.h"
+
+/* Projections ahead of the recurrence should fit L2 beside the weights they are made with; but
+ * where W itself does not fit, it should serve four tiles each time it is read. */
+enum { FL_AHEAD_BYTES = 1 << 17, FL_AHEAD_STEPS = 24 };
+/* Between layers: as many steps as keep the outputs of a layer in L2. */
+enum { FL_CHUNK_BYTES = 1 << 17 };
+/* Work that pays for waking a second worker (10 microseconds of one), and work between two meetings
+ * of the team that pays for them.  The unit is a multiply-add; reading the weights takes as long as
+ * computing one row more, so batches count for batch + 1 rows. */
+enum { FL_CALL_WORK = 500000, FL_STEP_WORK = 15000 };
+
+static inline double work_of(double weights, ptrdiff_t batch)
+{
+    return weights * (double)(batch + 1);
+}
+
+/* Enough rows are shared out, and workers never meet.  Else they share the hidden units and meet
+ * after each step: then no more than there are processors, because a worker that waits for its turn
+ * keeps all others waiting (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
+static void plan_team(fl_plan *plan, const fl_team_limits *limits, ptrdiff_t batch,
+                      ptrdiff_t unit_parts, double work, double step_work)
+{
+    double most = work / FL_CALL_WORK + 1;
+    int workers = most < limits->threads ? (int)most : limits->threads;
+    plan->split_units = 0;
+    if (batch < 4 * workers) {
+        workers = (int)minimum(workers, limits->processors);
+    }
+    if (batch < 4 * workers) {
+        double shared = step_work / FL_STEP_WORK + 1;
+        workers = shared < workers ? (int)shared : workers;
+        workers = (int)minimum(workers, unit_parts);
+        plan->split_units = workers > 1;
+    }
+    plan->workers = workers < 1 ? 1 : workers;
+}
+
+/* Elements of a row of the projected table. */
+static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
+{
+    return plan->blocks * 4 * k->lanes;
+}
+
+static void plan_forward(fl_forward_call *call, fl_team_limits limits, int training)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    fl_plan *plan = &call->plan;
+    const double gates = 4 * (double)s->hidden;
+    const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_of(s, 1) +
+                          (double)s->layers * (double)s->hidden;
+    const double steps = (double)s->directions * (double)call->steps;
+    plan->blocks = blocks_of(s, k);
+    plan_team(plan, &limits, call->batch, plan->blocks,
+              work_of(gates * inputs, call->batch) * steps,
+              work_of(gates * (double)s->hidden, call->batch));
+
+    const ptrdiff_t size = sizeof(real);
+    plan->chunk = call->steps;
+    if (s->layers > 1 && s->directions == 1 && !training) {
+        const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * s->hidden * size) + 1;
+        plan->chunk = minimum(most, call->steps);
+    }
+    const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->workers);
+    const ptrdiff_t blocks = divide_up(plan->blocks, plan->split_units ? plan->workers : 1);
+    plan->ahead = 0;
+    if (rows < k->rows && plan->chunk > 1) {
+        const ptrdiff_t most = FL_AHEAD_BYTES / (rows * blocks * 4 * k->lanes * size) + 1;
+        plan->ahead = minimum(most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS, plan->chunk);
+    }
+    /* The work space.  Its base is not known yet: a carver without one measures offsets. */
+    carver c = {NULL, 0};
+    for (ptrdiff_t l = 0; !training && l < minimum(s->layers - 1, 2); l++) {
+        plan->between[l] = c.used;
+        carve(&c, plan->chunk * call->batch * s->directions * s->hidden);
+    }
+    plan->z = c.used;
+    plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
+    plan->table = plan->z + plan->workers * plan->z_worker;
+    plan->scratch = plan->table;
+    const fl_tokens *tokens = &call->tokens;
+    plan->project_table = tokens->rows && call->x && tokens->count <= call->steps * call->batch;
+    if (plan->project_table) {
+        plan->scratch += s->directions * tokens->count * table_row_of(plan, k);
+    }
+}
+
+#endif
