@@ -1,4 +1,4 @@
-"""Builds fastlstm._core: each kernel file with the flags of its instruction set, the rest without.
+"""Builds the extensions: each kernel file with the flags of its instruction set, the rest without.
 
 Switches, in the environment: FASTLSTM_NO_OPENMP=1 builds without threads, FASTLSTM_WERROR=1 makes
 warnings errors, FASTLSTM_CYTHON_DEBUG=1 turns on the bounds checks of the binding.
@@ -59,29 +59,35 @@ def isas_of(platform):
 
 
 class build_ext(_build_ext):
-    """Compiles the C sources, each with its own flags, and links them into the extension."""
+    """Compiles the C sources, each with its own flags, and links them into their extension."""
 
     def finalize_options(self):
         super().finalize_options()
         self.force = True  # time stamps know nothing of the switches
 
-    def build_extension(self, ext):
-        msvc = self.compiler.compiler_type == "msvc"
-        flags = (FLAGS_MSVC if msvc else FLAGS).split()
+    def build_extensions(self):
+        self.msvc = self.compiler.compiler_type == "msvc"
+        self.flags = (FLAGS_MSVC if self.msvc else FLAGS).split()
         if switched_on("FASTLSTM_WERROR"):
-            flags.append("/WX" if msvc else "-Werror")
+            self.flags.append("/WX" if self.msvc else "-Werror")
             Options.warning_errors = True
-        openmp_flags, ext.extra_link_args = self.find_openmp([("/openmp", "")] if msvc else OPENMP)
-        ext.extra_compile_args = flags + openmp_flags
-        extra = [*ext.extra_compile_args, "/W4" if msvc else "-Wextra"]
+        openmp_flags, self.link_flags = self.find_openmp()
+        self.flags += openmp_flags
+        super().build_extensions()
 
-        jobs = {name: extra for name in sorted(glob("src/*.c")) if "kernels_" not in name}
+    def build_extension(self, ext):
+        ext.extra_compile_args, ext.extra_link_args = self.flags, self.link_flags
+        extra = [*self.flags, "/W4" if self.msvc else "-Wextra"]
+        c_files = [name for name in ext.sources if name.endswith(".c")]
+        jobs = {name: extra for name in c_files if "kernels_" not in name}
         for isa in isas_of(self.plat_name):
-            isa_flags = (ISA_FLAGS_MSVC if msvc else ISA_FLAGS)[isa].split()
-            jobs |= dict.fromkeys(sorted(glob(f"src/kernels_{isa}_*.c")), extra + isa_flags)
+            isa_flags = (ISA_FLAGS_MSVC if self.msvc else ISA_FLAGS)[isa].split()
+            kernels = [name for name in c_files if f"kernels_{isa}_" in name]
+            jobs |= dict.fromkeys(kernels, extra + isa_flags)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = list(pool.map(self.compile_one, jobs, jobs.values()))
 
+        ext.sources = [name for name in ext.sources if name not in c_files]
         [cythonized] = cythonize(ext, build_dir=self.build_temp, force=True, **CYTHON)
         ext.sources = cythonized.sources
         super().build_extension(ext)
@@ -90,14 +96,14 @@ class build_ext(_build_ext):
         [name] = self.compiler.compile([source], self.build_temp, extra_postargs=flags)
         return name
 
-    def find_openmp(self, candidates):
+    def find_openmp(self):
         """The flags of compiler and linker for OpenMP; none where it is missing or unwanted."""
         if switched_on("FASTLSTM_NO_OPENMP"):
             return [], []
         source, program = (Path(self.build_temp, name) for name in ("probe.c", "probe"))
         source.parent.mkdir(parents=True, exist_ok=True)
         source.write_text(OPENMP_PROBE)
-        for flags in candidates:
+        for flags in [("/openmp", "")] if self.msvc else OPENMP:
             compiling, linking = (text.split() for text in flags)
             try:
                 probe = self.compile_one(str(source), compiling)
@@ -110,7 +116,7 @@ class build_ext(_build_ext):
 
 core = Extension(
     "fastlstm._core",
-    ["fastlstm/_core.pyx"],
+    ["fastlstm/_core.pyx", *sorted(glob("src/*.c"))],
     include_dirs=["src", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
 )

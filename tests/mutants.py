@@ -84,8 +84,9 @@ class Copy:
         output = shell([sys.executable, "setup.py", "build_ext", "--inplace"], self.folder)
         lines = [shlex.split(line) for line in output.splitlines() if " -o " in line]
         self.compilers = {line[line.index("-c") + 1]: line for line in lines if "-c" in line}
-        [self.link] = [line for line in lines if "-shared" in line]
         [core] = (self.folder / "fastlstm").glob("_core*.so")
+        links = [line for line in lines if "-shared" in line]
+        [self.link] = [line for line in links if Path(line[line.index("-o") + 1]).name == core.name]
         self.link[self.link.index("-o") + 1] = str(core)
         show = "import fastlstm; print(*fastlstm.isas())"
         self.isa, *self.others = shell([sys.executable, "-c", show], self.folder).split()
