@@ -120,4 +120,5 @@ core = Extension(
     include_dirs=["src", numpy.get_include()],
     define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
 )
-setup(ext_modules=[core], cmdclass={"build_ext": build_ext})
+updates = Extension("fastlstm._updates", ["fastlstm/_updates.pyx"])
+setup(ext_modules=[core, updates], cmdclass={"build_ext": build_ext})

@@ -1,4 +1,4 @@
-"""What the optimizers share: checks, cache-sized blocks, weight decay, saved state."""
+"""What the optimizers share: checks, steps, saved state."""
 
 from __future__ import annotations
 
@@ -7,20 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm._config import get_num_threads
 from fastlstm._parameters import Array, Gradients, Parameters
-
-# An update makes about a dozen passes over a block, so the block and its state should stay in
-# the second-level cache; blocks of a quarter of this size lose 20% to the cost of the calls.
-_BLOCK_BYTES = 1 << 18
 
 
 class Optimizer:
     """Base of the optimizers.
 
-    A subclass names its state vectors, and updates one block at a time in `_update`.
+    A subclass names its state vectors, and updates them and the weights in `_update`.
     """
-
-    _decoupled_decay = False
 
     def __init__(
         self,
@@ -35,10 +30,7 @@ class Optimizer:
         self._weight_decay = non_negative("weight_decay", weight_decay)
         self._options = {**options, "weight_decay": self._weight_decay}
         self._steps = 0
-        flats = [p.flat for p in self._parameters]
-        self._state = [{name: np.zeros_like(flat) for name in vectors} for flat in flats]
-        blocks = [max(1, min(flat.size, _BLOCK_BYTES // flat.itemsize)) for flat in flats]
-        self._scratch = [np.empty((2, n), f.dtype) for n, f in zip(blocks, flats, strict=True)]
+        self._state = [{name: np.zeros_like(p.flat) for name in vectors} for p in self._parameters]
 
     @property
     def lr(self) -> float:
@@ -64,28 +56,13 @@ class Optimizer:
             The gradients are not those of the parameters: nothing has been changed then.
         """
         flats = self._check(grads)
+        threads = get_num_threads()
         self._steps += 1
-        self._begin_step()
-        for parameters, grad, state, scratch in zip(
-            self._parameters, flats, self._state, self._scratch, strict=True
-        ):
-            weights, size = parameters.writable(), scratch.shape[1]
-            for start in range(0, weights.size, size):
-                block = slice(start, start + size)
-                p, g = weights[block], grad[block]
-                work, decayed = scratch[:, : p.size]
-                if self._weight_decay and self._decoupled_decay:
-                    p *= 1 - self._lr * self._weight_decay
-                elif self._weight_decay:
-                    np.multiply(p, self._weight_decay, out=decayed)
-                    g = np.add(decayed, g, out=decayed)
-                self._update(p, g, {name: v[block] for name, v in state.items()}, work)
+        for parameters, grad, state in zip(self._parameters, flats, self._state, strict=True):
+            self._update(parameters.writable(), grad, state, threads)
 
-    def _begin_step(self) -> None:
-        """Compute what a step needs once, not per block."""
-
-    def _update(self, p: Array, g: Array, state: dict[str, Array], work: Array) -> None:
-        """Update a block of weights `p` and of the state; `work` is scratch of its size."""
+    def _update(self, p: Array, g: Array, state: dict[str, Array], threads: int) -> None:
+        """Update the weights `p` and the state, in place; `_steps` counts this step."""
         raise NotImplementedError
 
     def _check(self, grads: Gradients | Sequence[Gradients]) -> list[Array]:
@@ -104,7 +81,7 @@ class Optimizer:
                 )
             if grad.flat.dtype != parameters.flat.dtype:
                 raise TypeError(f"grads: expected {parameters.flat.dtype}, got {grad.flat.dtype}")
-        return [grad.flat for grad in given]
+        return [np.ascontiguousarray(grad.flat) for grad in given]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on later, copied.

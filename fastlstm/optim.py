@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm import _updates
+from fastlstm._config import get_num_threads
 from fastlstm._optimizer import Optimizer, non_negative, number
 from fastlstm._parameters import Array, Gradients, Parameters
 
@@ -35,6 +37,7 @@ class SGD(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fastlstm._parameters import Gradients, Parameters
     >>> weights = Parameters({"w": (2,)}, "float64")
     >>> optimizer = SGD(weights, lr=0.5)
@@ -65,20 +68,18 @@ class SGD(Optimizer):
         vectors = ["momentum_buffer"] if self._momentum else []
         super().__init__(parameters, lr, weight_decay, options, vectors)
 
-    def _update(self, p: Array, g: Array, state: dict[str, Array], work: Array) -> None:
-        if self._momentum:
-            velocity = state["momentum_buffer"]
-            if self._steps == 1:
-                velocity[...] = g
-            else:
-                velocity *= self._momentum
-                velocity += np.multiply(g, 1 - self._dampening, out=work)
-            if self._nesterov:
-                np.multiply(velocity, self._momentum, out=work)
-                g = np.add(work, g, out=work)
-            else:
-                g = velocity
-        p -= np.multiply(g, self._lr, out=work)
+    def _update(self, p: Array, g: Array, state: dict[str, Array], threads: int) -> None:
+        _updates.sgd(
+            p,
+            g,
+            state.get("momentum_buffer"),
+            lr=self._lr,
+            decay=self._weight_decay,
+            momentum=self._momentum,
+            weight=1.0 if self._steps == 1 else 1 - self._dampening,
+            nesterov=self._nesterov,
+            threads=threads,
+        )
 
 
 class RMSprop(Optimizer):
@@ -101,6 +102,16 @@ class RMSprop(Optimizer):
         As in the equations, at least 0.
     centered : bool
         Divide by the standard deviation instead of the root mean square.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm._parameters import Gradients, Parameters
+    >>> weights = Parameters({"w": (2,)}, "float64")
+    >>> optimizer = RMSprop(weights, lr=0.5, alpha=0.75)
+    >>> optimizer.step(Gradients({"w": (2,)}, np.array([3.0, -7.0])))
+    >>> weights["w"].round(6)
+    array([-1.,  1.])
     """
 
     def __init__(
@@ -124,27 +135,21 @@ class RMSprop(Optimizer):
         vectors += ["momentum_buffer"] if self._momentum else []
         super().__init__(parameters, lr, weight_decay, options, vectors)
 
-    def _update(self, p: Array, g: Array, state: dict[str, Array], work: Array) -> None:
-        square = state["square_avg"]
-        square *= self._alpha
-        np.multiply(g, g, out=work)
-        square += np.multiply(work, 1 - self._alpha, out=work)
-        if self._centered:
-            _lerp(state["grad_avg"], g, 1 - self._alpha, work)
-            np.multiply(state["grad_avg"], state["grad_avg"], out=work)
-            np.subtract(square, work, out=work)
-            # Rounding can make the variance of a steady gradient negative.
-            np.sqrt(np.maximum(work, 0, out=work), out=work)
-        else:
-            np.sqrt(square, out=work)
-        work += self._eps
-        change = np.divide(g, work, out=work)
-        if self._momentum:
-            velocity = state["momentum_buffer"]
-            velocity *= self._momentum
-            velocity += change
-            change = velocity
-        p -= np.multiply(change, self._lr, out=work)
+    def _update(self, p: Array, g: Array, state: dict[str, Array], threads: int) -> None:
+        _updates.rmsprop(
+            p,
+            g,
+            state["square_avg"],
+            state.get("grad_avg"),
+            state.get("momentum_buffer"),
+            lr=self._lr,
+            decay=self._weight_decay,
+            alpha=self._alpha,
+            weight=1 - self._alpha,
+            eps=self._eps,
+            momentum=self._momentum,
+            threads=threads,
+        )
 
 
 class Adagrad(Optimizer):
@@ -163,6 +168,16 @@ class Adagrad(Optimizer):
         Learning rate, at least 0.
     lr_decay, weight_decay, initial_accumulator_value, eps : float
         As in the equations, at least 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm._parameters import Gradients, Parameters
+    >>> weights = Parameters({"w": (2,)}, "float64")
+    >>> optimizer = Adagrad(weights, lr=0.5)
+    >>> optimizer.step(Gradients({"w": (2,)}, np.array([3.0, -7.0])))
+    >>> weights["w"].round(6)
+    array([-0.5,  0.5])
     """
 
     def __init__(
@@ -183,14 +198,16 @@ class Adagrad(Optimizer):
         for state in self._state:
             state["sum"].fill(initial)
 
-    def _update(self, p: Array, g: Array, state: dict[str, Array], work: Array) -> None:
-        total = state["sum"]
-        total += np.multiply(g, g, out=work)
-        np.sqrt(total, out=work)
-        work += self._eps
-        np.divide(g, work, out=work)
-        work *= self._lr / (1 + (self._steps - 1) * self._lr_decay)
-        p -= work
+    def _update(self, p: Array, g: Array, state: dict[str, Array], threads: int) -> None:
+        _updates.adagrad(
+            p,
+            g,
+            state["sum"],
+            lr=self._lr / (1 + (self._steps - 1) * self._lr_decay),
+            decay=self._weight_decay,
+            eps=self._eps,
+            threads=threads,
+        )
 
 
 class Adam(Optimizer):
@@ -217,6 +234,7 @@ class Adam(Optimizer):
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fastlstm._parameters import Gradients, Parameters
     >>> weights = Parameters({"w": (2,)}, "float64")
     >>> optimizer = Adam(weights, lr=0.5)
@@ -224,6 +242,8 @@ class Adam(Optimizer):
     >>> weights["w"].round(6)
     array([-0.5,  0.5])
     """
+
+    _decoupled_decay = False
 
     def __init__(
         self,
@@ -242,25 +262,25 @@ class Adam(Optimizer):
         vectors = ["exp_avg", "exp_avg_sq"] + (["max_exp_avg_sq"] if self._amsgrad else [])
         super().__init__(parameters, lr, weight_decay, options, vectors)
 
-    def _begin_step(self) -> None:
-        # sqrt(v / c) + eps = (sqrt(v) + eps * sqrt(c)) / sqrt(c): one pass less over the block.
+    def _update(self, p: Array, g: Array, state: dict[str, Array], threads: int) -> None:
+        # With a root r of 1 - beta2^t, sqrt(v) / r + eps is (sqrt(v) + eps * r) / r.
         root = math.sqrt(1 - self._beta2**self._steps)
-        self._scaled_eps = self._eps * root
-        self._step_size = self._lr * root / (1 - self._beta1**self._steps)
-
-    def _update(self, p: Array, g: Array, state: dict[str, Array], work: Array) -> None:
-        mean, square = state["exp_avg"], state["exp_avg_sq"]
-        _lerp(mean, g, 1 - self._beta1, work)
-        square *= self._beta2
-        np.multiply(g, g, out=work)
-        square += np.multiply(work, 1 - self._beta2, out=work)
-        if self._amsgrad:
-            square = np.maximum(state["max_exp_avg_sq"], square, out=state["max_exp_avg_sq"])
-        np.sqrt(square, out=work)
-        work += self._scaled_eps
-        np.divide(mean, work, out=work)
-        work *= self._step_size
-        p -= work
+        decoupled = self._decoupled_decay
+        _updates.adam(
+            p,
+            g,
+            state["exp_avg"],
+            state["exp_avg_sq"],
+            state.get("max_exp_avg_sq"),
+            lr=self._lr * root / (1 - self._beta1**self._steps),
+            decay=0.0 if decoupled else self._weight_decay,
+            shrink=1 - self._lr * self._weight_decay if decoupled else 1.0,
+            weight=1 - self._beta1,
+            beta2=self._beta2,
+            weight2=1 - self._beta2,
+            eps=self._eps * root,
+            threads=threads,
+        )
 
 
 class AdamW(Adam):
@@ -271,6 +291,17 @@ class AdamW(Adam):
     parameters, lr, betas, eps, weight_decay, amsgrad
         As for `Adam`; the gradient does not include the weight decay, which is 0.01 unless
         given.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastlstm._parameters import Gradients, Parameters
+    >>> weights = Parameters({"w": (2,)}, "float64")
+    >>> weights["w"] = [2, -2]
+    >>> optimizer = AdamW(weights, lr=0.5, weight_decay=0.1)
+    >>> optimizer.step(Gradients({"w": (2,)}, np.array([3.0, -7.0])))
+    >>> weights["w"].round(6)
+    array([ 1.4, -1.4])
     """
 
     _decoupled_decay = True
@@ -309,6 +340,7 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
 
     Examples
     --------
+    >>> import numpy as np
     >>> from fastlstm._parameters import Gradients
     >>> grads = Gradients({"w": (2,)}, np.array([3.0, 4.0]))
     >>> clip_grad_norm(grads, 1.0)
@@ -321,27 +353,14 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
         if not isinstance(grad, Gradients):
             raise TypeError(f"grads: expected Gradients, got {type(grad).__name__}")
     limit = non_negative("max_norm", max_norm)
-    norm = math.sqrt(sum(_sum_of_squares(grad.flat) for grad in given))
+    threads = get_num_threads()
+    flats = (np.ascontiguousarray(grad.flat) for grad in given)
+    norm = math.sqrt(sum(_updates.sum_of_squares(flat, threads) for flat in flats))
     scale = limit / (norm + 1e-6)
     if not scale >= 1:  # NaN has to spread, as in torch
         for grad in given:
             grad.flat[...] *= scale
     return norm
-
-
-def _sum_of_squares(vector: Array) -> float:
-    # Short dot products, added in double precision: a float32 sum stays accurate, and BLAS
-    # starts no threads, so that the result is the same whatever their number.
-    size = 8192
-    starts = range(0, vector.size, size)
-    return float(sum(float(np.dot(v, v)) for v in (vector[s : s + size] for s in starts)))
-
-
-def _lerp(mean: Array, value: Array, weight: float, work: Array) -> None:
-    """Move a running mean towards a value: mean += weight * (value - mean)."""
-    np.subtract(value, mean, out=work)
-    work *= weight
-    mean += work
 
 
 def _betas(betas: Any) -> tuple[float, float]:

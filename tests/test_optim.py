@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastlstm
-from fastlstm import _optimizer, optim
+from fastlstm import optim
 from fastlstm._parameters import Gradients, Parameters
 
 SHAPES = {"weight": (13, 7), "bias": (13,)}
@@ -50,15 +50,8 @@ def random_gradients(rng: np.random.Generator, dtype: str = "float64") -> Gradie
 @pytest.mark.peer
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-12), ("float32", 1e-6)])
 @pytest.mark.parametrize(("name", "options"), OPTIONS)
-def test_follows_torch(
-    name: str,
-    options: dict[str, Any],
-    dtype: str,
-    tolerance: float,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_follows_torch(name: str, options: dict[str, Any], dtype: str, tolerance: float) -> None:
     torch = pytest.importorskip("torch")
-    monkeypatch.setattr(_optimizer, "_BLOCK_BYTES", 256)  # many blocks and a shorter last one
     rng = np.random.default_rng(1)
     ours = [random_parameters(rng, dtype), random_parameters(rng, dtype)]
     theirs = [torch.tensor(p.flat.copy(), requires_grad=True) for p in ours]
@@ -182,20 +175,6 @@ def test_values_by_hand(
     for gradient, value in zip(gradients, expected, strict=True):
         optimizer.step(Gradients({"w": (1,)}, np.array([gradient])))
         assert weights["w"][0] == pytest.approx(value, abs=1e-8)
-
-
-@pytest.mark.parametrize(("name", "options"), OPTIONS)
-def test_blocks_do_not_show(name: str, options: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    results = []
-    for block_bytes in (1 << 18, 256):
-        monkeypatch.setattr(_optimizer, "_BLOCK_BYTES", block_bytes)
-        rng = np.random.default_rng(7)
-        parameters = random_parameters(rng)
-        optimizer = getattr(optim, name)(parameters, **options)
-        for _ in range(3):
-            optimizer.step(random_gradients(rng))
-        results.append(parameters.flat)
-    assert np.array_equal(*results)
 
 
 def test_centered_rmsprop_stands_a_steady_gradient() -> None:
