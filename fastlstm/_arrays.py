@@ -101,6 +101,29 @@ def tokens(value: Any, name: str, count: int, batch_first: bool) -> Array:
     return array.astype(np.intp, order="C")
 
 
+def lengths(value: Any, name: str, steps: int, rows: int) -> Array:
+    """A new array of `rows` whole numbers from 0 to `steps`."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "iu" and array.size:
+        raise TypeError(f"{name}: expected integers, got {array.dtype}")
+    if array.shape != (rows,):
+        raise ValueError(f"{name}: expected ({rows},), got {shape_text(array.shape)}")
+    if array.size and (array.min() < 0 or array.max() > steps):
+        wrong = array.min() if array.min() < 0 else array.max()
+        raise ValueError(f"{name}: expected integers from 0 to {steps}, got {wrong}")
+    return array.astype(np.intp)
+
+
+def flags(value: Any, name: str, shape: tuple[int, ...]) -> Array:
+    """An array of bool of exactly this shape."""
+    array = np.asarray(value)
+    if array.dtype != bool:
+        raise TypeError(f"{name}: expected an array of bool, got {array.dtype}")
+    if array.shape != shape:
+        raise ValueError(f"{name}: expected {shape_text(shape)}, got {shape_text(array.shape)}")
+    return array
+
+
 def table(value: Any, name: str, size: int, dtype: np.dtype[Any]) -> Array:
     """An array (V, size) of at least one row."""
     array = convert(value, name, dtype)

@@ -32,12 +32,20 @@ cdef extern from "fastlstm.h" nogil:
         const Py_ssize_t *rows
         Py_ssize_t count
 
+    ctypedef struct fl_rows:
+        const Py_ssize_t *order
+        const Py_ssize_t *lengths
+        const Py_ssize_t *starts
+        const unsigned char *reset
+
     ctypedef struct fl_plan:
         int workers
         int split_units
         Py_ssize_t blocks, chunk, ahead, segment
         Py_ssize_t between[2]
-        Py_ssize_t z, z_worker, table
+        Py_ssize_t z, z_worker
+        Py_ssize_t zeros, zeros_worker
+        Py_ssize_t table
         int project_table
         Py_ssize_t scratch
 
@@ -53,6 +61,7 @@ cdef extern from "fastlstm.h" nogil:
         const void *x
         Py_ssize_t x_step, x_row
         fl_tokens tokens
+        fl_rows rows
         void *y
         Py_ssize_t y_step, y_row
         void *h
@@ -71,6 +80,7 @@ cdef extern from "fastlstm.h" nogil:
         const void *x
         Py_ssize_t x_step, x_row
         fl_tokens tokens
+        fl_rows rows
         const void *tape
         fl_dropout dropout
         const void *dy

@@ -21,6 +21,7 @@ def forward(
     pool: Pool,
     x: _Array | None,
     tokens: _Array | None,
+    rows: Rows | None,
     y: _Array,
     h: _Array,
     c: _Array,
@@ -35,6 +36,7 @@ def backward(
     pool: Pool,
     x: _Array | None,
     tokens: _Array | None,
+    rows: Rows | None,
     tape: Buffer,
     rate: float,
     key: int,
@@ -57,6 +59,12 @@ class Buffer:
     def nbytes(self) -> int: ...
     def __new__(cls, nbytes: int) -> Buffer: ...
     def clear(self) -> None: ...
+
+@final
+class Rows:
+    def __new__(
+        cls, order: _Array | None, lengths: _Array | None, steps: int, reset: _Array | None
+    ) -> Rows: ...
 
 @final
 class Pool:

@@ -269,7 +269,49 @@ cdef fl_tokens _tokens(const Py_ssize_t[:, ::1] tokens, Py_ssize_t count, Py_ssi
     return fl_tokens(&tokens[0, 0], count)
 
 
-def forward(Packed packed not None, Pool pool not None, x, tokens, y, h, c, Buffer tape,
+cdef class Rows:
+    """Rows of different lengths, and where their states start anew.
+
+    Parameters
+    ----------
+    order : (B,) array of intp, or None
+        The rows, longest first; None: all are as long as the call.
+    lengths : (B,) array of intp, or None
+        In that order, counted from the first step of the call.
+    steps : int
+    reset : (T, B) array of bool, or None
+    """
+
+    cdef const Py_ssize_t[::1] _order, _lengths, _starts
+    cdef const unsigned char[:, ::1] _reset
+
+    def __cinit__(self, order, lengths, Py_ssize_t steps, reset):
+        self._order = self._lengths = self._starts = None
+        self._reset = None
+        if lengths is not None:
+            self._order, self._lengths = order, lengths
+            if (np.sort(order) != np.arange(len(lengths))).any() or (np.diff(lengths) > 0).any():
+                raise ValueError("order, lengths: expected a permutation, the longest first")
+            alive = np.searchsorted(-lengths, -np.arange(steps))
+            self._starts = np.concatenate([[0], np.cumsum(alive)]).astype(np.intp)
+        if reset is not None:
+            self._reset = reset.view(np.uint8)
+
+    cdef fl_rows _of(self, Py_ssize_t steps, Py_ssize_t batch) except *:
+        cdef fl_rows rows = fl_rows(NULL, NULL, NULL, NULL)
+        if self._lengths is not None:
+            if self._lengths.shape[0] != batch or self._starts.shape[0] != steps + 1:
+                raise ValueError("lengths: wrong shape")
+            rows.order, rows.lengths = &self._order[0], &self._lengths[0]
+            rows.starts = &self._starts[0]
+        if self._reset is not None:
+            if self._reset.shape[0] != steps or self._reset.shape[1] != batch:
+                raise ValueError("reset: wrong shape")
+            rows.reset = &self._reset[0, 0]
+        return rows
+
+
+def forward(Packed packed not None, Pool pool not None, x, tokens, Rows rows, y, h, c, Buffer tape,
             double rate, uint64_t key, Py_ssize_t first_step, int threads):
     """Run all steps; y, h and c are written, h and c hold the initial state before.
 
@@ -278,6 +320,7 @@ def forward(Packed packed not None, Pool pool not None, x, tokens, y, h, c, Buff
     x : (T, B, I) array, features adjacent
     tokens : (T, B) array of intp, or None
         With it, x is a table (V, 1, I) of which the tokens are rows, or None: the unit matrix.
+    rows : Rows, or None
     y : (T, B, D*H) array, features adjacent
     h, c : (L*D, B, H) contiguous arrays
     tape : Buffer of ``tape_nbytes`` bytes, or None for inference
@@ -285,13 +328,15 @@ def forward(Packed packed not None, Pool pool not None, x, tokens, y, h, c, Buff
     threads : int
     """
     if packed.is_double:
-        _forward[double](packed, pool, x, tokens, y, h, c, tape, rate, key, first_step, threads)
+        _forward[double](packed, pool, x, tokens, rows, y, h, c, tape, rate, key, first_step,
+                         threads)
     else:
-        _forward[float](packed, pool, x, tokens, y, h, c, tape, rate, key, first_step, threads)
+        _forward[float](packed, pool, x, tokens, rows, y, h, c, tape, rate, key, first_step,
+                        threads)
 
 
 cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssize_t[:, ::1] tokens,
-                  real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c, Buffer tape, double rate,
+                  Rows rows, real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c, Buffer tape, double rate,
                   uint64_t key, Py_ssize_t first_step, int threads) except -1:
     cdef fl_forward_call call
     cdef const fl_engine *engine = packed.engine
@@ -306,6 +351,8 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssiz
     call.steps, call.batch, call.first_step = y.shape[0], y.shape[1], first_step
     call.tokens = _tokens(tokens, packed.shape.input if x is None else x.shape[0], call.steps,
                           call.batch)
+    if rows is not None:
+        call.rows = rows._of(call.steps, call.batch)
     if x is not None:
         _check_input[real]("x", x, tokens is not None, y, packed.shape.input)
         call.x, call.x_step, call.x_row = &x[0, 0, 0], x.strides[0] // size, x.strides[1] // size
@@ -340,8 +387,8 @@ cdef int _check_input(str name, const real[:, :, :] x, bint is_table, const real
     return _check_array[real](name, x, y.shape[0], y.shape[1], size)
 
 
-def backward(Packed packed not None, Pool pool not None, x, tokens, Buffer tape not None,
-             double rate, uint64_t key, Py_ssize_t first_step, dy, dh, dc, dx, grads, Buffer sums,
+def backward(Packed packed not None, Pool pool not None, x, tokens, Rows rows,
+             Buffer tape not None, double rate, uint64_t key, Py_ssize_t first_step, dy, dh, dc, dx, grads, Buffer sums,
              edge, bint earlier, bint later, int threads):
     """Back-propagate through all steps of a call of `forward`.
 
@@ -349,7 +396,7 @@ def backward(Packed packed not None, Pool pool not None, x, tokens, Buffer tape 
 
     Parameters
     ----------
-    x, tokens, tape, rate, key, first_step : as given to `forward`
+    x, tokens, rows, tape, rate, key, first_step : as given to `forward`
     dy : (T, B, D*H) array, features adjacent
     dh, dc : (L*D, B, H) contiguous arrays
         Gradients of the final states; replaced by those of the initial states.
@@ -363,16 +410,16 @@ def backward(Packed packed not None, Pool pool not None, x, tokens, Buffer tape 
     threads : int
     """
     if packed.is_double:
-        _backward[double](packed, pool, x, tokens, tape, rate, key, first_step, dy, dh, dc, dx,
+        _backward[double](packed, pool, x, tokens, rows, tape, rate, key, first_step, dy, dh, dc, dx,
                           grads, sums, edge, earlier, later, threads)
     else:
-        _backward[float](packed, pool, x, tokens, tape, rate, key, first_step, dy, dh, dc, dx,
+        _backward[float](packed, pool, x, tokens, rows, tape, rate, key, first_step, dy, dh, dc, dx,
                          grads, sums, edge, earlier, later, threads)
 
 
 cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
-                   const Py_ssize_t[:, ::1] tokens, Buffer tape, double rate, uint64_t key,
-                   Py_ssize_t first_step, const real[:, :, :] dy, real[:, :, ::1] dh,
+                   const Py_ssize_t[:, ::1] tokens, Rows rows, Buffer tape, double rate,
+                   uint64_t key, Py_ssize_t first_step, const real[:, :, :] dy, real[:, :, ::1] dh,
                    real[:, :, ::1] dc, real[:, :, :] dx, real[::1] grads, Buffer sums,
                    real[:, :, ::1] edge, bint earlier, bint later, int threads) except -1:
     cdef fl_backward_call call
@@ -387,6 +434,8 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
     call.packed = weights.data
     call.steps, call.batch, call.first_step = dy.shape[0], dy.shape[1], first_step
     call.tokens = _tokens(tokens, count, call.steps, call.batch)
+    if rows is not None:
+        call.rows = rows._of(call.steps, call.batch)
     if x is not None:
         _check_input[real]("x", x, tokens is not None, dy, packed.shape.input)
         call.x, call.x_step, call.x_row = &x[0, 0, 0], x.strides[0] // size, x.strides[1] // size
@@ -624,7 +673,7 @@ cdef class Stream:
             x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
             self._busy = True
             try:
-                forward(self._packed, self._pool, x3, None, y3, self._h, self._c, None, 0, 0, 0,
+                forward(self._packed, self._pool, x3, None, None, y3, self._h, self._c, None, 0, 0, 0,
                         _num_threads())
             finally:
                 self._busy = False

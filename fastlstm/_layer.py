@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastlstm import _arrays, _config, _core
+from fastlstm._inputs import Inputs
 from fastlstm._parameters import Gradients, Parameters
-from fastlstm._tape import CheckpointEvery, Inputs, Tape
+from fastlstm._tape import CheckpointEvery, Tape
 from fastlstm._weights import Weights
 
 Array = NDArray[Any]
@@ -206,12 +207,33 @@ class LSTM(Weights):
         h, c = _arrays.state(value, name, parts, tuple(shape), self.dtype)
         return (h[:, None], c[:, None]) if len(lead) == 1 else (h, c)
 
-    def _inputs(self, x: ArrayLike, embedding: Embedding) -> tuple[Inputs, tuple[int, ...]]:
+    def _inputs(
+        self,
+        x: ArrayLike,
+        embedding: Embedding,
+        lengths: ArrayLike | None,
+        reset: ArrayLike | None,
+    ) -> tuple[Inputs, tuple[int, ...]]:
         """The input, and its steps and rows as the user has them: (T,), (T, B) or (B, T)."""
+        x_steps, tokens, lead = self._sequence(x, embedding)
+        ordered = anew = None
+        if lengths is not None:
+            swapped = len(lead) == 2 and self.batch_first
+            steps, rows = lead[::-1] if swapped else (*lead, 1)[:2]
+            ordered = _arrays.lengths(lengths, "lengths", steps, rows)
+        if reset is not None:
+            anew = self._time_first(_arrays.flags(reset, "reset", lead), lead)
+            anew = np.array(anew, order="C")
+        return Inputs(x_steps, tokens, ordered, anew), lead
+
+    def _sequence(
+        self, x: ArrayLike, embedding: Embedding
+    ) -> tuple[Array | None, Array | None, tuple[int, ...]]:
+        """x and tokens, time first, and steps and rows as the user has them."""
         if embedding is None:
             x = _arrays.sequence(x, "x", self.input_size, self.dtype, self.batch_first)
             lead = x.shape[:-1]
-            return Inputs(self._time_first(x, lead), None), lead
+            return self._time_first(x, lead), None, lead
         table = None
         if not isinstance(embedding, str):
             table = _arrays.table(embedding, "embedding", self.input_size, self.dtype)
@@ -220,17 +242,19 @@ class LSTM(Weights):
         count = self.input_size if table is None else len(table)
         tokens = _arrays.tokens(x, "x", count, self.batch_first)
         ordered = np.ascontiguousarray(self._time_first(tokens, tokens.shape))
-        return Inputs(None if table is None else table[:, None], ordered), tokens.shape
+        return None if table is None else table[:, None], ordered, tokens.shape
 
     def _run(
         self,
         x: ArrayLike,
         state: StateLike,
         embedding: Embedding,
+        lengths: ArrayLike | None,
+        reset: ArrayLike | None,
         training: bool,
         checkpoint_every: CheckpointEvery = None,
     ) -> tuple[Array, State, Tape | None]:
-        inputs, lead = self._inputs(x, embedding)
+        inputs, lead = self._inputs(x, embedding, lengths, reset)
         h, c = self._states(state, "state", ("h_0", "c_0"), lead)
         y_shape = (*lead, self._directions * self.hidden_size)
         _arrays.check_size(math.prod(y_shape), self.dtype, "x")
@@ -244,16 +268,30 @@ class LSTM(Weights):
             key = int(self._dropout_keys.integers(1 << 63)) if dropped else None
             tape = Tape(self, inputs, y_shape, key, checkpoint_every)
         y = np.empty(y_shape, self.dtype)
+        self._clear_padding(y, inputs, lead)
         if y.size and tape:
             tape._record(self._time_first(y, lead), h, c)
         elif y.size:
             threads = _config.get_num_threads()
             y_steps, packed = self._time_first(y, lead), self._packed_weights()
-            _core.forward(packed, self._scratch, *inputs, y_steps, h, c, None, 0.0, 0, 0, threads)
+            _core.forward(
+                packed, self._scratch, *inputs.part(), y_steps, h, c, None, 0.0, 0, 0, threads
+            )
         return y, (h, c) if len(lead) == 2 else (h[:, 0], c[:, 0]), tape
 
+    def _clear_padding(self, array: Array, inputs: Inputs, lead: tuple[int, ...]) -> None:
+        padding = inputs.padding()
+        if padding is not None:
+            self._time_first(array, lead)[padding] = 0
+
     def __call__(
-        self, x: ArrayLike, state: StateLike = None, *, embedding: Embedding = None
+        self,
+        x: ArrayLike,
+        state: StateLike = None,
+        *,
+        embedding: Embedding = None,
+        lengths: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
     ) -> tuple[Array, State]:
         """Run the layer over a sequence: inference.
 
@@ -267,6 +305,14 @@ class LSTM(Weights):
             With it, `x` has integers from 0 to V-1, the numbers of its rows, and no last axis:
             as ``lstm(embedding[x])``, to the bit, but each row is multiplied with the weights
             once and not each time it occurs.  "one-hot" stands for the unit matrix, V = I.
+        lengths : (B,) array of int, optional
+            Steps of each row, 0 to T, in any order.  What lies beyond is neither read nor computed:
+            `y` is 0 there, final states are those after a row's own last step, and the reverse
+            direction begins there.  A row without steps keeps its initial state.
+        reset : (T, B) array of bool, or (B, T) with `batch_first`, or (T,), optional
+            Where it is true the state is zero before the step: step t is the first one of an
+            episode, and x[t] is read into an empty state.  No state crosses the border between
+            t-1 and t in the reverse direction either.
 
         Returns
         -------
@@ -289,7 +335,7 @@ class LSTM(Weights):
         >>> y.shape, h_n.shape
         ((5, 7, 6), (2, 5, 3))
         """
-        y, state_n, _ = self._run(x, state, embedding, training=False)
+        y, state_n, _ = self._run(x, state, embedding, lengths, reset, training=False)
         return y, state_n
 
     def forward(
@@ -298,14 +344,17 @@ class LSTM(Weights):
         state: StateLike = None,
         *,
         embedding: Embedding = None,
+        lengths: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
         checkpoint_every: CheckpointEvery = None,
     ) -> tuple[Array, State, Tape]:
         """Run the layer over a sequence, with dropout, and keep what `backward` needs: training.
 
         Parameters
         ----------
-        x, state, embedding
-            As for calling the layer.
+        x, state, embedding, lengths, reset
+            As for calling the layer.  Gradients are 0 beyond the end of a row, and do not pass
+            into the episode before.
         checkpoint_every : int or "auto", optional
             Keep only the states before every so many steps, and compute the rest again in
             `backward`: a third more time, and memory that does not grow with T but with
@@ -339,7 +388,7 @@ class LSTM(Weights):
         >>> dx.shape, grads["weight_hh_l0"].shape
         ((5, 7, 2), (12, 3))
         """
-        y, state_n, tape = self._run(x, state, embedding, True, checkpoint_every)
+        y, state_n, tape = self._run(x, state, embedding, lengths, reset, True, checkpoint_every)
         assert tape is not None
         return y, state_n, tape
 
@@ -406,13 +455,14 @@ class LSTM(Weights):
         lead = tape._y_shape[:-1]
         dh, dc = self._states(dstate, "dstate", ("dh_n", "dc_n"), lead)
         dx = dx_steps = None
-        x, tokens = tape._inputs
-        if input_gradient and tokens is not None and x is not None:
-            dx = np.zeros((len(x), self.input_size), self.dtype)
-            dx_steps = dx[:, None]
-        elif input_gradient and tokens is None:
+        inputs = tape._inputs
+        if input_gradient and inputs.tokens is None:
             dx = np.empty((*lead, self.input_size), self.dtype)
+            self._clear_padding(dx, inputs, lead)
             dx_steps = self._time_first(dx, lead)
+        elif input_gradient and inputs.x is not None:
+            dx = np.zeros((len(inputs.x), self.input_size), self.dtype)
+            dx_steps = dx[:, None]
         grads = Gradients(self.parameters._shapes, np.zeros_like(self.parameters.flat))
         if dy.size:
             with tape._busy:

@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import math
 import threading
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _arrays, _config, _core
+from fastlstm._inputs import Inputs
 
 if TYPE_CHECKING:
     from fastlstm._layer import LSTM
 
 Array = NDArray[Any]
 CheckpointEvery = int | Literal["auto"] | None
-
-
-class Inputs(NamedTuple):
-    """A sequence, or the tokens of one with the table of which they are rows."""
-
-    x: Array | None
-    """(T, B, I) array; with tokens (V, 1, I), or None for the unit matrix."""
-    tokens: Array | None
-    """(T, B) array of indices."""
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Steps and rows."""
-        sequence = self.x if self.tokens is None else self.tokens
-        assert sequence is not None
-        return sequence.shape[0], sequence.shape[1]
-
-    def part(self, steps: slice) -> Inputs:
-        """These steps of it."""
-        if self.tokens is not None:
-            return Inputs(self.x, self.tokens[steps])
-        assert self.x is not None
-        return Inputs(self.x[steps], None)
 
 
 class Tape:
@@ -133,11 +111,10 @@ class Tape:
                 h, c = self._states[i].copy()
                 y = np.empty_like(dy[steps], order="C")
                 self._run(i, y, h, c, taped=True)
-            inputs = self._inputs.part(steps)
             _core.backward(
                 self._packed,
                 self._layer._scratch,
-                *inputs,
+                *self._inputs.part(steps),
                 self._buffer,
                 self._rate,
                 self._key,
@@ -145,7 +122,7 @@ class Tape:
                 dy[steps],
                 dh,
                 dc,
-                dx if dx is None or inputs.tokens is not None else dx[steps],
+                dx if dx is None or self._inputs.tokens is not None else dx[steps],
                 grads,
                 sums,
                 edge,

@@ -8,86 +8,134 @@
 
 #include "gradients.h"
 
-/* dh for a tile: what comes in from above, and dz U from the step after. */
-static void hidden_gradient(const backward_pass *p, ptrdiff_t s, ptrdiff_t row, ptrdiff_t rows,
-                            ptrdiff_t group, real *tile)
+/* dh for a tile of rows, from the i-th of this worker on: what comes in from above, and dz U from
+ * the step after.  Rows that end here get the gradient of their final state instead; they are the
+ * last ones of a tile, because rows are taken longest first.  `going_on` rows of this worker live
+ * at the step after. */
+FL_INLINE void hidden_gradient(const backward_pass *p, const timetable when, const share *me,
+                               ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t going_on,
+                               ptrdiff_t group, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, k = 4 * p->hidden;
+    const ptrdiff_t left = going_on - i, go_on = left < 0 ? 0 : minimum(left, rows);
+    const real *next = go_on > 0 ? dz_at(p, s + 1, place_at(&me->rows, i)) : NULL;
     const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *init[FL_MAX_ROWS];
-    const int last = s == p->steps - 1 && !p->later;
     for (ptrdiff_t r = 0; r < rows; r++) {
-        dy[r] = source_at(&p->dy, backward_time(p, s), row + r) + unit;
-        dh[r] = p->dh + (row + r) * p->hidden + unit;
-        dz[r] = last ? NULL : dz_at(p, s + 1, row + r);
+        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&when, place);
+        dy[r] = source_at(&p->dy, time_of(&when, place, s), b) + unit;
         init[r] = tile + r * size;
+        if (r < go_on) {
+            const int cut = starts_anew(&when, place, time_of(&when, place, s + 1));
+            dz[r] = cut ? p->zeros : next + r * me->rows.step * p->dz_row;
+        } else {
+            dh[r] = p->dh + b * p->hidden + unit;
+        }
     }
-    p->k->load(rows, p->hidden - unit, dy, last ? dh : NULL, tile);
-    if (!last) {
+    p->k->load(go_on, p->hidden - unit, dy, NULL, tile);
+    p->k->load(rows - go_on, p->hidden - unit, dy + go_on, dh + go_on, tile + go_on * size);
+    if (go_on > 0) {
         const fl_term term = {dz, 1, p->cell.u + group * k * size, k};
-        p->k->product(rows, vectors_of(p, p->hidden - unit), init, &term, 1, tile, size);
+        p->k->product(go_on, vectors_of(p, p->hidden - unit), init, &term, 1, tile, size);
     }
 }
 
-static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s)
+/* One tile of a step: dz, and dc for the step before. */
+FL_INLINE void gradient_of_tile(const int plain, const backward_pass *p, const share *me,
+                                ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t going_on,
+                                ptrdiff_t group)
 {
-    const ptrdiff_t lanes = p->k->lanes, size = 4 * lanes, h = p->hidden;
-    const ptrdiff_t rows = me->rows.end - me->rows.begin;
-    const ptrdiff_t gates_row = p->blocks * size, states = p->batch * h;
+    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, h = p->hidden;
+    const ptrdiff_t first = place_at(&me->rows, i), row = s * p->when.batch + first;
+    const timetable when = seen_as(&p->when, plain);
+    const real *c_before[FL_MAX_ROWS], *c[FL_MAX_ROWS];
+    real *dc[FL_MAX_ROWS];
+    int anew[FL_MAX_ROWS];
+    _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
+    hidden_gradient(p, when, me, s, i, rows, going_on, group, dh);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const ptrdiff_t place = place_at(&me->rows, i + r);
+        const real *before = p->tape.c + (s * when.batch + place) * h + unit;
+        anew[r] = starts_anew(&when, place, time_of(&when, place, s));
+        c_before[r] = anew[r] ? p->zeros : before;
+        c[r] = before + when.batch * h;
+        dc[r] = p->dc + row_of(&when, place) * h + unit;
+    }
+    const fl_lstm_gradient gradient = {
+        .dh = dh,
+        .gates = p->tape.gates + (row * p->blocks + 4 * group) * size,
+        .gates_row = me->rows.step * p->blocks * size,
+        .c_before = c_before,
+        .c = c,
+        .dc = dc,
+        .dz = dz_at(p, s, first) + unit,
+        .dz_row = me->rows.step * p->dz_row,
+        .gate_step = h,
+        .units = h - unit,
+    };
+    p->k->lstm_gradient(rows, &gradient);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        if (anew[r]) {
+            memset(dc[r], 0, (size_t)minimum(size, h - unit) * sizeof(real));
+        }
+    }
+}
+
+/* `rows` rows of this worker live at step s, `going_on` of them also at the step after. */
+static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t rows,
+                          ptrdiff_t going_on)
+{
     for (ptrdiff_t group = me->blocks.begin; group < me->blocks.end; group++) {
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
-            const ptrdiff_t row = me->rows.begin + i, unit = group * size, at = row * h + unit;
             tile = next_tile(&tiles);
-            _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
-            hidden_gradient(p, s, row, tile, group, dh);
-            const fl_lstm_gradient gradient = {
-                .dh = dh,
-                .gates = p->tape.gates + (s * p->batch + row) * gates_row + 4 * group * size,
-                .gates_row = gates_row,
-                .c_before = p->tape.c + s * states + at,
-                .c = p->tape.c + (s + 1) * states + at,
-                .dc = p->dc + at,
-                .c_row = h,
-                .dz = dz_at(p, s, row) + unit,
-                .dz_row = p->dz_row,
-                .gate_step = h,
-                .units = h - unit,
-            };
-            p->k->lstm_gradient(tile, &gradient);
+            if (is_plain(&p->when)) {
+                gradient_of_tile(1, p, me, s, i, tile, going_on, group);
+            } else {
+                gradient_of_tile(0, p, me, s, i, tile, going_on, group);
+            }
         }
     }
     fl_barrier_wait(me->barrier, me->workers);
 }
 
-/* The gradient of the initial hidden state, dz[0] U. */
-static void state_gradients(const backward_pass *p, const share *me)
+/* The gradient of the initial hidden state, dz[0] U, of the rows that have a step. */
+static void state_gradients(const backward_pass *p, const share *me, ptrdiff_t rows)
 {
-    const ptrdiff_t rows = me->rows.end - me->rows.begin;
     for (ptrdiff_t group = me->blocks.begin; group < me->blocks.end; group++) {
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
-            const ptrdiff_t row = me->rows.begin + i;
             tile = next_tile(&tiles);
             const real *dz[FL_MAX_ROWS];
             real *dh[FL_MAX_ROWS];
             for (ptrdiff_t r = 0; r < tile; r++) {
-                dz[r] = dz_at(p, 0, row + r);
-                dh[r] = p->dh + (row + r) * p->hidden;
+                const ptrdiff_t place = place_at(&me->rows, i + r);
+                const int anew = starts_anew(&p->when, place, time_of(&p->when, place, 0));
+                dz[r] = anew ? p->zeros : dz_at(p, 0, place);
+                dh[r] = p->dh + row_of(&p->when, place) * p->hidden;
             }
             rows_times_weights(p, dz, tile, p->cell.u, group, p->hidden, dh, 0);
         }
     }
 }
 
-/* dz of a step next to those of this call: from the edge into the ring, or back. */
+/* dz of a step next to those of this call: from the edge into the ring, or back.  Where workers
+ * share rows, one of them does it. */
 static void pass_edge(const backward_pass *p, const share *me, int worker, ptrdiff_t s, int out)
 {
     const size_t bytes = (size_t)(4 * p->hidden) * sizeof(real);
-    const fl_range all = {0, worker == 0 ? p->batch : 0};
-    const fl_range rows = me->workers > 1 ? all : me->rows;
-    for (ptrdiff_t b = rows.begin; b < rows.end; b++) {
-        real *edge = p->edge + b * 4 * p->hidden;
-        memcpy(out ? edge : dz_at(p, s, b), out ? dz_at(p, s, b) : edge, bytes);
+    const places all = all_places(worker == 0 ? p->when.batch : 0);
+    const places rows = me->workers > 1 ? all : me->rows;
+    const ptrdiff_t live = living(&p->when, &rows, s, rows.count);
+    for (ptrdiff_t i = 0; i < live; i++) {
+        const ptrdiff_t place = place_at(&rows, i);
+        real *edge = p->edge + row_of(&p->when, place) * 4 * p->hidden, *dz = dz_at(p, s, place);
+        if (!out) {
+            memcpy(dz, edge, bytes);
+        } else if (starts_anew(&p->when, place, s)) {
+            memset(edge, 0, bytes);
+        } else {
+            memcpy(edge, dz, bytes);
+        }
     }
     fl_barrier_wait(me->barrier, me->workers);
 }
@@ -95,18 +143,22 @@ static void pass_edge(const backward_pass *p, const share *me, int worker, ptrdi
 static void run_backward(const backward_pass *p, const share *me, fl_barrier *barrier, int worker,
                          int workers)
 {
+    ptrdiff_t going_on = 0;
     if (p->later) {
-        pass_edge(p, me, worker, p->steps, 0);
+        pass_edge(p, me, worker, p->when.steps, 0);
+        going_on = living(&p->when, &me->rows, p->when.steps, 0);
     }
-    for (ptrdiff_t s1 = p->steps; s1 > 0;) {
+    for (ptrdiff_t s1 = p->when.steps; s1 > 0;) {
         const ptrdiff_t s0 = (s1 - 1) / p->segment * p->segment;
         for (ptrdiff_t s = s1 - 1; s >= s0; s--) {
-            backward_step(p, me, s);
+            const ptrdiff_t rows = living(&p->when, &me->rows, s, going_on);
+            backward_step(p, me, s, rows, going_on);
+            going_on = rows;
         }
         if (s0 == 0 && p->earlier) {
             pass_edge(p, me, worker, 0, 1);
         } else if (s0 == 0) {
-            state_gradients(p, me);
+            state_gradients(p, me, going_on);
         }
         segment_gradients(p, barrier, worker, workers, s0, s1);
         s1 = s0;
@@ -117,7 +169,7 @@ static void run_backward(const backward_pass *p, const share *me, fl_barrier *ba
 }
 
 typedef struct {
-    real *dz, *panels;
+    real *dz, *panels, *zeros;
     real *between[2]; /* [T][B][D*H]: gradients of the outputs of layers below the last */
     ptrdiff_t size;
 } backward_space;
@@ -133,6 +185,7 @@ static backward_space backward_space_at(const fl_backward_call *call)
     backward_space space = {0};
     space.dz = carve(&c, 2 * call->plan.segment * call->batch * dz_row_of(s));
     space.panels = carve(&c, groups * FL_TERMS * size);
+    space.zeros = carve(&c, 4 * s->hidden);
     for (ptrdiff_t l = 0; l < minimum(s->layers - 1, 2); l++) {
         space.between[l] = carve(&c, call->steps * call->batch * s->directions * s->hidden);
     }
@@ -172,14 +225,12 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .input = input_of(s, l),
         .hidden = s->hidden,
         .blocks = blocks_of(s, k),
-        .steps = call->steps,
-        .batch = call->batch,
+        .when = {call->rows, call->steps, call->batch, d == 1},
         .width = width,
         .segment = call->plan.segment,
         .x_columns = input_of(s, l),
         .h_columns = s->hidden,
         .first_step = call->first_step,
-        .reverse = d == 1,
         .earlier = call->earlier,
         .later = call->later,
         .add_dx = d == 1,
@@ -188,6 +239,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .dz = space->dz,
         .dz_row = dz_row_of(s),
         .panels = space->panels,
+        .zeros = space->zeros,
         .dw = grads + flat.w,
         .du = grads + flat.u,
         .db_ih = s->bias ? grads + flat.b_ih : NULL,
@@ -230,13 +282,18 @@ static void backward(fl_backward_call *call, int worker, int workers)
     }
     const backward_space space = backward_space_at(call);
     const ptrdiff_t groups = divide_up(s->hidden, 4 * k->lanes);
-    share me = {{0, call->batch}, {0, groups}, &call->barrier, 1};
+    const timetable when = {call->rows, call->steps, call->batch, 0};
+    share me = {all_places(call->batch), {0, groups}, &call->barrier, 1};
     if (call->plan.split_units) {
         me.blocks = fl_part(groups, workers, worker);
         me.workers = workers;
     } else {
-        me.rows = fl_part(call->batch, workers, worker);
+        me.rows = places_of_worker(&when, worker, workers);
     }
+    if (worker == 0) {
+        memset(space.zeros, 0, (size_t)(4 * s->hidden) * sizeof(real));
+    }
+    fl_barrier_wait(&call->barrier, workers);
     const fl_fpu saved = fl_fpu_enter();
     for (ptrdiff_t l = s->layers - 1; l >= 0; l--) {
         for (ptrdiff_t d = 0; d < s->directions; d++) {

@@ -34,6 +34,15 @@ typedef struct {
 /* The i-th instruction set that this CPU and operating system can run, best first, or NULL. */
 const fl_isa *fl_isa_at(int i);
 
+/* Rows of different lengths, and states that start anew.  Lengths count from the first step of the
+ * call: a row whose length is above `steps` goes on in a later call, one below 1 has ended. */
+typedef struct {
+    const ptrdiff_t *order;     /* [B]: rows, longest first; NULL: all as long as the call */
+    const ptrdiff_t *lengths;   /* [B] in that order */
+    const ptrdiff_t *starts;    /* [T+1]: how many rows lived at the steps before, together */
+    const unsigned char *reset; /* [T,B]: the state is zero before this step; NULL: never */
+} fl_rows;
+
 /* How many workers a call may have.  `processors` of them can run at a time. */
 typedef struct {
     int threads, processors;
@@ -57,9 +66,10 @@ typedef struct {
     ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
     ptrdiff_t between[2];  /* forward: where the outputs of lower layers lie in the work space */
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
-    ptrdiff_t table;       /* forward: where the projected table lies: [D][count][blocks][4][VL] */
-    int project_table;     /* forward: project the table's rows, not those of the steps */
-    ptrdiff_t scratch;     /* elements of work space */
+    ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */
+    ptrdiff_t table;   /* forward: where the projected table lies: [D][count][blocks][4][VL] */
+    int project_table; /* forward: project the table's rows, not those of the steps */
+    ptrdiff_t scratch; /* elements of work space */
 } fl_plan;
 
 /* Dropout between layers: element n of layer l is kept where hash(key, l, n) < threshold. */
@@ -78,6 +88,7 @@ typedef struct {
     const void *x;        /* [T,B,I], features adjacent */
     ptrdiff_t x_step, x_row;
     fl_tokens tokens;
+    fl_rows rows;
     void *y; /* [T,B,D*H], features adjacent; must not overlap x */
     ptrdiff_t y_step, y_row;
     void *h, *c;        /* [L*D,B,H] contiguous: initial state in, final state out */
@@ -98,6 +109,7 @@ typedef struct {
     const void *x;
     ptrdiff_t x_step, x_row;
     fl_tokens tokens;
+    fl_rows rows;
     const void *tape;
     fl_dropout dropout;
     const void *dy; /* [T,B,D*H], features adjacent */

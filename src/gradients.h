@@ -39,26 +39,23 @@ typedef struct {
     const fl_kernels *k;
     backward_cell cell;
     tape_cell tape;
-    ptrdiff_t input, hidden, blocks, steps, batch, width, segment;
+    timetable when;
+    ptrdiff_t input, hidden, blocks, width, segment;
     ptrdiff_t x_columns, h_columns; /* of W and U whose gradients follow from dz, x and h */
     ptrdiff_t first_step;           /* as in the call */
-    int reverse, earlier, later;
+    int earlier, later;
     source x, dy;
     sink dx;                       /* data NULL: not wanted */
     int add_dx;                    /* add to what the other direction left there */
     real *dh, *dc;                 /* [B][H] */
-    real *dz;                      /* ring of two segments: [B][dz_row] */
+    real *dz;                      /* ring of two segments: rows that live, dz_row apart */
     ptrdiff_t dz_row;              /* see dz_row_of */
     real *panels;                  /* [groups of I, then of H][FL_TERMS][4*VL] */
     real *dw, *du, *db_ih, *db_hh; /* biases NULL without */
     token_sums sums;               /* with tokens: dw and dx follow from these */
     real *edge;                    /* [B][4H] */
+    const real *zeros;             /* [4H] */
 } backward_pass;
-
-static inline ptrdiff_t backward_time(const backward_pass *p, ptrdiff_t s)
-{
-    return p->reverse ? p->steps - 1 - s : s;
-}
 
 /* 4H, and a line more: the weight gradients read columns of dz, and rows a power of two apart would
  * share few sets of the caches (H = 512: 1.5% slower). */
@@ -67,20 +64,28 @@ static inline ptrdiff_t dz_row_of(const fl_shape *s)
     return aligned(4 * s->hidden) + FL_ALIGN / (ptrdiff_t)sizeof(real);
 }
 
-/* Rows of a segment are adjacent, and the segment before it has the other half of the ring. */
-static inline real *dz_at(const backward_pass *p, ptrdiff_t s, ptrdiff_t b)
+/* Rows that live in a segment are adjacent, and the segment next to it has the other half of the
+ * ring. */
+static inline real *dz_at(const backward_pass *p, ptrdiff_t s, ptrdiff_t place)
 {
-    return p->dz + (s % (2 * p->segment) * p->batch + b) * p->dz_row;
+    const ptrdiff_t s0 = s - s % p->segment, half = s / p->segment % 2;
+    const ptrdiff_t row = rows_before(&p->when, s) - rows_before(&p->when, s0) + place;
+    return p->dz + (half * p->segment * p->when.batch + row) * p->dz_row;
 }
 
-/* h before step s: the output of the step before it, or the initial state. */
-static inline const real *h_before(const backward_pass *p, ptrdiff_t s, ptrdiff_t b)
+/* h before step s: the output of the step before it, or an initial state. */
+static inline const real *h_before(const backward_pass *p, ptrdiff_t s, ptrdiff_t place)
 {
+    const ptrdiff_t b = row_of(&p->when, place), time = time_of(&p->when, place, s);
+    if (starts_anew(&p->when, place, time)) {
+        return p->zeros;
+    }
     if (s == 0) {
         return p->tape.h0 + b * p->hidden;
     }
-    const ptrdiff_t offset = p->reverse ? p->hidden : 0;
-    return p->tape.out + (backward_time(p, s - 1) * p->batch + b) * p->width + offset;
+    const ptrdiff_t before = p->when.reverse ? time + 1 : time - 1;
+    const ptrdiff_t offset = p->when.reverse ? p->hidden : 0;
+    return p->tape.out + (before * p->when.batch + b) * p->width + offset;
 }
 
 /* Vectors of a group of which `columns` columns are left. */
@@ -119,10 +124,12 @@ static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
             tile = next_tile(&tiles);
             const real *dz[FL_MAX_ROWS];
             real *dx[FL_MAX_ROWS];
-            for (ptrdiff_t r = 0; r < tile; r++) {
-                const ptrdiff_t s = s0 + (i + r) / p->batch, b = (i + r) % p->batch;
-                dz[r] = dz_at(p, s, b);
-                dx[r] = sink_at(&p->dx, backward_time(p, s), b);
+            occurrence at = occurrence_at(&p->when, s0, i);
+            const real *first = dz_at(p, at.s, at.place);
+            for (ptrdiff_t r = 0; r < tile; r++, at = next_occurrence(&p->when, at)) {
+                dz[r] = first + r * p->dz_row;
+                dx[r] =
+                    sink_at(&p->dx, time_of(&p->when, at.place, at.s), row_of(&p->when, at.place));
             }
             rows_times_weights(p, dz, tile, p->cell.w, group, p->input, dx, p->add_dx);
         }
@@ -133,15 +140,19 @@ static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
 typedef struct {
     ptrdiff_t n;
     const real *dz[FL_TERMS], *x[FL_TERMS], *h[FL_TERMS];
+    ptrdiff_t token[FL_TERMS];
 } term_rows;
 
 static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, term_rows *terms)
 {
-    for (ptrdiff_t i = 0; i < terms->n; i++) {
-        const ptrdiff_t s = s0 + (first + i) / p->batch, b = (first + i) % p->batch;
-        terms->dz[i] = dz_at(p, s, b);
-        terms->x[i] = p->x_columns ? source_at(&p->x, backward_time(p, s), b) : NULL;
-        terms->h[i] = p->h_columns ? h_before(p, s, b) : NULL;
+    occurrence at = occurrence_at(&p->when, s0, first);
+    const real *dz = dz_at(p, at.s, at.place);
+    for (ptrdiff_t i = 0; i < terms->n; i++, at = next_occurrence(&p->when, at)) {
+        const ptrdiff_t b = row_of(&p->when, at.place), t = time_of(&p->when, at.place, at.s);
+        terms->dz[i] = dz + i * p->dz_row;
+        terms->x[i] = p->x_columns ? source_at(&p->x, t, b) : NULL;
+        terms->h[i] = p->h_columns ? h_before(p, at.s, at.place) : NULL;
+        terms->token[i] = p->sums.recent ? p->x.tokens[t * p->x.step + b] : 0;
     }
 }
 
@@ -219,15 +230,13 @@ static void settle_tokens(const token_sums *sums, const fl_kernels *k, fl_range 
 static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t s0,
                        ptrdiff_t first, fl_range columns)
 {
-    const ptrdiff_t pieces = divide_up(p->segment * p->batch, FL_TERMS);
+    const ptrdiff_t pieces = divide_up(p->segment * p->when.batch, FL_TERMS);
     const ptrdiff_t piece = (p->first_step + s0) / p->segment * pieces + first / FL_TERMS;
     const real *from[FL_TERMS];
     real *to[FL_TERMS];
     for (ptrdiff_t i = 0; i < terms->n; i++) {
-        const ptrdiff_t s = s0 + (first + i) / p->batch, b = (first + i) % p->batch;
-        const ptrdiff_t token = p->x.tokens[backward_time(p, s) * p->batch + b];
         from[i] = terms->dz[i] + columns.begin;
-        to[i] = p->sums.recent + token * p->sums.row + columns.begin;
+        to[i] = p->sums.recent + terms->token[i] * p->sums.row + columns.begin;
     }
     p->k->add(terms->n, columns.end - columns.begin, from, to);
     if (piece % FL_RECENT == 0) {
@@ -239,7 +248,8 @@ static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t
 static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers,
                               ptrdiff_t s0, ptrdiff_t s1)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, gates = 4 * p->hidden, n = (s1 - s0) * p->batch;
+    const ptrdiff_t size = 4 * p->k->lanes, gates = 4 * p->hidden;
+    const ptrdiff_t n = rows_before(&p->when, s1) - rows_before(&p->when, s0);
     const ptrdiff_t groups = divide_up(p->x_columns, size) + divide_up(p->h_columns, size);
     const fl_range tiles = fl_part(divide_up(gates, p->k->rows), workers, worker);
     const fl_range columns = {tiles.begin * p->k->rows, minimum(tiles.end * p->k->rows, gates)};
@@ -269,9 +279,8 @@ static void token_gradients(const backward_pass *p, fl_barrier *barrier, int wor
         backward_pass of_tokens = *p;
         of_tokens.dz = p->sums.all;
         of_tokens.dz_row = p->sums.row;
-        of_tokens.segment = of_tokens.steps = p->sums.count;
-        of_tokens.batch = 1;
-        of_tokens.reverse = 0;
+        of_tokens.segment = p->sums.count;
+        of_tokens.when = (timetable){.steps = p->sums.count, .batch = 1};
         of_tokens.x = (source){p->x.data, p->x.row, 0, NULL};
         of_tokens.x_columns = p->input;
         of_tokens.h_columns = 0;

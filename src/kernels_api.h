@@ -33,11 +33,10 @@ typedef struct {
     ptrdiff_t width; /* how far apart the gates of the last group come in */
     real *gates;     /* [rows][groups][4][VL], rows gates_row apart; may be the same as z */
     ptrdiff_t gates_row;
-    const real *c_before; /* rows c_row apart; may be the same as c */
-    real *c;
-    ptrdiff_t c_row;
-    real *const *h; /* hidden state out, a pointer for each row */
-    real *const *y; /* a second copy of it, or NULL */
+    const real *const *c_before; /* cell state in and out, a pointer for each row */
+    real *const *c;              /* may be the same rows */
+    real *const *h;              /* hidden state out */
+    real *const *y;              /* a second copy of it, or NULL */
     ptrdiff_t units;
 } FL_NAME(fl_lstm_tile);
 typedef FL_NAME(fl_lstm_tile) fl_lstm_tile;
@@ -47,9 +46,9 @@ typedef struct {
     const real *dh;    /* [rows][4*VL], contiguous */
     const real *gates; /* [rows][4][4][VL], rows gates_row apart: four unit blocks of the tape */
     ptrdiff_t gates_row;
-    const real *c_before, *c;
-    real *dc;        /* gradient of c in, of c_before out */
-    ptrdiff_t c_row; /* of c_before, c and dc */
+    const real *const *c_before; /* a pointer for each row, and so on */
+    const real *const *c;
+    real *const *dc; /* gradient of c in, of c_before out */
     real *dz;        /* gradient of the pre-activations: gate q at dz + q*gate_step */
     ptrdiff_t dz_row, gate_step;
     ptrdiff_t units;

@@ -81,7 +81,9 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     }
     plan->z = c.used;
     plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
-    plan->table = plan->z + plan->workers * plan->z_worker;
+    plan->zeros = plan->z + plan->workers * plan->z_worker;
+    plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;
+    plan->table = plan->zeros + plan->workers * plan->zeros_worker;
     plan->scratch = plan->table;
     const fl_tokens *tokens = &call->tokens;
     plan->project_table = tokens->rows && call->x && tokens->count <= call->steps * call->batch;

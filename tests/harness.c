@@ -24,15 +24,21 @@ typedef struct {
     ptrdiff_t layers, directions, input, hidden, batch, steps;
     double dropout;
     ptrdiff_t tokens; /* rows of the table they are from; -1: of the unit matrix; 0: none */
+    int ragged;       /* rows of different lengths, states that start anew */
 } test_case;
 
 /* Sizes around the edges of tiles, vectors and groups. */
 static const test_case cases[] = {
-    {1, 1, 1, 1, 1, 1, 0, 0},      {1, 1, 3, 5, 2, 4, 0, 0},       {1, 1, 16, 16, 6, 3, 0, 0},
-    {1, 1, 17, 15, 7, 5, 0, 0},    {2, 2, 9, 33, 5, 7, 0, 0},      {3, 1, 20, 64, 1, 40, 0, 0},
-    {2, 1, 8, 65, 13, 9, 0.3, 0},  {2, 2, 31, 24, 3, 100, 0.5, 0}, {1, 1, 5, 100, 300, 2, 0, 0},
-    {1, 2, 70, 130, 4, 6, 0, 0},   {1, 1, 2, 260, 2, 9, 0, 0},     {1, 1, 9, 33, 4, 20, 0, 11},
-    {2, 2, 9, 17, 3, 100, 0.3, 7}, {1, 1, 9, 33, 2, 4, 0, 300},    {1, 2, 11, 40, 5, 70, 0, -1},
+    {1, 1, 1, 1, 1, 1, 0, 0, 0},      {1, 1, 3, 5, 2, 4, 0, 0, 0},
+    {1, 1, 16, 16, 6, 3, 0, 0, 0},    {1, 1, 17, 15, 7, 5, 0, 0, 0},
+    {2, 2, 9, 33, 5, 7, 0, 0, 0},     {3, 1, 20, 64, 1, 40, 0, 0, 0},
+    {2, 1, 8, 65, 13, 9, 0.3, 0, 0},  {2, 2, 31, 24, 3, 100, 0.5, 0, 0},
+    {1, 1, 5, 100, 300, 2, 0, 0, 0},  {1, 2, 70, 130, 4, 6, 0, 0, 0},
+    {1, 1, 2, 260, 2, 9, 0, 0, 0},    {1, 1, 9, 33, 4, 20, 0, 11, 0},
+    {2, 2, 9, 17, 3, 100, 0.3, 7, 0}, {1, 1, 9, 33, 2, 4, 0, 300, 0},
+    {1, 2, 11, 40, 5, 70, 0, -1, 0},  {1, 1, 9, 33, 6, 20, 0, 0, 1},
+    {2, 2, 9, 17, 13, 60, 0.3, 0, 1}, {1, 1, 4, 40, 300, 3, 0, 7, 1},
+    {2, 1, 5, 70, 2, 300, 0, -1, 1},
 };
 
 static void *exact(ptrdiff_t n, ptrdiff_t size)
@@ -123,11 +129,34 @@ static void plan_for(const backend *b, fl_forward_call *f, int workers, int spli
 {
     b->engine->plan_forward(f, (fl_team_limits){1, 1}, f->tape != NULL);
     /* z_worker is enough for all rows and blocks, so more than a worker needs. */
-    const ptrdiff_t more = (workers - 1) * f->plan.z_worker;
+    const ptrdiff_t z = (workers - 1) * f->plan.z_worker;
+    const ptrdiff_t more = z + (workers - 1) * f->plan.zeros_worker;
     f->plan.workers = workers;
     f->plan.split_units = split_units;
+    f->plan.zeros += z;
     f->plan.table += more;
     f->plan.scratch += more;
+}
+
+/* Lengths that fall from T to 0 in the opposite order of the rows, and a new state now and then. */
+static fl_rows some_rows(ptrdiff_t steps, ptrdiff_t batch)
+{
+    ptrdiff_t *order = exact(batch, sizeof *order), *lengths = exact(batch, sizeof *lengths);
+    ptrdiff_t *starts = exact(steps + 1, sizeof *starts);
+    unsigned char *reset = exact(steps * batch, 1);
+    for (ptrdiff_t i = 0; i < batch; i++) {
+        order[i] = batch - 1 - i;
+        lengths[i] = steps - steps * i / (batch > 1 ? batch - 1 : 1);
+    }
+    starts[0] = 0;
+    for (ptrdiff_t s = 0; s < steps; s++) {
+        starts[s + 1] = starts[s];
+        for (ptrdiff_t i = 0; i < batch; i++) {
+            starts[s + 1] += lengths[i] > s;
+            reset[s * batch + i] = (s + 3 * i) % 5 == 0;
+        }
+    }
+    return (fl_rows){order, lengths, starts, reset};
 }
 
 /* Numbers of rows of a table, the last one among them. */
@@ -151,10 +180,11 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     const ptrdiff_t inputs = (t->tokens ? count : rows) * t->input;
     ptrdiff_t *token = t->tokens ? token_rows(rows, count) : NULL;
     const fl_tokens tokens = {token, count};
+    const fl_rows ragged = t->ragged ? some_rows(t->steps, t->batch) : (fl_rows){0};
     void *flat = filled(b, parameters, 1, 0.4), *x = t->tokens < 0 ? NULL : filled(b, inputs, 2, 2);
     void *h = filled(b, states, 3, 1), *c = filled(b, states, 4, 1);
     void *dy = filled(b, outputs, 5, 1), *dh = filled(b, states, 6, 1);
-    void *dc = filled(b, states, 7, 1), *y = exact(outputs, size);
+    void *dc = filled(b, states, 7, 1), *y = filled(b, outputs, 0, 0);
     void *dx = filled(b, inputs, 0, 0), *grads = filled(b, parameters, 0, 0);
     const ptrdiff_t sums_size = t->tokens ? b->engine->sums_size(&shape, count) : 0;
     void *sums = exact_aligned(sums_size, size);
@@ -183,6 +213,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
             .x_step = t->batch * t->input,
             .x_row = t->input,
             .tokens = tokens,
+            .rows = ragged,
             .y = y,
             .y_step = t->batch * width,
             .y_row = width,
@@ -210,6 +241,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .x_step = t->batch * t->input,
         .x_row = t->input,
         .tokens = tokens,
+        .rows = ragged,
         .sums = sums,
         .tape = tape,
         .dropout = {42, t->dropout},
@@ -231,8 +263,26 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     result = hash(b, dx, inputs, hash(b, grads, parameters, result));
     result = hash(b, dh, states, hash(b, dc, states, result));
 
-    void *all[] = {flat, x,     h,       c,        dy,   dh,           dc,   y,
-                   dx,   grads, forward, backward, tape, call.scratch, sums, token};
+    void *all[] = {flat,
+                   x,
+                   h,
+                   c,
+                   dy,
+                   dh,
+                   dc,
+                   y,
+                   dx,
+                   grads,
+                   forward,
+                   backward,
+                   tape,
+                   call.scratch,
+                   sums,
+                   token,
+                   (void *)ragged.order,
+                   (void *)ragged.lengths,
+                   (void *)ragged.starts,
+                   (void *)ragged.reset};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         free(all[i]);
     }
@@ -264,8 +314,9 @@ int main(int argc, char **argv)
         const backend *b = &backends[i % 2];
         const test_case *t = &cases[i / 2];
         const uint64_t one = run(b, t, 1, 0);
-        printf("%s L%td D%td I%td H%td B%td T%td V%td %016llx\n", b->type, t->layers, t->directions,
-               t->input, t->hidden, t->batch, t->steps, t->tokens, (unsigned long long)one);
+        printf("%s L%td D%td I%td H%td B%td T%td V%td%s %016llx\n", b->type, t->layers,
+               t->directions, t->input, t->hidden, t->batch, t->steps, t->tokens,
+               t->ragged ? " ragged" : "", (unsigned long long)one);
         for (int workers = 2; workers <= 3; workers++) {
             for (int split_units = 0; split_units < 2; split_units++) {
                 if (run(b, t, workers, split_units) != one) {

@@ -54,10 +54,10 @@ def without(part: str) -> Mutant:
 def running(change: Callable[..., tuple[Any, ...]]) -> Mutant:
     """A forward call with x, h or c changed."""
 
-    def run(packed: Any, pool: Any, x: Array, tokens: Any, y: Array, *rest: Any) -> None:
-        h, c, *rest = rest
+    def run(packed: Any, pool: Any, x: Array, *args: Any) -> None:
+        before, (y, h, c), after = args[:2], args[2:5], args[5:]
         x, y, h, c = change(x, y, h, c)
-        forward(packed, pool, x, tokens, y, h, c, *rest)
+        forward(packed, pool, x, *before, y, h, c, *after)
 
     return "forward", run
 
@@ -66,7 +66,7 @@ def returning(change: Callable[..., tuple[Any, ...]]) -> Mutant:
     """A backward call with x, dy, dh or dc changed."""
 
     def run(packed: Any, pool: Any, x: Array, *args: Any) -> None:
-        before, (dy, dh, dc), after = args[:5], args[5:8], args[8:]
+        before, (dy, dh, dc), after = args[:6], args[6:9], args[9:]
         x, dy, dh, dc = change(x, dy, dh, dc)
         backward(packed, pool, x, *before, dy, dh, dc, *after)
 
