@@ -147,7 +147,7 @@ typedef struct {
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
     void (*forward)(fl_forward_call *call, int worker, int workers);
     void (*backward)(fl_backward_call *call, int worker, int workers);
-    /* sigmoid (which = 0) or tanh (1) of n elements, by the kernels' own functions. */
+    /* sigmoid (which = 0), tanh (1) or exp (2) of n elements, by the kernels' own functions. */
     void (*activate)(const void *kernels, int which, const void *x, void *out, ptrdiff_t n);
 } fl_engine;
 

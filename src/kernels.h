@@ -213,7 +213,7 @@ static void activate(int which, const real *x, real *out, ptrdiff_t n)
 {
     for (ptrdiff_t j = 0; j < n; j += VL) {
         vec v = load_part(x + j, n - j);
-        store_part(out + j, which ? v_tanh(v) : v_sigmoid(v), n - j);
+        store_part(out + j, which == 2 ? v_exp(v) : which ? v_tanh(v) : v_sigmoid(v), n - j);
     }
 }
 

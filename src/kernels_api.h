@@ -78,7 +78,7 @@ typedef struct FL_NAME(fl_kernels) {
     void (*add)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, real *const *out);
     /* out[j] += sum over i < k of a[i][at + j], for j < n; the sum is one chain. */
     void (*add_columns)(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out);
-    /* sigmoid (0) or tanh (1) of n elements. */
+    /* sigmoid (0), tanh (1) or exp (2) of n elements. */
     void (*activate)(int which, const real *x, real *out, ptrdiff_t n);
 
     /* The machine's limits, for the benchmarks; what they return means nothing.
