@@ -97,6 +97,24 @@ cdef extern from "fastlstm.h" nogil:
         fl_plan plan
         fl_barrier barrier
 
+    ctypedef struct fl_head_call:
+        const void *kernels
+        Py_ssize_t n, hidden, classes
+        const void *y
+        Py_ssize_t y_row
+        const void *weight
+        const void *bias
+        const Py_ssize_t *targets
+        void *nll
+        void *dy
+        Py_ssize_t dy_row
+        void *dweight
+        void *dbias
+        void *scratch
+        Py_ssize_t scratch_size
+        int workers
+        fl_barrier barrier
+
     ctypedef struct fl_engine:
         Py_ssize_t (*parameters_size)(const fl_shape *) noexcept nogil
         Py_ssize_t (*forward_size)(const fl_shape *, const void *) noexcept nogil
@@ -112,6 +130,8 @@ cdef extern from "fastlstm.h" nogil:
         void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
         void (*forward)(fl_forward_call *, int, int) noexcept nogil
         void (*backward)(fl_backward_call *, int, int) noexcept nogil
+        void (*plan_head)(fl_head_call *, fl_team_limits) noexcept nogil
+        void (*head)(fl_head_call *, int, int) noexcept nogil
         void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil
 
     const fl_engine fl_engine_f32, fl_engine_f64

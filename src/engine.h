@@ -1,6 +1,7 @@
 /* The driver for one element type: included by engine_f32.c and engine_f64.c. */
 #include "backward.h"
 #include "forward.h"
+#include "head.h"
 #include "layout.h"
 #include "pack.h"
 
@@ -24,5 +25,7 @@ const fl_engine FL_NAME(fl_engine) = {
     .plan_backward = plan_backward,
     .forward = forward,
     .backward = backward,
+    .plan_head = plan_head,
+    .head = head,
     .activate = activate,
 };

@@ -129,6 +129,25 @@ typedef struct {
     fl_barrier barrier;
 } fl_backward_call;
 
+/* The head of a language model: linear layer, softmax, and cross-entropy of N predictions among V
+ * classes.  Matrices are in rows of adjacent elements, W in rows of H; nothing overlaps. */
+typedef struct {
+    const void *kernels;
+    ptrdiff_t n, hidden, classes;
+    const void *y; /* [N,H] */
+    ptrdiff_t y_row;
+    const void *weight, *bias; /* [V,H], [V] */
+    const ptrdiff_t *targets;  /* [N], each in [0, V) */
+    void *nll;                 /* [N]: -log p(target) */
+    void *dy;                  /* [N,H]: gradient of the mean of nll, or NULL if none is wanted */
+    ptrdiff_t dy_row;
+    void *dweight, *dbias; /* with dy: [V,H], [V]; what is there is added to */
+    void *scratch;
+    ptrdiff_t scratch_size; /* elements; this and the team's size come from plan_head */
+    int workers;
+    fl_barrier barrier;
+} fl_head_call;
+
 /* The driver for one element type.  The plans are made by one thread and read by all workers;
  * the functions with a worker are called by every worker of the team with its number. */
 typedef struct {
@@ -147,6 +166,8 @@ typedef struct {
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
     void (*forward)(fl_forward_call *call, int worker, int workers);
     void (*backward)(fl_backward_call *call, int worker, int workers);
+    void (*plan_head)(fl_head_call *call, fl_team_limits limits);
+    void (*head)(fl_head_call *call, int worker, int workers);
     /* sigmoid (which = 0), tanh (1) or exp (2) of n elements, by the kernels' own functions. */
     void (*activate)(const void *kernels, int which, const void *x, void *out, ptrdiff_t n);
 } fl_engine;

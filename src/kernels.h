@@ -2,7 +2,8 @@
  * this file and is compiled for that instruction set; contracts are in kernels_api.h.
  *
  * The numerics contract: an output element is one chain of fused multiply-adds whose order depends
- * on nothing but the sizes of the layer.  So no kernel may split a sum, and lanes never mix. */
+ * on nothing but the sizes of the layer.  So no kernel may split a sum, and lanes never mix (except
+ * in softmax: see FL_SUM_LANES). */
 #include "kernels_api.h"
 #include "probe.h"
 #include "vmath.h"
@@ -164,6 +165,75 @@ static void lstm_gradient(ptrdiff_t rows, const fl_lstm_gradient *t)
     }
 }
 
+enum { SUM_VECTORS = FL_SUM_LANES / VL };
+
+/* NaN may get lost: then it is in the sum of the exponentials still. */
+FL_INLINE real largest_of(const real *p, ptrdiff_t n)
+{
+    vec top = v_load(p);
+    for (ptrdiff_t j = VL; j < n; j += VL) {
+        top = v_max(top, v_load(p + j));
+    }
+    real lanes[VL];
+    v_storeu(lanes, top);
+    FL_UNROLL
+    for (int width = VL / 2; width > 0; width /= 2) {
+        FL_UNROLL
+        for (int i = 0; i < width; i++) {
+            lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+        }
+    }
+    return lanes[0];
+}
+
+/* p = e^(p - top); returns the sum. */
+FL_INLINE real exponentials(real *p, ptrdiff_t n, real top)
+{
+    vec sum[SUM_VECTORS];
+    FL_UNROLL
+    for (int i = 0; i < SUM_VECTORS; i++) {
+        sum[i] = v_set1(0);
+    }
+    for (ptrdiff_t j = 0; j < n; j += FL_SUM_LANES) {
+        FL_UNROLL
+        for (int i = 0; i < SUM_VECTORS; i++) {
+            vec e = v_exp(v_sub(v_load(p + j + i * VL), v_set1(top)));
+            v_store(p + j + i * VL, e);
+            sum[i] = v_add(sum[i], e);
+        }
+    }
+    real lanes[FL_SUM_LANES];
+    FL_UNROLL
+    for (int i = 0; i < SUM_VECTORS; i++) {
+        v_storeu(lanes + i * VL, sum[i]);
+    }
+    FL_UNROLL
+    for (int width = FL_SUM_LANES / 2; width > 0; width /= 2) {
+        FL_UNROLL
+        for (int i = 0; i < width; i++) {
+            lanes[i] += lanes[i + width];
+        }
+    }
+    return lanes[0];
+}
+
+static void softmax(ptrdiff_t rows, const fl_softmax *t)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        real *p = t->logits + r * t->row;
+        const real top = largest_of(p, t->n);
+        t->margin[r] = top - p[t->targets[r]];
+        t->sum[r] = exponentials(p, t->n, top);
+        if (t->scale != 0) {
+            const vec factor = v_set1(t->scale / t->sum[r]);
+            for (ptrdiff_t j = 0; j < t->n; j += VL) {
+                v_store(p + j, v_mul(v_load(p + j), factor));
+            }
+            p[t->targets[r]] -= t->scale;
+        }
+    }
+}
+
 static void load(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
                  real *tile)
 {
@@ -225,6 +295,7 @@ const fl_kernels FL_TABLE = {
     .product = product,
     .lstm_tile = lstm_tile,
     .lstm_gradient = lstm_gradient,
+    .softmax = softmax,
     .load = load,
     .store = store,
     .add = add,

@@ -17,6 +17,10 @@
 /* The largest tile of any instruction set, in rows and in elements. */
 enum { FL_MAX_ROWS = 6, FL_MAX_TILE = 24 * 16 };
 
+/* A sum along a row is kept in as many lanes as the longest vector of any instruction set has, and
+ * these are added in one order: it is the same for every vector length. */
+enum { FL_SUM_LANES = 64 / sizeof(real) };
+
 /* One term of a sum of products: rows of `a` times a panel. */
 typedef struct {
     const real *const *a; /* row r, element n is a[r][n * a_step] */
@@ -55,6 +59,18 @@ typedef struct {
 } FL_NAME(fl_lstm_gradient);
 typedef FL_NAME(fl_lstm_gradient) fl_lstm_gradient;
 
+/* Softmax of some rows of logits l, and what their cross-entropy with the targets needs. */
+typedef struct {
+    real *logits;  /* rows `row` apart; out: (softmax - one-hot target) * scale */
+    ptrdiff_t row; /* n and row are multiples of FL_SUM_LANES; beyond the classes is -inf */
+    ptrdiff_t n;
+    const ptrdiff_t *targets; /* [rows], a class each */
+    real scale;               /* 0: the logits out mean nothing */
+    real *sum;                /* [rows]: sum of e^(l - largest l) */
+    real *margin;             /* [rows]: largest l - l of the target */
+} FL_NAME(fl_softmax);
+typedef FL_NAME(fl_softmax) fl_softmax;
+
 typedef struct FL_NAME(fl_kernels) {
     ptrdiff_t lanes;  /* VL */
     ptrdiff_t rows;   /* most rows of a tile */
@@ -68,6 +84,7 @@ typedef struct FL_NAME(fl_kernels) {
                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
     void (*lstm_tile)(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *tile);
     void (*lstm_gradient)(ptrdiff_t rows, const fl_lstm_gradient *tile);
+    void (*softmax)(ptrdiff_t rows, const fl_softmax *block);
 
     /* tile [rows][4*VL] = a (+ b unless NULL), zero beyond n columns. */
     void (*load)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,

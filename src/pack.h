@@ -6,17 +6,19 @@
 
 #include <string.h>
 
-/* m [4H, K] -> out [blocks][K][4][lanes].  A transposition, in pieces of K that stay in L1. */
+/* Transpositions take pieces of K that stay in L1. */
+enum { FL_PIECE = 128 };
+
+/* m [4H, K] -> out [blocks][K][4][lanes]. */
 static void pack_gates(const real *m, ptrdiff_t hidden, ptrdiff_t k, ptrdiff_t lanes,
                        fl_range blocks, real *out)
 {
-    enum { PIECE = 128 };
     const ptrdiff_t vectors = 4 * lanes;
     for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
         const ptrdiff_t first = block * lanes, units = minimum(lanes, hidden - first);
         const ptrdiff_t width = gate_width(hidden, lanes, block);
-        for (ptrdiff_t i = 0; i < k; i += PIECE) {
-            const ptrdiff_t n = minimum(PIECE, k - i);
+        for (ptrdiff_t i = 0; i < k; i += FL_PIECE) {
+            const ptrdiff_t n = minimum(FL_PIECE, k - i);
             real *piece = out + (block * k + i) * vectors;
             if (units < lanes) {
                 memset(piece, 0, (size_t)(n * vectors) * sizeof(real));
@@ -44,6 +46,28 @@ static void pack_bias(const fl_shape *s, const real *b_ih, const real *b_hh, ptr
         for (ptrdiff_t i = 0; s->bias && i < 4 * units; i++) {
             const ptrdiff_t gate = i / units, u = i % units, row = gate * s->hidden + first + u;
             to[gate * width + u] = b_ih[row] + b_hh[row];
+        }
+    }
+}
+
+/* m [rows, K] -> out [groups][K][size]. */
+static void pack_rows(const real *m, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t size, fl_range groups,
+                      real *out)
+{
+    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+        const ptrdiff_t first = group * size, width = minimum(size, rows - first);
+        for (ptrdiff_t i = 0; i < k; i += FL_PIECE) {
+            const ptrdiff_t n = minimum(FL_PIECE, k - i);
+            real *piece = out + (group * k + i) * size;
+            if (width < size) {
+                memset(piece, 0, (size_t)(n * size) * sizeof(real));
+            }
+            for (ptrdiff_t row = 0; row < width; row++) {
+                const real *from = m + (first + row) * k + i;
+                for (ptrdiff_t j = 0; j < n; j++) {
+                    piece[j * size + row] = from[j];
+                }
+            }
         }
     }
 }

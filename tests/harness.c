@@ -27,6 +27,10 @@ typedef struct {
     int ragged;       /* rows of different lengths, states that start anew */
 } test_case;
 
+typedef struct {
+    ptrdiff_t n, hidden, classes;
+} head_case;
+
 /* Sizes around the edges of tiles, vectors and groups. */
 static const test_case cases[] = {
     {1, 1, 1, 1, 1, 1, 0, 0, 0},      {1, 1, 3, 5, 2, 4, 0, 0, 0},
@@ -39,6 +43,9 @@ static const test_case cases[] = {
     {1, 2, 11, 40, 5, 70, 0, -1, 0},  {1, 1, 9, 33, 6, 20, 0, 0, 1},
     {2, 2, 9, 17, 13, 60, 0.3, 0, 1}, {1, 1, 4, 40, 300, 3, 0, 7, 1},
     {2, 1, 5, 70, 2, 300, 0, -1, 1},
+};
+static const head_case head_cases[] = {
+    {1, 1, 1}, {7, 3, 1}, {6, 64, 64}, {13, 65, 17}, {300, 31, 100}, {515, 7, 130},
 };
 
 static void *exact(ptrdiff_t n, ptrdiff_t size)
@@ -94,6 +101,7 @@ typedef struct {
     const fl_engine *engine;
     fl_forward_call *forward;
     fl_backward_call *backward;
+    fl_head_call *head;
     int worker, workers;
 } job;
 
@@ -102,18 +110,22 @@ static void *work(void *argument)
     const job *j = argument;
     if (j->forward) {
         j->engine->forward(j->forward, j->worker, j->workers);
-    } else {
+    } else if (j->backward) {
         j->engine->backward(j->backward, j->worker, j->workers);
+    } else {
+        j->engine->head(j->head, j->worker, j->workers);
     }
     return NULL;
 }
 
-static void run_team(const fl_engine *engine, fl_forward_call *f, fl_backward_call *b, int workers)
+static void run_team(job call, int workers)
 {
     pthread_t threads[8];
     job jobs[8];
     for (int i = 0; i < workers; i++) {
-        jobs[i] = (job){engine, f, b, i, workers};
+        jobs[i] = call;
+        jobs[i].worker = i;
+        jobs[i].workers = workers;
         if (i > 0 && pthread_create(&threads[i], NULL, work, &jobs[i])) {
             exit(2);
         }
@@ -224,7 +236,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         };
         plan_for(b, &f, workers, split_units);
         f.scratch = exact_aligned(f.plan.scratch, size);
-        run_team(b->engine, &f, NULL, workers);
+        run_team((job){.engine = b->engine, .forward = &f}, workers);
         result = hash(b, y, outputs, hash(b, h_n, states, hash(b, c_n, states, result)));
         free(f.scratch);
         free(h_n);
@@ -259,7 +271,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     call.plan.workers = workers;
     call.plan.split_units = split_units;
     call.scratch = exact_aligned(call.plan.scratch, size);
-    run_team(b->engine, NULL, &call, workers);
+    run_team((job){.engine = b->engine, .backward = &call}, workers);
     result = hash(b, dx, inputs, hash(b, grads, parameters, result));
     result = hash(b, dh, states, hash(b, dc, states, result));
 
@@ -289,6 +301,66 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     return result;
 }
 
+static uint64_t run_head(const backend *b, const head_case *t, int workers)
+{
+    const ptrdiff_t size = b->size, weights = t->classes * t->hidden, outputs = t->n * t->hidden;
+    void *y = filled(b, outputs, 1, 1), *weight = filled(b, weights, 2, 1);
+    void *bias = filled(b, t->classes, 3, 1), *nll = exact(t->n, size), *dy = exact(outputs, size);
+    void *dweight = filled(b, weights, 0, 0), *dbias = filled(b, t->classes, 0, 0);
+    ptrdiff_t *targets = exact(t->n, sizeof *targets);
+    for (ptrdiff_t i = 0; i < t->n; i++) {
+        targets[i] = (i + 1) * 7919 % t->classes;
+    }
+    uint64_t result = 0;
+    for (int training = 0; training < 2; training++) {
+        fl_head_call call = {
+            .kernels = b->kernels,
+            .n = t->n,
+            .hidden = t->hidden,
+            .classes = t->classes,
+            .y = y,
+            .y_row = t->hidden,
+            .weight = weight,
+            .bias = bias,
+            .targets = targets,
+            .nll = nll,
+            .dy = training ? dy : NULL,
+            .dy_row = t->hidden,
+            .dweight = dweight,
+            .dbias = dbias,
+        };
+        b->engine->plan_head(&call, (fl_team_limits){1, 1});
+        call.scratch = exact_aligned(call.scratch_size, size);
+        run_team((job){.engine = b->engine, .head = &call}, workers);
+        result = hash(b, nll, t->n, result);
+        free(call.scratch);
+    }
+    result = hash(b, dy, outputs, hash(b, dweight, weights, hash(b, dbias, t->classes, result)));
+    void *all[] = {y, weight, bias, nll, dy, dweight, dbias, targets};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        free(all[i]);
+    }
+    return result;
+}
+
+static int check_heads(const backend *b)
+{
+    int failures = 0;
+    for (size_t i = 0; i < sizeof head_cases / sizeof *head_cases; i++) {
+        const head_case *t = &head_cases[i];
+        const uint64_t one = run_head(b, t, 1);
+        printf("%s head N%td H%td V%td %016llx\n", b->type, t->n, t->hidden, t->classes,
+               (unsigned long long)one);
+        for (int workers = 2; workers <= 3 && workers <= t->n; workers++) {
+            if (run_head(b, t, workers) != one) {
+                printf("  differs with %d workers\n", workers);
+                failures++;
+            }
+        }
+    }
+    return failures;
+}
+
 int main(int argc, char **argv)
 {
     const fl_isa *isa = NULL;
@@ -309,7 +381,7 @@ int main(int argc, char **argv)
         {&fl_engine_f32, "float32", isa->f32, 4},
         {&fl_engine_f64, "float64", isa->f64, 8},
     };
-    int failures = 0;
+    int failures = check_heads(&backends[0]) + check_heads(&backends[1]);
     for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
         const backend *b = &backends[i % 2];
         const test_case *t = &cases[i / 2];

@@ -17,7 +17,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TESTS = ["test_kernels.py", "test_contract.py", "test_dropout.py", "test_vmath.py"]
-TESTS += ["test_tokens.py", "test_checkpoint.py"]
+TESTS += ["test_tokens.py", "test_checkpoint.py", "test_ragged.py", "test_head.py"]
 
 # The mistake; what stands in one place in a header of src/; what is put there instead.
 MUTANTS = {
@@ -58,6 +58,12 @@ MUTANTS = {
     ),
     "dropout not scaled": ("in[i] * scale", "in[i]"),
     "dropout alike in all layers": ("(uint64_t)(layer + 1)", "1"),
+    "logits not shifted": ("v_sub(v_load(p + j + i * VL), v_set1(top))", "v_load(p + j + i * VL)"),
+    "target's gradient": ("p[t->targets[r]] -= t->scale", "p[t->targets[r]] -= 0"),
+    "classes that are none": (": -(real)INFINITY", ": -1"),
+    "gradient of the head's bias": ("classes.end - classes.begin, rows", "0, rows"),
+    "rows of the head": ("nll[rows.begin + i]", "nll[i]"),
+    "exp with a term less": ("EXP_P, EXP_DEGREE)", "EXP_P, EXP_DEGREE - 1)"),
     "tanh saturates early": ("v_set1(TANH_MAX)", "v_set1(5)"),
 }
 
