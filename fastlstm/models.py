@@ -187,7 +187,9 @@ class LanguageModel:
         y, state, tape = self.lstm.forward(inputs, state, embedding=embedding)
         heads = Gradients(self._shapes, np.empty(self.parameters.flat.size, np.float32))
         outputs = y.reshape(-1, y.shape[-1])
-        loss, dy = softmax_loss_backward(self.parameters, outputs, targets.ravel(), heads)
+        loss, dy = softmax_loss_backward(
+            self.lstm, self.parameters, outputs, targets.ravel(), heads
+        )
         dx, _, lstm = self.lstm.backward(tape, dy.reshape(y.shape))
         heads["embedding.weight"][...] = dx
         return loss, [lstm, heads], state
@@ -222,7 +224,7 @@ class LanguageModel:
             places, counts = stretches.places(start, min(start + block, stretches.steps))
             y, state = self.lstm(codes.take(places, mode="clip"), state, embedding=weight)
             targets = codes.take(places + 1, mode="clip").ravel()
-            nll = softmax_nll(self.parameters, y.reshape(-1, y.shape[-1]), targets)
+            nll = softmax_nll(self.lstm, self.parameters, y.reshape(-1, y.shape[-1]), targets)
             counts &= places + 1 < len(codes)
             total += float(nll.sum(where=counts.ravel(), dtype=np.float64))
         return total / ((len(codes) - 1) * math.log(2))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlstm import _heads, _training, models, reference
+from fastlstm import _training, models, reference
 from fastlstm._text import Alphabet, Stretches, TrainingRows
 from fastlstm.models import LanguageModel, Record
 
@@ -76,17 +76,6 @@ def test_every_name_has_its_gradient() -> None:
     assert list(lstm) == list(model.lstm.parameters)
     assert list(heads) == ["embedding.weight", "linear.weight", "linear.bias"]
     assert all(np.abs(g).max() > 0 for g in [*lstm.values(), *heads.values()])
-
-
-def test_blocks_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, rng = small_model(), np.random.default_rng(3)
-    codes = rng.integers(len(model.alphabet), size=(12, 5))
-    whole_loss, whole, _ = model.gradients(codes[:-1], codes[1:], None)
-    monkeypatch.setattr(_heads, "_BLOCK", 16)
-    loss, parts, _ = model.gradients(codes[:-1], codes[1:], None)
-    assert loss == pytest.approx(whole_loss, rel=1e-6)
-    for one, other in zip(whole, parts, strict=True):
-        np.testing.assert_allclose(one.flat, other.flat, rtol=1e-4, atol=1e-7)
 
 
 def test_large_logits_do_not_overflow() -> None:
