@@ -118,7 +118,15 @@ core = Extension(
     "fastlstm._core",
     ["fastlstm/_core.pyx", *sorted(glob("src/*.c"))],
     include_dirs=["src", numpy.get_include()],
-    define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
 )
-updates = Extension("fastlstm._updates", ["fastlstm/_updates.pyx"])
-setup(ext_modules=[core, updates], cmdclass={"build_ext": build_ext})
+# They call the drivers through what _core hands out, so they are linked with none of its sources.
+more = [
+    Extension(
+        f"fastlstm.{name}",
+        [f"fastlstm/{name}.pyx"],
+        include_dirs=core.include_dirs,
+        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+    )
+    for name in ("_stream", "_kernels", "_updates")
+]
+setup(ext_modules=[core, *more], cmdclass={"build_ext": build_ext})

@@ -6,7 +6,7 @@ import os
 import platform
 import sys
 
-from fastlstm import _arrays, _core
+from fastlstm import _arrays, _core, _kernels
 
 __version__ = "0.1.0"
 
@@ -136,7 +136,7 @@ def show_config() -> None:
         "ISA": f"{chosen_isa()} (of {', '.join(isas())})",
         "OpenMP": "yes" if _core.has_openmp() else "no",
         "threads": str(get_num_threads()),
-        "compiler": _core.compiler(),
+        "compiler": _kernels.compiler(),
     }
     for name, value in rows.items():
         print(f"{name:10} {value}".rstrip())

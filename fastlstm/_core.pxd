@@ -1,137 +1,32 @@
-# The C API, line for line like src/fastlstm.h and src/team.h.
+# What the other modules of the binding use of this one.
 
-from libc.stdint cimport uint64_t
-
-
-cdef extern from "team.h" nogil:
-    ctypedef struct fl_barrier:
-        pass
-    int fl_team_size()
-    int fl_has_openmp()
+from fastlstm._c_api cimport fl_engine, fl_isa, fl_shape, fl_team_limits
 
 
-cdef extern from "fastlstm.h" nogil:
-    enum:
-        FL_ALIGN
+cdef fl_team_limits team_limits(int threads) except *
+cdef const fl_isa *find_isa(str name) except NULL
+cdef const fl_engine *engine_of(bint is_double) noexcept
 
-    ctypedef struct fl_shape:
-        Py_ssize_t layers, directions, input, hidden
-        int bias
 
-    ctypedef struct fl_isa:
-        const char *name
-        const void *f32
-        const void *f64
+cdef class Buffer:
+    cdef void *_start
+    cdef void *data
+    cdef readonly Py_ssize_t nbytes
 
-    const fl_isa *fl_isa_at(int i)
 
-    ctypedef struct fl_team_limits:
-        int threads, processors
+cdef class Pool:
+    cdef Buffer _larger, _smaller
 
-    ctypedef struct fl_tokens:
-        const Py_ssize_t *rows
-        Py_ssize_t count
 
-    ctypedef struct fl_rows:
-        const Py_ssize_t *order
-        const Py_ssize_t *lengths
-        const Py_ssize_t *starts
-        const unsigned char *reset
+cdef class Packed:
+    cdef fl_shape shape
+    cdef const fl_engine *engine
+    cdef const void *kernels
+    cdef readonly bint is_double
+    cdef readonly object flat
+    cdef readonly Py_ssize_t itemsize
+    cdef Buffer weights, _backward
 
-    ctypedef struct fl_plan:
-        int workers
-        int split_units
-        Py_ssize_t blocks, chunk, ahead, segment
-        Py_ssize_t between[2]
-        Py_ssize_t z, z_worker
-        Py_ssize_t zeros, zeros_worker
-        Py_ssize_t table
-        int project_table
-        Py_ssize_t scratch
-
-    ctypedef struct fl_dropout:
-        uint64_t key
-        double rate
-
-    ctypedef struct fl_forward_call:
-        fl_shape shape
-        const void *kernels
-        const void *packed
-        Py_ssize_t steps, batch, first_step
-        const void *x
-        Py_ssize_t x_step, x_row
-        fl_tokens tokens
-        fl_rows rows
-        void *y
-        Py_ssize_t y_step, y_row
-        void *h
-        void *c
-        void *tape
-        fl_dropout dropout
-        void *scratch
-        fl_plan plan
-        fl_barrier barrier
-
-    ctypedef struct fl_backward_call:
-        fl_shape shape
-        const void *kernels
-        const void *packed
-        Py_ssize_t steps, batch, first_step
-        const void *x
-        Py_ssize_t x_step, x_row
-        fl_tokens tokens
-        fl_rows rows
-        const void *tape
-        fl_dropout dropout
-        const void *dy
-        Py_ssize_t dy_step, dy_row
-        void *dh
-        void *dc
-        void *dx
-        Py_ssize_t dx_step, dx_row
-        void *grads
-        void *sums
-        int earlier, later
-        void *edge
-        void *scratch
-        fl_plan plan
-        fl_barrier barrier
-
-    ctypedef struct fl_head_call:
-        const void *kernels
-        Py_ssize_t n, hidden, classes
-        const void *y
-        Py_ssize_t y_row
-        const void *weight
-        const void *bias
-        const Py_ssize_t *targets
-        void *nll
-        void *dy
-        Py_ssize_t dy_row
-        void *dweight
-        void *dbias
-        void *scratch
-        Py_ssize_t scratch_size
-        int workers
-        fl_barrier barrier
-
-    ctypedef struct fl_engine:
-        Py_ssize_t (*parameters_size)(const fl_shape *) noexcept nogil
-        Py_ssize_t (*forward_size)(const fl_shape *, const void *) noexcept nogil
-        Py_ssize_t (*backward_size)(const fl_shape *, const void *) noexcept nogil
-        void (*pack_forward)(const fl_shape *, const void *, const void *, void *, int,
-                             int) noexcept nogil
-        void (*pack_backward)(const fl_shape *, const void *, const void *, void *, int,
-                             int) noexcept nogil
-        Py_ssize_t (*tape_size)(const fl_shape *, const void *, Py_ssize_t, Py_ssize_t, int) noexcept nogil
-        Py_ssize_t (*sums_size)(const fl_shape *, Py_ssize_t) noexcept nogil
-        Py_ssize_t (*segment)(Py_ssize_t) noexcept nogil
-        void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil
-        void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
-        void (*forward)(fl_forward_call *, int, int) noexcept nogil
-        void (*backward)(fl_backward_call *, int, int) noexcept nogil
-        void (*plan_head)(fl_head_call *, fl_team_limits) noexcept nogil
-        void (*head)(fl_head_call *, int, int) noexcept nogil
-        void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil
-
-    const fl_engine fl_engine_f32, fl_engine_f64
+    cdef const void *_flat_data(self) except NULL
+    cdef Buffer _pack(self, bint backward, int threads)
+    cdef Buffer _for_backward(self, int threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm import _core
+from fastlstm import _kernels
 from fastlstm._config import get_num_threads
 from fastlstm._layer import LSTM
 from fastlstm._parameters import Gradients, Parameters
@@ -52,7 +52,7 @@ def _run(
     """The core's head, on the instruction set and in the work space of `lstm`."""
     weight, bias = parameters["linear.weight"], parameters["linear.bias"]
     targets = np.ascontiguousarray(targets, np.intp)
-    _core.head(
+    _kernels.head(
         lstm.isa,
         lstm._scratch,
         y,

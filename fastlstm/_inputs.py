@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,7 @@ from fastlstm import _core
 Array = NDArray[Any]
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """The input of a call, time first, as the core takes it."""
 
     x: Array | None
@@ -37,9 +35,9 @@ class Inputs:
         self, steps: slice = slice(None)
     ) -> tuple[Array | None, Array | None, _core.Rows | None]:
         """x, tokens and rows of these steps."""
-        start, stop, _ = steps.indices(self.size[0])
         rows = None
         if self.lengths is not None or self.reset is not None:
+            start, stop, _ = steps.indices(self.size[0])
             order = lengths = None
             if self.lengths is not None:
                 order = np.argsort(-self.lengths, kind="stable")
@@ -51,8 +49,7 @@ class Inputs:
         assert self.x is not None
         return self.x[steps], None, rows
 
-    def padding(self) -> Array | None:
-        """(T, B) array of bool: what lies beyond the end of a row; None without lengths."""
-        if self.lengths is None:
-            return None
+    def padding(self) -> Array:
+        """(T, B) array of bool: what lies beyond the end of a row.  There must be lengths."""
+        assert self.lengths is not None
         return np.arange(self.size[0])[:, None] >= self.lengths

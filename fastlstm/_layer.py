@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from fastlstm import _arrays, _config, _core
+from fastlstm import _arrays, _config, _core, _stream
 from fastlstm._inputs import Inputs
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._tape import CheckpointEvery, Tape
@@ -72,6 +72,19 @@ class LSTM(Weights):
     ------
     TypeError, ValueError
         If an argument is of the wrong type or out of range.
+
+    Notes
+    -----
+    Memory beside parameters and results: a packed copy of the weights, a second one once
+    `backward` was called, and a work space that is kept between calls and shared by them.  In
+    values, with H' hidden units rounded up to whole vectors, it has at most
+
+    * inference: min(L-1, 2) * C*B*D*H between layers, where C steps are 128 KiB of one layer's
+      output or one step (T steps if D = 2), and for each thread, if it has less than 6 rows b,
+      C'*b*4H' where C' is 24 steps or, if they are more, as many as are 128 KiB;
+    * `forward`: the second of these, and the tape (`Tape.nbytes`);
+    * `backward`: min(L-1, 2) * T*B*D*H between layers, 2*max(256, B)*4H gradients of gates, and
+      256*(I' + H') inputs of weight gradients.
 
     Examples
     --------
@@ -280,9 +293,8 @@ class LSTM(Weights):
         return y, (h, c) if len(lead) == 2 else (h[:, 0], c[:, 0]), tape
 
     def _clear_padding(self, array: Array, inputs: Inputs, lead: tuple[int, ...]) -> None:
-        padding = inputs.padding()
-        if padding is not None:
-            self._time_first(array, lead)[padding] = 0
+        if inputs.lengths is not None:
+            self._time_first(array, lead)[inputs.padding()] = 0
 
     def __call__(
         self,
@@ -469,7 +481,7 @@ class LSTM(Weights):
                 tape._back_propagate(self._time_first(dy, lead), dh, dc, dx_steps, grads.flat)
         return dx, (dh, dc) if len(lead) == 2 else (dh[:, 0], dc[:, 0]), grads
 
-    def stream(self, batch_size: int = 1, state: StateLike = None) -> _core.Stream:
+    def stream(self, batch_size: int = 1, state: StateLike = None) -> _stream.Stream:
         """Start a stream: the layer step by step, with its state kept in between.
 
         Parameters
@@ -505,4 +517,4 @@ class LSTM(Weights):
         batch = _arrays.integer(batch_size, "batch_size", 1)
         shape = (self.num_layers, batch, self.hidden_size)
         h, c = _arrays.state(state, "state", ("h_0", "c_0"), shape, self.dtype)
-        return _core.Stream(self, h, c)
+        return _stream.Stream(self, h, c)

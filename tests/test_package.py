@@ -37,18 +37,21 @@ def test_examples_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     exec(compile("\n".join(blocks), "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("name", ["fastlstm._core", "fastlstm._updates"])
+@pytest.mark.parametrize("name", ["_core", "_stream", "_kernels", "_updates"])
 def test_stubs_match_what_is_compiled(name: str, tmp_path: Path) -> None:
     """mypy's stubtest; it reads the stubs of the checkout and imports what is installed."""
     allowed = tmp_path / "allowlist"  # what Cython adds to modules and classes
-    allowed.write_text(".*__(reduce_cython|setstate_cython|test)__\n")
-    command = [sys.executable, "-m", "mypy.stubtest", name, "--allowlist", str(allowed)]
+    allowed.write_text(".*__(reduce_cython|setstate_cython|test|pyx_capi)__\n")
+    module = f"fastlstm.{name}"
+    command = [sys.executable, "-m", "mypy.stubtest", module, "--allowlist", str(allowed)]
     run = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stdout + run.stderr
 
 
 def test_stubs_are_installed() -> None:
-    assert {"py.typed", "_core.pyi", "_updates.pyi"} <= set(os.listdir(FOLDER))
+    assert {"py.typed", "_core.pyi", "_stream.pyi", "_kernels.pyi", "_updates.pyi"} <= set(
+        os.listdir(FOLDER)
+    )
 
 
 def test_import_needs_numpy_alone() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 import fastlstm
-from fastlstm import _core
+from fastlstm import _kernels
 from fastlstm._config import _processor, chosen_isa
 from fastlstm._files import StrPath, replacing
 from fastlstm.bench import engines, limits
@@ -40,7 +40,7 @@ def describe(command: str, peers: list[str]) -> Results:
         },
         "versions": {
             "fastlstm": fastlstm.__version__,
-            "compiler": _core.compiler(),
+            "compiler": _kernels.compiler(),
             "python": platform.python_version(),
             "numpy": np.__version__,
             **engines.versions(peers),

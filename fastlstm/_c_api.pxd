@@ -1,0 +1,141 @@
+# The C API, line for line like src/fastlstm.h and src/team.h.
+
+from libc.stdint cimport uint64_t
+
+ctypedef fused real:
+    float
+    double
+
+
+cdef extern from "team.h" nogil:
+    ctypedef struct fl_barrier:
+        pass
+    int fl_team_size()
+    int fl_has_openmp()
+
+
+cdef extern from "fastlstm.h" nogil:
+    enum:
+        FL_ALIGN
+
+    ctypedef struct fl_shape:
+        Py_ssize_t layers, directions, input, hidden
+        int bias
+
+    ctypedef struct fl_isa:
+        const char *name
+        const void *f32
+        const void *f64
+
+    const fl_isa *fl_isa_at(int i)
+
+    ctypedef struct fl_team_limits:
+        int threads, processors
+
+    ctypedef struct fl_tokens:
+        const Py_ssize_t *rows
+        Py_ssize_t count
+
+    ctypedef struct fl_rows:
+        const Py_ssize_t *order
+        const Py_ssize_t *lengths
+        const Py_ssize_t *starts
+        const unsigned char *reset
+
+    ctypedef struct fl_plan:
+        int workers
+        int split_units
+        Py_ssize_t blocks, chunk, ahead, segment
+        Py_ssize_t between[2]
+        Py_ssize_t z, z_worker
+        Py_ssize_t zeros, zeros_worker
+        Py_ssize_t table
+        int project_table
+        Py_ssize_t scratch
+
+    ctypedef struct fl_dropout:
+        uint64_t key
+        double rate
+
+    ctypedef struct fl_forward_call:
+        fl_shape shape
+        const void *kernels
+        const void *packed
+        Py_ssize_t steps, batch, first_step
+        const void *x
+        Py_ssize_t x_step, x_row
+        fl_tokens tokens
+        fl_rows rows
+        void *y
+        Py_ssize_t y_step, y_row
+        void *h
+        void *c
+        void *tape
+        fl_dropout dropout
+        void *scratch
+        fl_plan plan
+        fl_barrier barrier
+
+    ctypedef struct fl_backward_call:
+        fl_shape shape
+        const void *kernels
+        const void *packed
+        Py_ssize_t steps, batch, first_step
+        const void *x
+        Py_ssize_t x_step, x_row
+        fl_tokens tokens
+        fl_rows rows
+        const void *tape
+        fl_dropout dropout
+        const void *dy
+        Py_ssize_t dy_step, dy_row
+        void *dh
+        void *dc
+        void *dx
+        Py_ssize_t dx_step, dx_row
+        void *grads
+        void *sums
+        int earlier, later
+        void *edge
+        void *scratch
+        fl_plan plan
+        fl_barrier barrier
+
+    ctypedef struct fl_head_call:
+        const void *kernels
+        Py_ssize_t n, hidden, classes
+        const void *y
+        Py_ssize_t y_row
+        const void *weight
+        const void *bias
+        const Py_ssize_t *targets
+        void *nll
+        void *dy
+        Py_ssize_t dy_row
+        void *dweight
+        void *dbias
+        void *scratch
+        Py_ssize_t scratch_size
+        int workers
+        fl_barrier barrier
+
+    ctypedef struct fl_engine:
+        Py_ssize_t (*parameters_size)(const fl_shape *) noexcept nogil
+        Py_ssize_t (*forward_size)(const fl_shape *, const void *) noexcept nogil
+        Py_ssize_t (*backward_size)(const fl_shape *, const void *) noexcept nogil
+        void (*pack_forward)(const fl_shape *, const void *, const void *, void *, int,
+                             int) noexcept nogil
+        void (*pack_backward)(const fl_shape *, const void *, const void *, void *, int,
+                             int) noexcept nogil
+        Py_ssize_t (*tape_size)(const fl_shape *, const void *, Py_ssize_t, Py_ssize_t, int) noexcept nogil
+        Py_ssize_t (*sums_size)(const fl_shape *, Py_ssize_t) noexcept nogil
+        Py_ssize_t (*segment)(Py_ssize_t) noexcept nogil
+        void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil
+        void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
+        void (*forward)(fl_forward_call *, int, int) noexcept nogil
+        void (*backward)(fl_backward_call *, int, int) noexcept nogil
+        void (*plan_head)(fl_head_call *, fl_team_limits) noexcept nogil
+        void (*head)(fl_head_call *, int, int) noexcept nogil
+        void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil
+
+    const fl_engine fl_engine_f32, fl_engine_f64

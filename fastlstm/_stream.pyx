@@ -1,0 +1,235 @@
+# A layer step by step.  A step allocates nothing, takes no lock and packs no weights.
+
+cimport numpy as cnp
+from cython.parallel cimport parallel, threadid
+from libc.string cimport memset
+
+from fastlstm._c_api cimport *
+from fastlstm._core cimport Buffer, Packed, Pool, team_limits
+
+import numpy as np
+
+from fastlstm import _config
+from fastlstm._arrays import convert, row_indices, sequence
+from fastlstm._arrays import state as check_state
+from fastlstm._core import forward
+
+cnp.import_array()
+
+
+cdef int get_num_threads() except -1:
+    return _config.get_num_threads()
+
+
+cdef class Stream:
+    """A layer step by step, with its state kept in between; made by `LSTM.stream`.
+
+    Steps, chunks of any size and the whole sequence give the same bits.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> stream = fastlstm.LSTM(2, 3, seed=0).stream(batch_size=4)
+    >>> y_t = np.empty((4, 3), np.float32)
+    >>> stream.step(np.ones((4, 2), np.float32), out=y_t) is y_t
+    True
+    >>> stream.run(np.ones((10, 4, 2), np.float32)).shape
+    (10, 4, 3)
+    """
+
+    cdef readonly object layer
+    cdef object _parameters, _h, _c
+    cdef long _version
+    cdef bint _release, _busy
+    cdef Packed _packed
+    cdef Pool _pool
+    cdef Buffer _scratch
+    cdef fl_forward_call _call
+    cdef int _type, _threads
+
+    def __init__(self, layer, h, c):
+        self.layer = layer
+        self._parameters = layer.parameters
+        self._h, self._c = h, c
+        self._pool = Pool()
+        self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
+        self._prepare()
+
+    cdef int _prepare(self) except -1:
+        """Take the layer's weights as they are now and plan a step."""
+        cdef cnp.ndarray h = self._h, c = self._c
+        cdef Packed packed = self.layer._packed_weights()
+        self._version = self._parameters.version
+        self._packed = packed
+        self._threads = get_num_threads()
+        memset(&self._call, 0, sizeof(self._call))
+        self._call.shape = packed.shape
+        self._call.kernels = packed.kernels
+        self._call.packed = packed.weights.data
+        self._call.steps, self._call.batch = 1, h.shape[1]
+        self._call.x_row, self._call.y_row = packed.shape.input, packed.shape.hidden
+        self._call.h, self._call.c = cnp.PyArray_DATA(h), cnp.PyArray_DATA(c)
+        packed.engine.plan_forward(&self._call, team_limits(self._threads), False)
+        self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
+        self._call.scratch = self._scratch.data
+        # Small steps would spend a good part of their time giving the GIL away.
+        self._release = packed.shape.layers * packed.shape.hidden * packed.shape.hidden > 1 << 18
+        return 0
+
+    cdef bint _is_plain(self, object a, Py_ssize_t size):
+        """Whether `a` can be used as it is: an array (size,) or (B, size) of the right type."""
+        if not cnp.PyArray_Check(a):
+            return False
+        cdef cnp.ndarray array = a
+        if cnp.PyArray_TYPE(array) != self._type or not cnp.PyArray_ISCARRAY_RO(array):
+            return False
+        if array.ndim == 1:
+            return self._call.batch == 1 and array.shape[0] == size
+        return array.ndim == 2 and array.shape[0] == self._call.batch and array.shape[1] == size
+
+    cdef str _expected(self, Py_ssize_t size):
+        if self._call.batch == 1:
+            return f"({size},) or (1, {size})"
+        return f"({self._call.batch}, {size})"
+
+    cdef object _convert(self, object x_t):
+        cdef Py_ssize_t inputs = self._call.shape.input
+        x = np.array(convert(x_t, "x_t", self.layer.dtype), order="C")
+        if not self._is_plain(x, inputs):
+            raise ValueError(f"x_t: expected {self._expected(inputs)}, got {np.shape(x_t)}")
+        return x
+
+    cdef int _enter(self) except -1:
+        """Refuse a second thread: the first may be computing without the GIL."""
+        if self._busy:
+            raise RuntimeError("stream: is in use by another thread; copy() makes one for each")
+        if <long>self._parameters._version != self._version or (
+                self._call.plan.workers > 1 and get_num_threads() != self._threads):
+            self._prepare()
+        return 0
+
+    def step(self, x_t, out=None):
+        """Advance by one step.
+
+        Parameters
+        ----------
+        x_t : (B, I) array, or (I,) if B = 1
+        out : array like the result, optional
+            C-contiguous, of the layer's dtype.  With it, and with `x_t` contiguous too, a call
+            allocates no memory and takes no lock.
+
+        Returns
+        -------
+        y_t : (B, H) array, or (H,) if `x_t` is (I,)
+            `out` if it was given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x_t` or `out` have the wrong dtype or shape.
+        RuntimeError
+            If another thread is using the stream.
+        """
+        self._enter()
+        cdef Py_ssize_t inputs = self._call.shape.input, width = self._call.shape.hidden
+        if not self._is_plain(x_t, inputs):
+            x_t = self._convert(x_t)
+        cdef cnp.ndarray x = x_t, y
+        if out is None:
+            shape = [width] if x.ndim == 1 else [self._call.batch, width]
+            out = np.empty(shape, self.layer.dtype)
+        elif not self._is_plain(out, width) or not cnp.PyArray_ISWRITEABLE(out):
+            raise ValueError(f"out: expected a writable C-contiguous {self.layer.dtype} array "
+                             f"{self._expected(width)}")
+        y = out
+        cdef char *x_data = <char *>cnp.PyArray_DATA(x)
+        cdef char *y_data = <char *>cnp.PyArray_DATA(y)
+        if x_data < y_data + cnp.PyArray_NBYTES(y) and y_data < x_data + cnp.PyArray_NBYTES(x):
+            x_t = x_t.copy()
+            x_data = <char *>cnp.PyArray_DATA(x_t)
+        self._call.x, self._call.y = x_data, y_data
+        self._busy = True
+        self._run_step()
+        self._busy = False
+        return out
+
+    cdef void _run_step(self) noexcept:
+        cdef fl_forward_call *call = &self._call
+        cdef const fl_engine *engine = self._packed.engine
+        if call.plan.workers > 1:
+            with nogil, parallel(num_threads=call.plan.workers):
+                engine.forward(call, threadid(), fl_team_size())
+        elif self._release:
+            with nogil:
+                engine.forward(call, 0, 1)
+        else:
+            engine.forward(call, 0, 1)
+
+    def run(self, x):
+        """Advance by a chunk of steps.
+
+        Parameters
+        ----------
+        x : (T, B, I) array, or (T, I) if B = 1
+
+        Returns
+        -------
+        y : (T, B, H) array, or (T, H) if `x` is (T, I)
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `x` has the wrong dtype or shape.
+        RuntimeError
+            If another thread is using the stream.
+        """
+        x = sequence(x, "x", self.layer.input_size, self.layer.dtype, False)
+        batch = self._call.batch
+        if (x.ndim == 2 and batch != 1) or (x.ndim == 3 and x.shape[1] != batch):
+            raise ValueError(f"x: expected (T, {batch}, {self.layer.input_size}), got {x.shape}")
+        self._enter()
+        y = np.empty((*x.shape[:x.ndim - 1], self.layer.hidden_size), self.layer.dtype)
+        if y.size:
+            x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
+            self._busy = True
+            try:
+                forward(self._packed, self._pool, x3, None, None, y3, self._h, self._c, None, 0, 0, 0,
+                        get_num_threads())
+            finally:
+                self._busy = False
+        return y
+
+    @property
+    def state(self):
+        """(h, c), each (L, B, H): copies.  Assign to set it."""
+        return self._h.copy(), self._c.copy()
+
+    @state.setter
+    def state(self, value):
+        h, c = check_state(value, "state", ("h", "c"), self._h.shape, self.layer.dtype)
+        self._h[...], self._c[...] = h, c
+
+    def reset(self, rows=None):
+        """Set the state of some rows to zero.
+
+        Parameters
+        ----------
+        rows : int, sequence of int, slice, or (B,) array of bool, optional
+            Default: all rows.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `rows` are not rows of this stream.
+        """
+        chosen = slice(None) if rows is None else row_indices(rows, "rows", self._h.shape[1])
+        self._h[:, chosen] = 0
+        self._c[:, chosen] = 0
+
+    def copy(self):
+        """Return a stream of the same layer that goes on from the same state."""
+        return Stream(self.layer, self._h.copy(), self._c.copy())
+
+    def __reduce__(self):
+        return Stream, (self.layer, self._h.copy(), self._c.copy())
