@@ -158,6 +158,18 @@ def state(
     return first.copy(order="C"), second.copy(order="C")
 
 
+def one_state(
+    value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], twice: bool
+) -> tuple[Array, Array]:
+    """A new array for a state, a copy of the given one or zeros; the same again, or zeros."""
+    if value is None:
+        return np.zeros(shape, dtype), np.zeros(shape, dtype)
+    if isinstance(value, tuple):
+        raise TypeError(f"{name}: expected an array, got a tuple: this cell has one state")
+    first = like(value, name, shape, dtype).copy(order="C")
+    return first, first.copy() if twice else np.zeros(shape, dtype)
+
+
 def row_indices(value: Any, name: str, count: int) -> Array:
     """Indices of rows below `count`, from an index, several, a slice or a mask."""
     if isinstance(value, slice):

@@ -21,6 +21,7 @@ cdef extern from "fastlstm.h" nogil:
     ctypedef struct fl_shape:
         Py_ssize_t layers, directions, input, hidden
         int bias
+        int cell
 
     ctypedef struct fl_isa:
         const char *name

@@ -76,6 +76,7 @@ class Packed:
     def __new__(
         cls,
         isa: str,
+        cell: int,
         layers: int,
         directions: int,
         input_size: int,

@@ -128,16 +128,18 @@ cdef class Packed:
     Parameters
     ----------
     isa : str
+    cell : int
+        As in cells.h.
     layers, directions, input_size, hidden_size : int
     bias : bool
     flat : (N,) array of float32 or float64
     threads : int
     """
 
-    def __cinit__(self, str isa, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
+    def __cinit__(self, str isa, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
                   Py_ssize_t hidden_size, bint bias, flat, int threads):
         cdef const fl_isa *found = find_isa(isa)
-        self.shape = fl_shape(layers, directions, input_size, hidden_size, bias)
+        self.shape = fl_shape(layers, directions, input_size, hidden_size, bias, cell)
         self.is_double = flat.dtype == np.float64
         self.itemsize = 8 if self.is_double else 4
         self.engine = engine_of(self.is_double)

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _kernels
+from fastlstm._cells import LSTM
 from fastlstm._config import get_num_threads
-from fastlstm._layer import LSTM
 from fastlstm._parameters import Gradients, Parameters
 
 Array = NDArray[np.float32]

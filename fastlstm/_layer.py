@@ -1,9 +1,9 @@
-"""The LSTM layer: conversion and defaults.  All arithmetic over time is below, in C."""
+"""What all layers have in common: conversion, calls.  All arithmetic over time is below, in C."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -15,87 +15,21 @@ from fastlstm._tape import CheckpointEvery, Tape
 from fastlstm._weights import Weights
 
 Array = NDArray[Any]
-State = tuple[Array, Array]
-StateLike = tuple[ArrayLike, ArrayLike] | None
+Pair = tuple[Array, Array]
+State = TypeVar("State")
+StateLike = TypeVar("StateLike")
 Embedding = ArrayLike | None
 
 MOST_LAYERS = 1000  # a typing error in a larger number would fill the memory with names
 
 
-class LSTM(Weights):
-    r"""A stack of long short-term memory layers, on the CPU.
+class Layer(Weights, Generic[State, StateLike]):
+    """A stack of recurrent layers of one cell; the base of `LSTM`, `GRU` and `RNN`."""
 
-    Arguments, shapes and names are those of ``torch.nn.LSTM``.  For each layer, direction and
-    time step, with :math:`\sigma(a) = 1/(1 + e^{-a})`:
-
-    .. math::
-
-        i &= \sigma(W_i x_t + U_i h_{t-1} + b_i)    & f &= \sigma(W_f x_t + U_f h_{t-1} + b_f) \\
-        g &= \tanh(W_g x_t + U_g h_{t-1} + b_g)     & o &= \sigma(W_o x_t + U_o h_{t-1} + b_o) \\
-        c_t &= f \odot c_{t-1} + i \odot g          & h_t &= o \odot \tanh(c_t)
-
-    Results have the same bits whatever the batch, a row's place in it, the number of threads,
-    the chunking of time and the instruction set (except the baseline one, for processors
-    without fused multiply-add).
-
-    Parameters
-    ----------
-    input_size : int
-        Features of the input, I.
-    hidden_size : int
-        Hidden units of each layer and direction, H.
-    num_layers : int, default 1
-        Layers, L; each reads the output of the one below.
-    bias : bool, default True
-    batch_first : bool, default False
-        `x` and `y` are (B, T, ...) instead of (T, B, ...).  States are not affected.
-    dropout : float, default 0.0
-        Rate of dropout on the output of every layer but the last; in `forward` only, because
-        calling the layer is inference.
-    bidirectional : bool, default False
-        D = 2 directions, concatenated in the output; else D = 1.
-    proj_size : int, default 0
-        Must be 0: projections are not available yet.
-    dtype : {"float32", "float64"}
-        Of parameters, inputs and outputs.
-    seed : int, optional
-        Of the initial parameters, uniform within 1/sqrt(H), and of the dropout masks.
-
-    Attributes
-    ----------
-    parameters : Parameters
-        ``weight_ih_l0`` (4H, I), ``weight_hh_l0`` (4H, H), ``bias_ih_l0`` and ``bias_hh_l0``
-        (4H,), gates in the order i, f, g, o; so for every layer, and with the suffix
-        ``_reverse`` for the second direction.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an argument is of the wrong type or out of range.
-
-    Notes
-    -----
-    Memory beside parameters and results: a packed copy of the weights, a second one once
-    `backward` was called, and a work space that is kept between calls and shared by them.  In
-    values, with H' hidden units rounded up to whole vectors, it has at most
-
-    * inference: min(L-1, 2) * C*B*D*H between layers, where C steps are 128 KiB of one layer's
-      output or one step (T steps if D = 2), and for each thread, if it has less than 6 rows b,
-      C'*b*4H' where C' is 24 steps or, if they are more, as many as are 128 KiB;
-    * `forward`: the second of these, and the tape (`Tape.nbytes`);
-    * `backward`: min(L-1, 2) * T*B*D*H between layers, 2*max(256, B)*4H gradients of gates, and
-      256*(I' + H') inputs of weight gradients.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import fastlstm
-    >>> lstm = fastlstm.LSTM(32, 64, num_layers=2, seed=0)
-    >>> x = np.zeros((100, 8, 32), np.float32)
-    >>> y, (h_n, c_n) = lstm(x)
-    >>> y.shape, h_n.shape, c_n.shape
-    ((100, 8, 64), (2, 8, 64), (2, 8, 64))
-    """
+    _CELLS: ClassVar[tuple[str, ...]] = ("lstm", "gru", "rnn_tanh", "rnn_relu")  # as in cells.h
+    _GATES: ClassVar[int]
+    _cell: str  # one of _CELLS
+    _OPTIONS: ClassVar[dict[str, Any]]  # of the constructor that only this cell has, and defaults
 
     def __init__(
         self,
@@ -107,7 +41,6 @@ class LSTM(Weights):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        proj_size: int = 0,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
@@ -118,9 +51,6 @@ class LSTM(Weights):
         self.batch_first = bool(batch_first)
         self.dropout = _arrays.probability(dropout, "dropout")
         self.bidirectional = bool(bidirectional)
-        if _arrays.integer(proj_size, "proj_size", 0) > 0:
-            raise ValueError(f"proj_size: expected 0 (not available yet), got {proj_size}")
-        self.proj_size = 0
         self.dtype = _arrays.real_dtype(dtype, "dtype")
         shapes = self._parameter_shapes()
         size = sum(math.prod(shape) for shape in shapes.values())
@@ -146,7 +76,7 @@ class LSTM(Weights):
         return 2 if self.bidirectional else 1
 
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        gates = 4 * self.hidden_size
+        gates = self._GATES * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.num_layers):
             inputs = self.input_size if layer == 0 else self._directions * self.hidden_size
@@ -160,15 +90,15 @@ class LSTM(Weights):
 
     def __repr__(self) -> str:
         options = self._configuration()
-        defaults = {"num_layers": 1, "bias": True, "dtype": "float32"}
+        defaults = {"num_layers": 1, "bias": True, "dtype": "float32", **self._OPTIONS}
         sizes = [str(options.pop(name)) for name in ("input_size", "hidden_size")]
         extra = [f"{k}={v!r}" for k, v in options.items() if v != defaults.get(k, type(v)())]
-        return f"LSTM({', '.join(sizes + extra)})"
+        return f"{type(self).__name__}({', '.join(sizes + extra)})"
 
     def _configuration(self) -> dict[str, Any]:
         """The constructor's arguments, without the seed."""
         names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
-        options = {name: getattr(self, name) for name in [*names, "bidirectional", "proj_size"]}
+        options = {n: getattr(self, n) for n in [*names, "bidirectional", *self._OPTIONS]}
         return {**options, "dtype": self.dtype.name}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -192,6 +122,7 @@ class LSTM(Weights):
                     self.parameters.version,
                     _core.Packed(
                         self.isa,
+                        self._CELLS.index(self._cell),
                         self.num_layers,
                         self._directions,
                         self.input_size,
@@ -210,15 +141,32 @@ class LSTM(Weights):
             return array[:, None]
         return array.swapaxes(0, 1) if self.batch_first else array
 
+    def _state_pair(
+        self, value: Any, name: str, shape: tuple[int, ...], *, gradient: bool = False
+    ) -> Pair:
+        """New arrays for h and c, or for their gradients, from a state as the user has it."""
+        raise NotImplementedError
+
+    def _state_of(self, h: Array, c: Array, *, gradient: bool = False) -> State:
+        """A state as the user has it, from h and c or from their gradients."""
+        raise NotImplementedError
+
     def _states(
-        self, value: StateLike, name: str, parts: tuple[str, str], lead: tuple[int, ...]
-    ) -> State:
+        self, value: Any, name: str, lead: tuple[int, ...], *, gradient: bool = False
+    ) -> Pair:
         """New arrays (L*D, B, H) from those of the user, who has steps and rows like `lead`."""
         shape = [self.num_layers * self._directions, self.hidden_size]
         if len(lead) == 2:
             shape.insert(1, lead[not self.batch_first])
-        h, c = _arrays.state(value, name, parts, tuple(shape), self.dtype)
+        h, c = self._state_pair(value, name, tuple(shape), gradient=gradient)
         return (h[:, None], c[:, None]) if len(lead) == 1 else (h, c)
+
+    def _given_back(
+        self, h: Array, c: Array, lead: tuple[int, ...], *, gradient: bool = False
+    ) -> State:
+        if len(lead) == 1:
+            h, c = h[:, 0], c[:, 0]
+        return self._state_of(h, c, gradient=gradient)
 
     def _inputs(
         self,
@@ -260,7 +208,7 @@ class LSTM(Weights):
     def _run(
         self,
         x: ArrayLike,
-        state: StateLike,
+        state: StateLike | None,
         embedding: Embedding,
         lengths: ArrayLike | None,
         reset: ArrayLike | None,
@@ -268,7 +216,7 @@ class LSTM(Weights):
         checkpoint_every: CheckpointEvery = None,
     ) -> tuple[Array, State, Tape | None]:
         inputs, lead = self._inputs(x, embedding, lengths, reset)
-        h, c = self._states(state, "state", ("h_0", "c_0"), lead)
+        h, c = self._states(state, "state", lead)
         y_shape = (*lead, self._directions * self.hidden_size)
         _arrays.check_size(math.prod(y_shape), self.dtype, "x")
         tape = None
@@ -290,7 +238,7 @@ class LSTM(Weights):
             _core.forward(
                 packed, self._scratch, *inputs.part(), y_steps, h, c, None, 0.0, 0, 0, threads
             )
-        return y, (h, c) if len(lead) == 2 else (h[:, 0], c[:, 0]), tape
+        return y, self._given_back(h, c, lead), tape
 
     def _clear_padding(self, array: Array, inputs: Inputs, lead: tuple[int, ...]) -> None:
         if inputs.lengths is not None:
@@ -299,7 +247,7 @@ class LSTM(Weights):
     def __call__(
         self,
         x: ArrayLike,
-        state: StateLike = None,
+        state: StateLike | None = None,
         *,
         embedding: Embedding = None,
         lengths: ArrayLike | None = None,
@@ -311,7 +259,7 @@ class LSTM(Weights):
         ----------
         x : (T, B, I) array, or (B, T, I) with `batch_first`, or (T, I)
             Of the layer's dtype.  T = 0 and B = 0 are legal.
-        state : (h_0, c_0), optional
+        state : (h_0, c_0), or h_0 of cells that have no cell state, optional
             Each (L*D, B, H), or (L*D, H) without a batch.  Default: zeros.
         embedding : (V, I) array or "one-hot", optional
             With it, `x` has integers from 0 to V-1, the numbers of its rows, and no last axis:
@@ -330,7 +278,7 @@ class LSTM(Weights):
         -------
         y : (T, B, D*H) array, or (B, T, D*H), or (T, D*H), as `x`
             The hidden states of the last layer.
-        (h_n, c_n) : arrays like `state`
+        (h_n, c_n), or h_n : arrays like `state`
             Hidden and cell states of every layer and direction after its last step.
 
         Raises
@@ -353,7 +301,7 @@ class LSTM(Weights):
     def forward(
         self,
         x: ArrayLike,
-        state: StateLike = None,
+        state: StateLike | None = None,
         *,
         embedding: Embedding = None,
         lengths: ArrayLike | None = None,
@@ -376,7 +324,7 @@ class LSTM(Weights):
 
         Returns
         -------
-        y, (h_n, c_n)
+        y, (h_n, c_n) or h_n
             As of calling the layer.
         tape : Tape
             For `backward`.
@@ -408,7 +356,7 @@ class LSTM(Weights):
         self,
         tape: Tape,
         dy: ArrayLike,
-        dstate: StateLike = None,
+        dstate: StateLike | None = None,
         *,
         input_gradient: bool = True,
     ) -> tuple[Array | None, State, Gradients]:
@@ -421,7 +369,7 @@ class LSTM(Weights):
             again.
         dy : array like the `y` of that call
             Gradient of the loss with respect to `y`.
-        dstate : (dh_n, dc_n), optional
+        dstate : (dh_n, dc_n), or dh_n, optional
             Gradients with respect to the final states.  Default: zeros.
         input_gradient : bool, default True
             Whether to compute the gradient of the input.
@@ -431,7 +379,7 @@ class LSTM(Weights):
         dx : array like `x`, or None
             Gradient with respect to `x`; with an embedding, with respect to that.  None if it
             is not wanted, or if the embedding is "one-hot".
-        (dh_0, dc_0) : arrays like the states
+        (dh_0, dc_0), or dh_0 : arrays like the states
             Gradients with respect to the initial states.
         grads : Gradients
             Gradients with respect to the parameters, with their names and flat layout.
@@ -465,7 +413,7 @@ class LSTM(Weights):
             )
         dy = _arrays.like(dy, "dy", tape._y_shape, self.dtype)
         lead = tape._y_shape[:-1]
-        dh, dc = self._states(dstate, "dstate", ("dh_n", "dc_n"), lead)
+        dh, dc = self._states(dstate, "dstate", lead, gradient=True)
         dx = dx_steps = None
         inputs = tape._inputs
         if input_gradient and inputs.tokens is None:
@@ -479,16 +427,16 @@ class LSTM(Weights):
         if dy.size:
             with tape._busy:
                 tape._back_propagate(self._time_first(dy, lead), dh, dc, dx_steps, grads.flat)
-        return dx, (dh, dc) if len(lead) == 2 else (dh[:, 0], dc[:, 0]), grads
+        return dx, self._given_back(dh, dc, lead, gradient=True), grads
 
-    def stream(self, batch_size: int = 1, state: StateLike = None) -> _stream.Stream:
+    def stream(self, batch_size: int = 1, state: StateLike | None = None) -> _stream.Stream:
         """Start a stream: the layer step by step, with its state kept in between.
 
         Parameters
         ----------
         batch_size : int, default 1
             Rows that advance together, B.
-        state : (h_0, c_0), optional
+        state : (h_0, c_0), or h_0, optional
             Each (L, B, H).  Default: zeros.
 
         Returns
@@ -516,5 +464,4 @@ class LSTM(Weights):
             raise ValueError("stream: expected a layer of one direction, got a bidirectional one")
         batch = _arrays.integer(batch_size, "batch_size", 1)
         shape = (self.num_layers, batch, self.hidden_size)
-        h, c = _arrays.state(state, "state", ("h_0", "c_0"), shape, self.dtype)
-        return _stream.Stream(self, h, c)
+        return _stream.Stream(self, *self._state_pair(state, "state", shape))

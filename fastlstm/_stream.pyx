@@ -11,7 +11,6 @@ import numpy as np
 
 from fastlstm import _config
 from fastlstm._arrays import convert, row_indices, sequence
-from fastlstm._arrays import state as check_state
 from fastlstm._core import forward
 
 cnp.import_array()
@@ -202,12 +201,12 @@ cdef class Stream:
 
     @property
     def state(self):
-        """(h, c), each (L, B, H): copies.  Assign to set it."""
-        return self._h.copy(), self._c.copy()
+        """(h, c), or h, each (L, B, H): copies.  Assign to set it."""
+        return self.layer._state_of(self._h.copy(), self._c.copy())
 
     @state.setter
     def state(self, value):
-        h, c = check_state(value, "state", ("h", "c"), self._h.shape, self.layer.dtype)
+        h, c = self.layer._state_pair(value, "state", self._h.shape)
         self._h[...], self._c[...] = h, c
 
     def reset(self, rows=None):

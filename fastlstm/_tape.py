@@ -13,7 +13,7 @@ from fastlstm import _arrays, _config, _core
 from fastlstm._inputs import Inputs
 
 if TYPE_CHECKING:
-    from fastlstm._layer import LSTM
+    from fastlstm._layer import Layer
 
 Array = NDArray[Any]
 CheckpointEvery = int | Literal["auto"] | None
@@ -37,7 +37,7 @@ class Tape:
 
     def __init__(
         self,
-        layer: LSTM,
+        layer: Layer[Any, Any],
         inputs: Inputs,
         y_shape: tuple[int, ...],
         key: int | None,

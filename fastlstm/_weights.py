@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,7 @@ from fastlstm._parameters import Parameters
 
 Array = NDArray[Any]
 
-# Constructor arguments of torch.nn.LSTM that are attributes of the module.
+# Constructor arguments of all recurrent layers of torch that are attributes of the module.
 _TORCH_OPTIONS = (
     "input_size",
     "hidden_size",
@@ -23,7 +23,6 @@ _TORCH_OPTIONS = (
     "batch_first",
     "dropout",
     "bidirectional",
-    "proj_size",
 )
 
 
@@ -31,6 +30,7 @@ class Weights:
     """What every layer can do with its weights."""
 
     parameters: Parameters
+    _OPTIONS: ClassVar[dict[str, Any]]
 
     def __init__(self, **options: Any) -> None:
         raise NotImplementedError
@@ -94,7 +94,8 @@ class Weights:
 
         Parameters
         ----------
-        source : torch.nn.LSTM, or mapping of str to array or tensor
+        source : module of torch, or mapping of str to array or tensor
+            The module is ``torch.nn.LSTM`` for an LSTM, and so on.
             A mapping needs no torch; sizes are read from its shapes.
         **options
             Constructor arguments to set or to override, such as ``batch_first``, which a
@@ -103,7 +104,7 @@ class Weights:
         Raises
         ------
         TypeError, ValueError
-            If `source` is neither, or has names or shapes that are not those of an LSTM.
+            If `source` is neither, or has names or shapes that are not those of this cell.
 
         Examples
         --------
@@ -115,12 +116,13 @@ class Weights:
         """
         if isinstance(source, Mapping):
             mapping, found = source, _options_of(source)
-        elif all(hasattr(source, name) for name in ("state_dict", *_TORCH_OPTIONS)):
+        elif all(hasattr(source, name) for name in ("state_dict", "mode", *_TORCH_OPTIONS)):
             mapping = source.state_dict()
-            found = {name: getattr(source, name) for name in _TORCH_OPTIONS}
+            names = (*_TORCH_OPTIONS, *cls._OPTIONS)
+            found = {name: getattr(source, name) for name in names if hasattr(source, name)}
         else:
             got = type(source).__name__
-            raise TypeError(f"source: expected a torch.nn.LSTM or a mapping, got {got}")
+            raise TypeError(f"source: expected a torch.nn.{cls.__name__} or a mapping, got {got}")
         first = _as_array(next(iter(mapping.values())), "source")
         if "dtype" not in options and first.dtype == np.float64 and not isinstance(source, Mapping):
             found["dtype"] = "float64"
@@ -188,7 +190,7 @@ def _as_array(value: Any, name: str) -> Array:
 
 
 def _options_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes of an LSTM, from the shapes in its state dictionary."""
+    """Sizes of a layer, from the shapes in its state dictionary."""
     for name in ("weight_ih_l0", "weight_hh_l0"):
         if name not in mapping or len(np.shape(mapping[name])) != 2:
             raise ValueError(f"source: expected a matrix {name!r} among {list(mapping)}")

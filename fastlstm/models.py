@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import _arrays, _model_file
+from fastlstm._cells import LSTM
 from fastlstm._files import StrPath
 from fastlstm._heads import (
     Array,
@@ -15,7 +16,6 @@ from fastlstm._heads import (
     softmax_loss_backward,
     softmax_nll,
 )
-from fastlstm._layer import LSTM
 from fastlstm._optimizer import non_negative
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._text import Alphabet, Codes, Stretches

@@ -1,4 +1,4 @@
-"""The definition of what fastlstm computes: the textbook LSTM in NumPy and float64.
+"""The definition of what fastlstm computes: the textbook's cells in NumPy and float64.
 
 One time step, with the gates i, f, g, o stacked in this order in the rows of W_ih, W_hh and b::
 
@@ -6,8 +6,13 @@ One time step, with the gates i, f, g, o stacked in this order in the rows of W_
     c_t = f c_(t-1) + i g                  g = tanh(z_g)
     h_t = o tanh(c_t)
 
-The functions are one layer in one direction; class `LSTM` stacks them behind the calls of
-`fastlstm.LSTM`.  Nothing here is fast: the kernels are tested against it.
+for an LSTM; for a GRU, with the gates r, z, n, and for a plain RNN, with f = tanh or max(0, .)::
+
+    n = tanh(W_n x_t + b_in + r (U_n h_(t-1) + b_hn))      h_t = f(W x_t + U h_(t-1) + b)
+    h_t = (1 - z) n + z h_(t-1)
+
+The functions are one layer in one direction; classes `LSTM`, `GRU` and `RNN` stack them behind the
+calls of `fastlstm`.  Nothing here is fast: the kernels are tested against it.
 """
 
 from __future__ import annotations
@@ -86,10 +91,91 @@ def lstm_backward(
     return dz @ w_ih, dh, dc, dw_ih, dw_hh, dz.sum(axis=(0, 1))
 
 
-class Tape(NamedTuple):
-    """What `LSTM.forward` keeps for `LSTM.backward`."""
+class GRUSaved(NamedTuple):
+    """What `gru_backward` needs; h[t] is the state before step t."""
 
-    saved: list[Saved]  # layer by layer; in each the forward direction, then the reverse
+    x: Array  # [T, B, I]
+    h: Array  # [T+1, B, H]
+    gates: Array  # [T, B, 4H]: r, z, n, and what r multiplies
+    w_ih: Array
+    w_hh: Array
+
+
+def gru_forward(
+    x: Array, h0: Array, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array
+) -> tuple[Array, Array, GRUSaved]:
+    """The sequence x [T, B, I] from h0 [B, H] -> y [T, B, H], h_n, GRUSaved."""
+    T, (B, H) = len(x), h0.shape
+    h, gates = np.empty((T + 1, B, H)), np.empty((T, B, 4 * H))
+    h[0] = h0
+    for t in range(T):
+        x_r, x_z, x_n = np.split(x[t] @ w_ih.T + b_ih, 3, axis=-1)
+        h_r, h_z, h_n = np.split(h[t] @ w_hh.T + b_hh, 3, axis=-1)
+        r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
+        n = np.tanh(x_n + r * h_n)
+        h[t + 1] = (1 - z) * n + z * h[t]
+        gates[t] = np.concatenate([r, z, n, h_n], axis=-1)
+    return h[1:], h[T], GRUSaved(x, h, gates, w_ih, w_hh)
+
+
+def gru_backward(
+    saved: GRUSaved, dy: Array, dh: Array
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """From the gradients of y and h_n, those of x, h0, W_ih, W_hh, b_ih and b_hh (BPTT)."""
+    x, h, gates, w_ih, w_hh = saved
+    dz_x, dz_h = np.empty((*dy.shape[:2], len(w_ih))), np.empty((*dy.shape[:2], len(w_hh)))
+    for t in reversed(range(len(x))):
+        r, z, n, h_n = np.split(gates[t], 4, axis=-1)
+        dh = dh + dy[t]
+        dn = dh * (1 - z) * (1 - n**2)
+        dr = dn * h_n * r * (1 - r)
+        dz = dh * (h[t] - n) * z * (1 - z)
+        dz_x[t] = np.concatenate([dr, dz, dn], axis=-1)
+        dz_h[t] = np.concatenate([dr, dz, dn * r], axis=-1)
+        dh = dz_h[t] @ w_hh + dh * z
+    dw_ih = np.tensordot(dz_x, x, axes=([0, 1], [0, 1]))
+    dw_hh = np.tensordot(dz_h, h[:-1], axes=([0, 1], [0, 1]))
+    return dz_x @ w_ih, dh, dw_ih, dw_hh, dz_x.sum(axis=(0, 1)), dz_h.sum(axis=(0, 1))
+
+
+class RNNSaved(NamedTuple):
+    """What `rnn_backward` needs; h[t] is the state before step t."""
+
+    x: Array  # [T, B, I]
+    h: Array  # [T+1, B, H]
+    relu: bool
+    w_ih: Array
+    w_hh: Array
+
+
+def rnn_forward(
+    x: Array, h0: Array, w_ih: Array, w_hh: Array, b: Array, relu: bool
+) -> tuple[Array, Array, RNNSaved]:
+    """The sequence x [T, B, I] from h0 [B, H] -> y [T, B, H], h_n, RNNSaved."""
+    h = np.empty((len(x) + 1, *h0.shape))
+    h[0] = h0
+    for t in range(len(x)):
+        z = x[t] @ w_ih.T + h[t] @ w_hh.T + b
+        h[t + 1] = np.maximum(z, 0) if relu else np.tanh(z)
+    return h[1:], h[-1], RNNSaved(x, h, relu, w_ih, w_hh)
+
+
+def rnn_backward(saved: RNNSaved, dy: Array, dh: Array) -> tuple[Array, Array, Array, Array, Array]:
+    """From the gradients of y and h_n, those of x, h0, W_ih, W_hh and b (BPTT)."""
+    x, h, relu, w_ih, w_hh = saved
+    dz = np.empty_like(dy)
+    for t in reversed(range(len(x))):
+        dz[t] = (dh + dy[t]) * (h[t + 1] > 0 if relu else 1 - h[t + 1] ** 2)
+        dh = dz[t] @ w_hh
+    dw_ih = np.tensordot(dz, x, axes=([0, 1], [0, 1]))
+    dw_hh = np.tensordot(dz, h[:-1], axes=([0, 1], [0, 1]))
+    return dz @ w_ih, dh, dw_ih, dw_hh, dz.sum(axis=(0, 1))
+
+
+class Tape(NamedTuple):
+    """What `forward` keeps for `backward`."""
+
+    saved: list[Any]  # layer by layer; in each the forward direction, then the reverse
     masks: list[Array]  # layer by layer
     y_shape: tuple[int, ...]
 
@@ -115,6 +201,8 @@ class LSTM:
     ((5, 4, 2), (1, 4, 2))
     """
 
+    gates = 4
+
     def __init__(
         self,
         input_size: int,
@@ -128,9 +216,11 @@ class LSTM:
         proj_size: int = 0,
         dtype: Any = "float64",
         seed: int | None = None,
+        **options: Any,
     ) -> None:
         if proj_size != 0:
             raise ValueError(f"proj_size: expected 0, as there is no projection, got {proj_size}")
+        self.options = options
         self.input_size, self.hidden_size, self.num_layers = input_size, hidden_size, num_layers
         self.bias, self.batch_first, self.dropout = bias, batch_first, dropout
         self.suffixes = ("", "_reverse") if bidirectional else ("",)
@@ -139,14 +229,15 @@ class LSTM:
 
     def _shapes(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         H = self.hidden_size
+        G = self.gates * H
         for layer in range(self.num_layers):
             width = len(self.suffixes) * H if layer else self.input_size
             for suffix in self.suffixes:
-                yield f"weight_ih_l{layer}{suffix}", (4 * H, width)
-                yield f"weight_hh_l{layer}{suffix}", (4 * H, H)
+                yield f"weight_ih_l{layer}{suffix}", (G, width)
+                yield f"weight_hh_l{layer}{suffix}", (G, H)
                 if self.bias:
-                    yield f"bias_ih_l{layer}{suffix}", (4 * H,)
-                    yield f"bias_hh_l{layer}{suffix}", (4 * H,)
+                    yield f"bias_ih_l{layer}{suffix}", (G,)
+                    yield f"bias_hh_l{layer}{suffix}", (G,)
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters, by name."""
@@ -205,16 +296,27 @@ class LSTM:
             dx = np.zeros(1)
             for d, suffix in enumerate(self.suffixes):
                 k, step = layer * len(self.suffixes) + d, -1 if suffix else 1
-                dx_k, dh[k], dc[k], dw_ih, dw_hh, db = lstm_backward(
+                dx_k, (dh[k], dc[k]), of_weights = self._cell_backward(
                     tape.saved[k], dy_both[d][::step], dh[k], dc[k]
                 )
                 dx = dx + dx_k[::step]
-                grads[f"weight_ih_l{layer}{suffix}"] = dw_ih
-                grads[f"weight_hh_l{layer}{suffix}"] = dw_hh
-                grads[f"bias_ih_l{layer}{suffix}"] = db
-                grads[f"bias_hh_l{layer}{suffix}"] = db.copy()
+                names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                for name, grad in zip(names, of_weights, strict=True):
+                    grads[f"{name}_l{layer}{suffix}"] = grad.copy()
         grads = {name: grads[name] for name in self.parameters}
-        return self._as_given(dx, unbatched), _state_as_given(dh, dc, unbatched), grads
+        return self._as_given(dx, unbatched), self._state_as_given(dh, dc, unbatched), grads
+
+    def _cell_forward(
+        self, x: Array, h: Array, c: Array, weights: list[Array]
+    ) -> tuple[Array, tuple[Array, Array], Any]:
+        w_ih, w_hh, b_ih, b_hh = weights
+        return lstm_forward(x, h, c, w_ih, w_hh, b_ih + b_hh)
+
+    def _cell_backward(
+        self, saved: Any, dy: Array, dh: Array, dc: Array
+    ) -> tuple[Array, tuple[Array, Array], list[Array]]:
+        dx, dh, dc, dw_ih, dw_hh, db = lstm_backward(saved, dy, dh, dc)
+        return dx, (dh, dc), [dw_ih, dw_hh, db, db]
 
     def _run(
         self, x: ArrayLike, state: StateLike, masks: Sequence[ArrayLike] | None
@@ -228,21 +330,20 @@ class LSTM:
             y_both = []
             for suffix in self.suffixes:
                 k, step = len(saved), -1 if suffix else 1
-                y_k, (h[k], c[k]), saved_k = lstm_forward(
-                    y[::step], h[k], c[k], *self._weights(layer, suffix)
+                y_k, (h[k], c[k]), saved_k = self._cell_forward(
+                    y[::step], h[k], c[k], self._weights(layer, suffix)
                 )
                 saved.append(saved_k)
                 y_both.append(y_k[::step])
             y = np.concatenate(y_both, axis=-1) * masks_of[layer]
         y = self._as_given(y, unbatched)
-        return y, _state_as_given(h, c, unbatched), Tape(saved, masks_of, y.shape)
+        return y, self._state_as_given(h, c, unbatched), Tape(saved, masks_of, y.shape)
 
-    def _weights(self, layer: int, suffix: str) -> tuple[Array, Array, Array]:
-        p, name = self.parameters, f"l{layer}{suffix}"
-        b = np.zeros(4 * self.hidden_size)
-        if self.bias:
-            b = p[f"bias_ih_{name}"] + p[f"bias_hh_{name}"]
-        return p[f"weight_ih_{name}"], p[f"weight_hh_{name}"], b
+    def _weights(self, layer: int, suffix: str) -> list[Array]:
+        """W_ih, W_hh, b_ih and b_hh."""
+        zero = np.zeros(self.gates * self.hidden_size)
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        return [self.parameters.get(f"{name}_l{layer}{suffix}", zero) for name in names]
 
     def _masks(self, masks: Sequence[ArrayLike] | None, T: int, B: int) -> list[Array]:
         """One for each layer; the last layer has no dropout."""
@@ -280,9 +381,72 @@ class LSTM:
         h, c = _array(names[0], h, shape), _array(names[1], c, shape)
         return h.reshape(LD, B, H), c.reshape(LD, B, H)
 
+    def _state_as_given(self, h: Array, c: Array, unbatched: bool) -> Any:
+        return (h[:, 0], c[:, 0]) if unbatched else (h, c)
 
-def _state_as_given(h: Array, c: Array, unbatched: bool) -> State:
-    return (h[:, 0], c[:, 0]) if unbatched else (h, c)
+
+class _OneState(LSTM):
+    """What cells without a cell state share; c is not used."""
+
+    def _state(
+        self, names: tuple[str, str], state: Any, B: int, unbatched: bool
+    ) -> tuple[Array, Array]:
+        return super()._state(names, None if state is None else (state, state), B, unbatched)
+
+    def _state_as_given(self, h: Array, c: Array, unbatched: bool) -> Any:
+        return h[:, 0] if unbatched else h
+
+
+class GRU(_OneState):
+    """`fastlstm.GRU` in NumPy, as `LSTM` is `fastlstm.LSTM`.
+
+    Examples
+    --------
+    >>> y, h_n = GRU(3, 2, seed=1)(np.ones((5, 4, 3)))
+    >>> y.shape, h_n.shape
+    ((5, 4, 2), (1, 4, 2))
+    """
+
+    gates = 3
+
+    def _cell_forward(
+        self, x: Array, h: Array, c: Array, weights: list[Array]
+    ) -> tuple[Array, tuple[Array, Array], Any]:
+        y, h, saved = gru_forward(x, h, *weights)
+        return y, (h, c), saved
+
+    def _cell_backward(
+        self, saved: Any, dy: Array, dh: Array, dc: Array
+    ) -> tuple[Array, tuple[Array, Array], list[Array]]:
+        dx, dh, *of_weights = gru_backward(saved, dy, dh)
+        return dx, (dh, dc), of_weights
+
+
+class RNN(_OneState):
+    """`fastlstm.RNN` in NumPy, as `LSTM` is `fastlstm.LSTM`.
+
+    Examples
+    --------
+    >>> y, h_n = RNN(3, 2, nonlinearity="relu", seed=1)(np.ones((5, 4, 3)))
+    >>> y.shape, h_n.shape
+    ((5, 4, 2), (1, 4, 2))
+    """
+
+    gates = 1
+
+    def _cell_forward(
+        self, x: Array, h: Array, c: Array, weights: list[Array]
+    ) -> tuple[Array, tuple[Array, Array], Any]:
+        w_ih, w_hh, b_ih, b_hh = weights
+        relu = self.options.get("nonlinearity") == "relu"
+        y, h, saved = rnn_forward(x, h, w_ih, w_hh, b_ih + b_hh, relu)
+        return y, (h, c), saved
+
+    def _cell_backward(
+        self, saved: Any, dy: Array, dh: Array, dc: Array
+    ) -> tuple[Array, tuple[Array, Array], list[Array]]:
+        dx, dh, dw_ih, dw_hh, db = rnn_backward(saved, dy, dh)
+        return dx, (dh, dc), [dw_ih, dw_hh, db, db]
 
 
 def _array(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:

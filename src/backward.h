@@ -16,7 +16,7 @@ FL_INLINE void hidden_gradient(const backward_pass *p, const timetable when, con
                                ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t going_on,
                                ptrdiff_t group, real *tile)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, k = 4 * p->hidden;
+    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, k = p->rows;
     const ptrdiff_t left = going_on - i, go_on = left < 0 ? 0 : minimum(left, rows);
     const real *next = go_on > 0 ? dz_at(p, s + 1, place_at(&me->rows, i)) : NULL;
     const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *init[FL_MAX_ROWS];
@@ -60,7 +60,7 @@ FL_INLINE void gradient_of_tile(const int plain, const backward_pass *p, const s
         c[r] = before + when.batch * h;
         dc[r] = p->dc + row_of(&when, place) * h + unit;
     }
-    const fl_lstm_gradient gradient = {
+    const fl_gradient gradient = {
         .dh = dh,
         .gates = p->tape.gates + (row * p->blocks + 4 * group) * size,
         .gates_row = me->rows.step * p->blocks * size,
@@ -72,7 +72,7 @@ FL_INLINE void gradient_of_tile(const int plain, const backward_pass *p, const s
         .gate_step = h,
         .units = h - unit,
     };
-    p->k->lstm_gradient(rows, &gradient);
+    p->k->gradient[p->shape->cell](rows, &gradient);
     for (ptrdiff_t r = 0; r < rows; r++) {
         if (anew[r]) {
             memset(dc[r], 0, (size_t)minimum(size, h - unit) * sizeof(real));
@@ -122,13 +122,14 @@ static void state_gradients(const backward_pass *p, const share *me, ptrdiff_t r
  * share rows, one of them does it. */
 static void pass_edge(const backward_pass *p, const share *me, int worker, ptrdiff_t s, int out)
 {
-    const size_t bytes = (size_t)(4 * p->hidden) * sizeof(real);
+    const size_t bytes = (size_t)p->rows * sizeof(real);
     const places all = all_places(worker == 0 ? p->when.batch : 0);
     const places rows = me->workers > 1 ? all : me->rows;
     const ptrdiff_t live = living(&p->when, &rows, s, rows.count);
     for (ptrdiff_t i = 0; i < live; i++) {
         const ptrdiff_t place = place_at(&rows, i);
-        real *edge = p->edge + row_of(&p->when, place) * 4 * p->hidden, *dz = dz_at(p, s, place);
+        real *edge = p->edge + row_of(&p->when, place) * FL_SLOTS * p->hidden,
+             *dz = dz_at(p, s, place);
         if (!out) {
             memcpy(dz, edge, bytes);
         } else if (starts_anew(&p->when, place, s)) {
@@ -185,7 +186,7 @@ static backward_space backward_space_at(const fl_backward_call *call)
     backward_space space = {0};
     space.dz = carve(&c, 2 * call->plan.segment * call->batch * dz_row_of(s));
     space.panels = carve(&c, groups * FL_TERMS * size);
-    space.zeros = carve(&c, 4 * s->hidden);
+    space.zeros = carve(&c, FL_SLOTS * s->hidden);
     for (ptrdiff_t l = 0; l < minimum(s->layers - 1, 2); l++) {
         space.between[l] = carve(&c, call->steps * call->batch * s->directions * s->hidden);
     }
@@ -220,6 +221,8 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
     ptrdiff_t size;
     backward_pass p = {
         .k = k,
+        .shape = s,
+        .rows = slots_of(s) * s->hidden,
         .cell = backward_cell_at(s, k, (real *)call->packed, l, d, &size),
         .tape = tape_cell_at(s, k, tape, call->steps, call->batch, dropout, l, d, &size),
         .input = input_of(s, l),
@@ -244,7 +247,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .du = grads + flat.u,
         .db_ih = s->bias ? grads + flat.b_ih : NULL,
         .db_hh = s->bias ? grads + flat.b_hh : NULL,
-        .edge = call->edge ? (real *)call->edge + 4 * states : NULL,
+        .edge = call->edge ? (real *)call->edge + FL_SLOTS * states : NULL,
     };
     if (top) {
         p.dy = (source){(const real *)call->dy + d * s->hidden, call->dy_step, call->dy_row, NULL};
@@ -291,7 +294,7 @@ static void backward(fl_backward_call *call, int worker, int workers)
         me.rows = places_of_worker(&when, worker, workers);
     }
     if (worker == 0) {
-        memset(space.zeros, 0, (size_t)(4 * s->hidden) * sizeof(real));
+        memset(space.zeros, 0, (size_t)(FL_SLOTS * s->hidden) * sizeof(real));
     }
     fl_barrier_wait(&call->barrier, workers);
     const fl_fpu saved = fl_fpu_enter();

@@ -12,16 +12,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cells.h"
 #include "team.h"
 
 #define FL_ALIGN 64
 
 /* A stack of layers.  Flat parameters and gradients are, for each layer and direction,
- * W [4H, I or D*H], U [4H, H] and, with bias, b_ih [4H], b_hh [4H]; gates in the order i, f, g, o.
- */
+ * W [GH, I or D*H], U [GH, H] and, with bias, b_ih [GH], b_hh [GH], where G is the number of gates.
+ * Only an LSTM has a cell state: for other cells, c is a second copy of h, and its gradient a part
+ * of that of h. */
 typedef struct {
     ptrdiff_t layers, directions, input, hidden;
     int bias;
+    int cell; /* fl_cell */
 } fl_shape;
 
 /* What one instruction set provides: the kernels of both element types (struct fl_kernels_f32 and

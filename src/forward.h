@@ -20,6 +20,8 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
     pass p = {
         .k = k,
         .cell = forward_cell_at(s, k, (real *)call->packed, l, d, &size),
+        .kind = s->cell,
+        .slots = slots_of(s),
         .input = input_of(s, l),
         .hidden = s->hidden,
         .blocks = call->plan.blocks,

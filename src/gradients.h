@@ -27,7 +27,7 @@ typedef struct {
     ptrdiff_t count, row;
 } token_sums;
 
-static inline ptrdiff_t sums_row_of(const fl_shape *s) { return aligned(4 * s->hidden); }
+static inline ptrdiff_t sums_row_of(const fl_shape *s) { return aligned(slots_of(s) * s->hidden); }
 
 static ptrdiff_t sums_size(const fl_shape *s, ptrdiff_t count)
 {
@@ -37,10 +37,12 @@ static ptrdiff_t sums_size(const fl_shape *s, ptrdiff_t count)
 /* One layer and direction, backward.  Steps s are in the order of the forward computation. */
 typedef struct {
     const fl_kernels *k;
+    const fl_shape *shape;
     backward_cell cell;
     tape_cell tape;
     timetable when;
     ptrdiff_t input, hidden, blocks, width, segment;
+    ptrdiff_t rows;                 /* of W and U by slot: slots*H */
     ptrdiff_t x_columns, h_columns; /* of W and U whose gradients follow from dz, x and h */
     ptrdiff_t first_step;           /* as in the call */
     int earlier, later;
@@ -54,14 +56,14 @@ typedef struct {
     real *dw, *du, *db_ih, *db_hh; /* biases NULL without */
     token_sums sums;               /* with tokens: dw and dx follow from these */
     real *edge;                    /* [B][4H] */
-    const real *zeros;             /* [4H] */
+    const real *zeros;             /* [slots*H] */
 } backward_pass;
 
 /* 4H, and a line more: the weight gradients read columns of dz, and rows a power of two apart would
  * share few sets of the caches (H = 512: 1.5% slower). */
 static inline ptrdiff_t dz_row_of(const fl_shape *s)
 {
-    return aligned(4 * s->hidden) + FL_ALIGN / (ptrdiff_t)sizeof(real);
+    return aligned(slots_of(s) * s->hidden) + FL_ALIGN / (ptrdiff_t)sizeof(real);
 }
 
 /* Rows that live in a segment are adjacent, and the segment next to it has the other half of the
@@ -99,7 +101,7 @@ static void rows_times_weights(const backward_pass *p, const real *const *dz, pt
                                const real *weights, ptrdiff_t group, ptrdiff_t columns,
                                real *const *out, int add)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, k = 4 * p->hidden, n = columns - group * size;
+    const ptrdiff_t size = 4 * p->k->lanes, k = p->rows, n = columns - group * size;
     _Alignas(FL_ALIGN) real tile[FL_MAX_TILE];
     const real *before[FL_MAX_ROWS], *init[FL_MAX_ROWS];
     real *to[FL_MAX_ROWS];
@@ -172,6 +174,16 @@ static void pack_inputs(const backward_pass *p, const term_rows *terms, fl_range
     }
 }
 
+/* The row of W (or U) and of its bias that a column of dz belongs to; -1: none. */
+static inline ptrdiff_t row_of_column(const backward_pass *p, int of_u, ptrdiff_t column)
+{
+    if (p->shape->cell != FL_GRU) { /* the same rows; divisions would take 3% (H = 256) */
+        return column;
+    }
+    const ptrdiff_t gate = gate_of_slot(p->shape, of_u, column / p->hidden);
+    return gate < 0 ? -1 : gate * p->hidden + column % p->hidden;
+}
+
 /* Adds the products of columns of dz and the packed inputs to the gradients of some tiles. */
 static void weight_gradients(const backward_pass *p, const term_rows *terms, fl_range tiles)
 {
@@ -184,31 +196,45 @@ static void weight_gradients(const backward_pass *p, const term_rows *terms, fl_
         const ptrdiff_t at = (of_x ? group : group - input_groups) * size;
         real *out = (of_x ? p->dw : p->du) + at;
         for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
-            const ptrdiff_t width = minimum(rows, 4 * p->hidden - tile * rows);
+            const ptrdiff_t end = minimum((tile + 1) * rows, p->rows);
             _Alignas(FL_ALIGN) real tile_sums[FL_MAX_TILE];
             const real *a[FL_MAX_ROWS], *init[FL_MAX_ROWS], *sums[FL_MAX_ROWS];
             real *to[FL_MAX_ROWS];
-            for (ptrdiff_t r = 0; r < width; r++) {
-                init[r] = zeros;
-                sums[r] = tile_sums + r * size;
-                a[r] = terms->dz[0] + tile * rows + r;
-                to[r] = out + (tile * rows + r) * columns;
-                fetch_to_write(to[r], minimum(size, columns - at)); /* 4% (H = 256) */
+            ptrdiff_t width = 0;
+            for (ptrdiff_t column = tile * rows; column < end; column++) {
+                const ptrdiff_t row = row_of_column(p, !of_x, column);
+                if (row >= 0) {
+                    init[width] = zeros;
+                    sums[width] = tile_sums + width * size;
+                    a[width] = terms->dz[0] + column;
+                    to[width] = out + row * columns;
+                    fetch_to_write(to[width], minimum(size, columns - at)); /* 4% (H = 256) */
+                    width++;
+                }
             }
             const fl_term term = {a, p->dz_row, p->panels + group * FL_TERMS * size, terms->n};
             const ptrdiff_t n = minimum(size, columns - at);
-            p->k->product(width, vectors_of(p, n), init, &term, 1, tile_sums, size);
-            p->k->add(width, n, sums, to);
+            if (width > 0) {
+                p->k->product(width, vectors_of(p, n), init, &term, 1, tile_sums, size);
+                p->k->add(width, n, sums, to);
+            }
         }
     }
 }
 
+/* One sum of columns of dz, slot by slot, is the gradient of b_ih, of b_hh, or of both. */
 static void bias_gradients(const backward_pass *p, const term_rows *terms, fl_range columns)
 {
-    const ptrdiff_t n = columns.end - columns.begin;
-    if (p->db_ih && n > 0) {
-        p->k->add_columns(terms->n, n, terms->dz, columns.begin, p->db_ih + columns.begin);
-        memcpy(p->db_hh + columns.begin, p->db_ih + columns.begin, (size_t)n * sizeof(real));
+    for (ptrdiff_t begin = columns.begin; p->db_ih && begin < columns.end;) {
+        const ptrdiff_t slot = begin / p->hidden;
+        const ptrdiff_t n = minimum(columns.end, (slot + 1) * p->hidden) - begin;
+        const ptrdiff_t of_x = row_of_column(p, 0, begin), of_h = row_of_column(p, 1, begin);
+        real *to = of_x < 0 ? p->db_hh + of_h : p->db_ih + of_x;
+        p->k->add_columns(terms->n, n, terms->dz, begin, to);
+        if (of_x >= 0 && of_h >= 0) {
+            memcpy(p->db_hh + of_h, to, (size_t)n * sizeof(real));
+        }
+        begin += n;
     }
 }
 
@@ -248,11 +274,11 @@ static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t
 static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers,
                               ptrdiff_t s0, ptrdiff_t s1)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, gates = 4 * p->hidden;
+    const ptrdiff_t size = 4 * p->k->lanes;
     const ptrdiff_t n = rows_before(&p->when, s1) - rows_before(&p->when, s0);
     const ptrdiff_t groups = divide_up(p->x_columns, size) + divide_up(p->h_columns, size);
-    const fl_range tiles = fl_part(divide_up(gates, p->k->rows), workers, worker);
-    const fl_range columns = {tiles.begin * p->k->rows, minimum(tiles.end * p->k->rows, gates)};
+    const fl_range tiles = fl_part(divide_up(p->rows, p->k->rows), workers, worker);
+    const fl_range columns = {tiles.begin * p->k->rows, minimum(tiles.end * p->k->rows, p->rows)};
     fl_barrier_wait(barrier, workers); /* all dz of the segment are there */
     input_gradients(p, s0, fl_part(n, workers, worker));
     for (ptrdiff_t first = 0; first < n; first += FL_TERMS) {
@@ -273,7 +299,7 @@ static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int w
  * Without a table, the gradients of W are the sums themselves. */
 static void token_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers)
 {
-    const fl_range columns = fl_part(4 * p->hidden, workers, worker);
+    const fl_range columns = fl_part(p->rows, workers, worker);
     settle_tokens(&p->sums, p->k, columns);
     if (p->x.data) {
         backward_pass of_tokens = *p;
@@ -290,8 +316,9 @@ static void token_gradients(const backward_pass *p, fl_barrier *barrier, int wor
         return;
     }
     for (ptrdiff_t j = columns.begin; j < columns.end; j++) {
-        for (ptrdiff_t i = 0; i < p->sums.count; i++) {
-            p->dw[j * p->input + i] += p->sums.all[i * p->sums.row + j];
+        const ptrdiff_t row = row_of_column(p, 0, j);
+        for (ptrdiff_t i = 0; row >= 0 && i < p->sums.count; i++) {
+            p->dw[row * p->input + i] += p->sums.all[i * p->sums.row + j];
         }
     }
 }

@@ -108,7 +108,7 @@ FL_INLINE void store_part(real *p, vec v, ptrdiff_t n)
     }
 }
 
-static void lstm_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *t)
+static void lstm_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
 {
     for (ptrdiff_t j = 0; j < groups; j++) {
         const ptrdiff_t at = j * VL, n = t->units - at;
@@ -144,7 +144,7 @@ FL_INLINE vec through_sigmoid(vec d, vec s) { return v_mul(d, v_fnma(s, s, s)); 
 
 FL_INLINE vec through_tanh(vec d, vec s) { return v_mul(d, v_fnma(s, s, v_set1(1))); }
 
-static void lstm_gradient(ptrdiff_t rows, const fl_lstm_gradient *t)
+static void lstm_gradient(ptrdiff_t rows, const fl_gradient *t)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
         for (ptrdiff_t j = 0; j < 4 && j * VL < t->units; j++) {
@@ -234,6 +234,115 @@ static void softmax(ptrdiff_t rows, const fl_softmax *t)
     }
 }
 
+/* h = (1 - z) n + z h_before, n = tanh(x's part + r h's part): slots r, z, and the two parts of n;
+ * out go r, z, n and h's part.  c is h. */
+static void gru_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
+{
+    for (ptrdiff_t j = 0; j < groups; j++) {
+        const ptrdiff_t at = j * VL, n = t->units - at;
+        const ptrdiff_t width = j == groups - 1 ? t->width : VL;
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            const real *pre = t->z + r * t->z_row + j * GROUP;
+            real *gates = t->gates + r * t->gates_row + j * GROUP;
+            vec of_x = v_loadu(pre + 2 * width), of_h = v_loadu(pre + 3 * width);
+            vec reset = v_loadu(pre), update = v_loadu(pre + width);
+            reset = v_sigmoid(reset);
+            update = v_sigmoid(update);
+            vec next = v_tanh(v_fma(reset, of_h, of_x));
+            v_store(gates, reset);
+            v_store(gates + VL, update);
+            v_store(gates + 2 * VL, next);
+            v_store(gates + 3 * VL, of_h);
+            vec h = v_fma(update, v_sub(load_part(t->c_before[r] + at, n), next), next);
+            store_part(t->c[r] + at, h, n);
+            store_part(t->h[r] + at, h, n);
+            if (t->y) {
+                store_part(t->y[r] + at, h, n);
+            }
+        }
+    }
+}
+
+/* max(0, x), and +0 for either zero, on every instruction set. */
+FL_INLINE vec rectified(vec x) { return v_mul(v_set1((real)0.5), v_add(x, v_abs(x))); }
+
+/* 1 for every positive number, 0 for 0. */
+FL_INLINE vec positive(vec x)
+{
+    const real huge = FL_DOUBLE ? (real)0x1p1022 : (real)0x1p126f;
+    return v_min(v_set1(1), v_mul(x, v_set1(huge)));
+}
+
+/* h = tanh or max(0, .) of the one slot; out goes h. */
+FL_INLINE void rnn_tile(const int relu, ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
+{
+    for (ptrdiff_t j = 0; j < groups; j++) {
+        const ptrdiff_t at = j * VL, n = t->units - at;
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            vec z = v_load(t->z + r * t->z_row + j * GROUP);
+            vec h = relu ? rectified(z) : v_tanh(z);
+            v_store(t->gates + r * t->gates_row + j * GROUP, h);
+            store_part(t->c[r] + at, h, n);
+            store_part(t->h[r] + at, h, n);
+            if (t->y) {
+                store_part(t->y[r] + at, h, n);
+            }
+        }
+    }
+}
+
+static void rnn_tanh_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
+{
+    rnn_tile(0, rows, groups, t);
+}
+
+static void rnn_relu_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
+{
+    rnn_tile(1, rows, groups, t);
+}
+
+/* dc is the part of the gradient of h that does not go through U: z times that of the step after.
+ */
+static void gru_gradient(ptrdiff_t rows, const fl_gradient *t)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t j = 0; j < 4 && j * VL < t->units; j++) {
+            const ptrdiff_t at = j * VL, n = t->units - at;
+            const real *q = t->gates + r * t->gates_row + j * GROUP;
+            vec reset = v_load(q), update = v_load(q + VL), next = v_load(q + 2 * VL);
+            vec of_h = v_load(q + 3 * VL);
+            vec dh = v_add(v_load(t->dh + r * GROUP + at), load_part(t->dc[r] + at, n));
+            vec before = load_part(t->c_before[r] + at, n);
+            vec dn = through_tanh(v_fnma(dh, update, dh), next);
+            real *dz = t->dz + r * t->dz_row + at;
+            store_part(dz, through_sigmoid(v_mul(dn, of_h), reset), n);
+            store_part(dz + t->gate_step, through_sigmoid(v_mul(dh, v_sub(before, next)), update),
+                       n);
+            store_part(dz + 2 * t->gate_step, dn, n);
+            store_part(dz + 3 * t->gate_step, v_mul(dn, reset), n);
+            store_part(t->dc[r] + at, v_mul(dh, update), n);
+        }
+    }
+}
+
+FL_INLINE void rnn_gradient(const int relu, ptrdiff_t rows, const fl_gradient *t)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        for (ptrdiff_t j = 0; j < 4 && j * VL < t->units; j++) {
+            const ptrdiff_t at = j * VL, n = t->units - at;
+            vec h = v_load(t->gates + r * t->gates_row + j * GROUP);
+            vec dh = v_add(v_load(t->dh + r * GROUP + at), load_part(t->dc[r] + at, n));
+            vec dz = relu ? v_mul(dh, positive(h)) : through_tanh(dh, h);
+            store_part(t->dz + r * t->dz_row + at, dz, n);
+            store_part(t->dc[r] + at, v_set1(0), n);
+        }
+    }
+}
+
+static void rnn_tanh_gradient(ptrdiff_t rows, const fl_gradient *t) { rnn_gradient(0, rows, t); }
+
+static void rnn_relu_gradient(ptrdiff_t rows, const fl_gradient *t) { rnn_gradient(1, rows, t); }
+
 static void load(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
                  real *tile)
 {
@@ -293,8 +402,8 @@ const fl_kernels FL_TABLE = {
     .rows = ROWS,
     .groups = GROUPS,
     .product = product,
-    .lstm_tile = lstm_tile,
-    .lstm_gradient = lstm_gradient,
+    .tile = {lstm_tile, gru_tile, rnn_tanh_tile, rnn_relu_tile},
+    .gradient = {lstm_gradient, gru_gradient, rnn_tanh_gradient, rnn_relu_gradient},
     .softmax = softmax,
     .load = load,
     .store = store,

@@ -10,6 +10,7 @@
 #ifndef FL_KERNELS_API_H
 #define FL_KERNELS_API_H
 
+#include "cells.h"
 #include "real.h"
 
 #include <stddef.h>
@@ -42,8 +43,8 @@ typedef struct {
     real *const *h;              /* hidden state out */
     real *const *y;              /* a second copy of it, or NULL */
     ptrdiff_t units;
-} FL_NAME(fl_lstm_tile);
-typedef FL_NAME(fl_lstm_tile) fl_lstm_tile;
+} FL_NAME(fl_tile);
+typedef FL_NAME(fl_tile) fl_tile;
 
 /* The element-wise part of a step, backward, for the 4*VL units of one group. */
 typedef struct {
@@ -56,8 +57,8 @@ typedef struct {
     real *dz;        /* gradient of the pre-activations: gate q at dz + q*gate_step */
     ptrdiff_t dz_row, gate_step;
     ptrdiff_t units;
-} FL_NAME(fl_lstm_gradient);
-typedef FL_NAME(fl_lstm_gradient) fl_lstm_gradient;
+} FL_NAME(fl_gradient);
+typedef FL_NAME(fl_gradient) fl_gradient;
 
 /* Softmax of some rows of logits l, and what their cross-entropy with the targets needs. */
 typedef struct {
@@ -82,8 +83,9 @@ typedef struct FL_NAME(fl_kernels) {
      */
     void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
-    void (*lstm_tile)(ptrdiff_t rows, ptrdiff_t groups, const fl_lstm_tile *tile);
-    void (*lstm_gradient)(ptrdiff_t rows, const fl_lstm_gradient *tile);
+    /* By cell. */
+    void (*tile[FL_CELLS])(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *tile);
+    void (*gradient[FL_CELLS])(ptrdiff_t rows, const fl_gradient *tile);
     void (*softmax)(ptrdiff_t rows, const fl_softmax *block);
 
     /* tile [rows][4*VL] = a (+ b unless NULL), zero beyond n columns. */

@@ -68,6 +68,27 @@ static inline ptrdiff_t input_of(const fl_shape *s, ptrdiff_t layer)
     return layer == 0 ? s->input : s->directions * s->hidden;
 }
 
+/* Pre-activations have slots: an LSTM has one for each gate.  A GRU has r, z, and two for n,
+ * because r multiplies the part of it that comes from h: W leads to slots 0, 1, 2 and U to 0, 1, 3.
+ */
+enum { FL_SLOTS = 4 };
+
+static inline ptrdiff_t gates_of(const fl_shape *s)
+{
+    return s->cell == FL_LSTM ? 4 : s->cell == FL_GRU ? 3 : 1;
+}
+
+static inline ptrdiff_t slots_of(const fl_shape *s) { return s->cell <= FL_GRU ? FL_SLOTS : 1; }
+
+/* The gate of W (or U) whose pre-activations a slot has; -1: none. */
+static inline ptrdiff_t gate_of_slot(const fl_shape *s, int of_u, ptrdiff_t slot)
+{
+    if (s->cell == FL_GRU) {
+        return slot < 2 ? slot : slot == 2 + of_u ? 2 : -1;
+    }
+    return slot < gates_of(s) ? slot : -1;
+}
+
 /* One layer and direction in the flat vector of parameters or gradients. */
 typedef struct {
     ptrdiff_t w, u, b_ih, b_hh; /* offsets; the biases only if shape.bias */
@@ -75,7 +96,7 @@ typedef struct {
 
 static inline ptrdiff_t flat_cell_size(const fl_shape *s, ptrdiff_t layer)
 {
-    return 4 * s->hidden * (input_of(s, layer) + s->hidden + (s->bias ? 2 : 0));
+    return gates_of(s) * s->hidden * (input_of(s, layer) + s->hidden + (s->bias ? 2 : 0));
 }
 
 static inline flat_cell flat_cell_at(const fl_shape *s, ptrdiff_t layer, ptrdiff_t direction)
@@ -86,9 +107,10 @@ static inline flat_cell flat_cell_at(const fl_shape *s, ptrdiff_t layer, ptrdiff
     }
     flat_cell cell;
     cell.w = start;
-    cell.u = cell.w + 4 * s->hidden * input_of(s, layer);
-    cell.b_ih = cell.u + 4 * s->hidden * s->hidden;
-    cell.b_hh = cell.b_ih + 4 * s->hidden;
+    const ptrdiff_t gates = gates_of(s) * s->hidden;
+    cell.u = cell.w + gates * input_of(s, layer);
+    cell.b_ih = cell.u + gates * s->hidden;
+    cell.b_hh = cell.b_ih + gates;
     return cell;
 }
 
@@ -98,7 +120,7 @@ static ptrdiff_t parameters_size(const fl_shape *s)
            (flat_cell_size(s, 0) + (s->layers - 1) * flat_cell_size(s, s->layers - 1));
 }
 
-/* Packed for forward: blocks of VL hidden units, the four gates of a block side by side.
+/* Packed for forward: blocks of VL hidden units, the four slots of a block side by side.
  *
  *     w:  block 0: k = 0:  i[VL] f[VL] g[VL] o[VL]
  *                  k = 1:  i[VL] f[VL] g[VL] o[VL]   ...  k = I-1
@@ -113,10 +135,11 @@ typedef struct {
     real *u;    /* [blocks][H][4][VL] */
 } forward_cell;
 
-/* Packed for backward: rows of W and U as they are, cut into groups of 4*VL columns. */
+/* Packed for backward: rows of W and U by slot, zeros where a slot has none, cut into groups of
+ * 4*VL columns. */
 typedef struct {
-    real *w; /* [groups of I][4H][4*VL] */
-    real *u; /* [groups of H][4H][4*VL] */
+    real *w; /* [groups of I][slots*H][4*VL] */
+    real *u; /* [groups of H][slots*H][4*VL] */
 } backward_cell;
 
 static inline ptrdiff_t blocks_of(const fl_shape *s, const fl_kernels *k)
@@ -151,7 +174,7 @@ static inline forward_cell forward_cell_at(const fl_shape *s, const fl_kernels *
 static inline backward_cell backward_cell_at(const fl_shape *s, const fl_kernels *k, real *packed,
                                              ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
 {
-    const ptrdiff_t group = 4 * k->lanes, rows = 4 * s->hidden;
+    const ptrdiff_t group = 4 * k->lanes, rows = slots_of(s) * s->hidden;
     carver c = {packed, 0};
     backward_cell cell = {0};
     for (ptrdiff_t l = 0; l <= layer; l++) {

@@ -9,32 +9,33 @@
 /* Transpositions take pieces of K that stay in L1. */
 enum { FL_PIECE = 128 };
 
-/* m [4H, K] -> out [blocks][K][4][lanes]. */
-static void pack_gates(const real *m, ptrdiff_t hidden, ptrdiff_t k, ptrdiff_t lanes,
+/* m [GH, K], W or U -> out [blocks][K][4][lanes]. */
+static void pack_gates(const fl_shape *s, int of_u, const real *m, ptrdiff_t k, ptrdiff_t lanes,
                        fl_range blocks, real *out)
 {
-    const ptrdiff_t vectors = 4 * lanes;
+    const ptrdiff_t vectors = 4 * lanes, hidden = s->hidden;
     for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
         const ptrdiff_t first = block * lanes, units = minimum(lanes, hidden - first);
         const ptrdiff_t width = gate_width(hidden, lanes, block);
         for (ptrdiff_t i = 0; i < k; i += FL_PIECE) {
             const ptrdiff_t n = minimum(FL_PIECE, k - i);
             real *piece = out + (block * k + i) * vectors;
-            if (units < lanes) {
+            if (units < lanes || gates_of(s) < FL_SLOTS) {
                 memset(piece, 0, (size_t)(n * vectors) * sizeof(real));
             }
-            for (ptrdiff_t row = 0; row < 4 * units; row++) {
-                const ptrdiff_t gate = row / units, u = row % units;
+            for (ptrdiff_t row = 0; row < FL_SLOTS * units; row++) {
+                const ptrdiff_t slot = row / units, u = row % units;
+                const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
                 const real *from = m + (gate * hidden + first + u) * k + i;
-                for (ptrdiff_t j = 0; j < n; j++) {
-                    piece[j * vectors + gate * width + u] = from[j];
+                for (ptrdiff_t j = 0; gate >= 0 && j < n; j++) {
+                    piece[j * vectors + slot * width + u] = from[j];
                 }
             }
         }
     }
 }
 
-/* out [blocks][4][lanes] = b_ih + b_hh, or zeros. */
+/* out [blocks][4][lanes]: b_ih, b_hh or their sum, or zeros. */
 static void pack_bias(const fl_shape *s, const real *b_ih, const real *b_hh, ptrdiff_t lanes,
                       fl_range blocks, real *out)
 {
@@ -43,9 +44,11 @@ static void pack_bias(const fl_shape *s, const real *b_ih, const real *b_hh, ptr
         const ptrdiff_t width = gate_width(s->hidden, lanes, block);
         real *to = out + block * 4 * lanes;
         memset(to, 0, (size_t)(4 * lanes) * sizeof(real));
-        for (ptrdiff_t i = 0; s->bias && i < 4 * units; i++) {
-            const ptrdiff_t gate = i / units, u = i % units, row = gate * s->hidden + first + u;
-            to[gate * width + u] = b_ih[row] + b_hh[row];
+        for (ptrdiff_t i = 0; s->bias && i < FL_SLOTS * units; i++) {
+            const ptrdiff_t slot = i / units, u = i % units, unit = first + u;
+            const ptrdiff_t of_x = gate_of_slot(s, 0, slot), of_h = gate_of_slot(s, 1, slot);
+            const real in = of_x < 0 ? 0 : b_ih[of_x * s->hidden + unit];
+            to[slot * width + u] = of_h < 0 ? in : in + b_hh[of_h * s->hidden + unit];
         }
     }
 }
@@ -86,6 +89,26 @@ static void pack_columns(const real *m, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t s
     }
 }
 
+/* W or U [GH, n] -> out [groups][slots*H][size]. */
+static void pack_slots(const fl_shape *s, int of_u, const real *m, ptrdiff_t n, ptrdiff_t size,
+                       fl_range groups, real *out)
+{
+    const ptrdiff_t rows = slots_of(s) * s->hidden;
+    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+        for (ptrdiff_t slot = 0; slot < slots_of(s); slot++) {
+            const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
+            real *to = out + (group * rows + slot * s->hidden) * size;
+            if (gate < 0) {
+                memset(to, 0, (size_t)(s->hidden * size) * sizeof(real));
+            } else {
+                const fl_range one = {group, group + 1};
+                const real *from = m + gate * s->hidden * n;
+                pack_columns(from, s->hidden, n, size, one, to - group * s->hidden * size);
+            }
+        }
+    }
+}
+
 static void pack_forward(const fl_shape *s, const void *kernels, const void *flat, void *packed,
                          int worker, int workers)
 {
@@ -97,8 +120,8 @@ static void pack_forward(const fl_shape *s, const void *kernels, const void *fla
             const flat_cell from = flat_cell_at(s, l, d);
             const forward_cell to = forward_cell_at(s, k, packed, l, d, &size);
             const real *p = flat;
-            pack_gates(p + from.w, s->hidden, input_of(s, l), k->lanes, blocks, to.w);
-            pack_gates(p + from.u, s->hidden, s->hidden, k->lanes, blocks, to.u);
+            pack_gates(s, 0, p + from.w, input_of(s, l), k->lanes, blocks, to.w);
+            pack_gates(s, 1, p + from.u, s->hidden, k->lanes, blocks, to.u);
             pack_bias(s, p + from.b_ih, p + from.b_hh, k->lanes, blocks, to.bias);
         }
     }
@@ -108,7 +131,7 @@ static void pack_backward(const fl_shape *s, const void *kernels, const void *fl
                           int worker, int workers)
 {
     const fl_kernels *k = kernels;
-    const ptrdiff_t rows = 4 * s->hidden, group = 4 * k->lanes;
+    const ptrdiff_t group = 4 * k->lanes;
     const fl_range units = fl_part(divide_up(s->hidden, group), workers, worker);
     ptrdiff_t size;
     for (ptrdiff_t l = 0; l < s->layers; l++) {
@@ -117,8 +140,8 @@ static void pack_backward(const fl_shape *s, const void *kernels, const void *fl
             const flat_cell from = flat_cell_at(s, l, d);
             const backward_cell to = backward_cell_at(s, k, packed, l, d, &size);
             const real *p = flat;
-            pack_columns(p + from.w, rows, input_of(s, l), group, inputs, to.w);
-            pack_columns(p + from.u, rows, s->hidden, group, units, to.u);
+            pack_slots(s, 0, p + from.w, input_of(s, l), group, inputs, to.w);
+            pack_slots(s, 1, p + from.u, s->hidden, group, units, to.u);
         }
     }
 }

@@ -19,7 +19,8 @@ typedef struct {
     const fl_kernels *k;
     forward_cell cell;
     timetable when;
-    ptrdiff_t input, hidden, blocks;
+    int kind; /* fl_cell */
+    ptrdiff_t slots, input, hidden, blocks;
     ptrdiff_t first; /* the time that step 0 of x, out and y stands for */
     source x;
     sink out, y; /* y.data may be NULL */
@@ -60,7 +61,8 @@ static inline ptrdiff_t next_tile(tiling *t) { return t->larger-- > 0 ? t->size 
 static inline ptrdiff_t vectors_of_blocks(const pass *p, ptrdiff_t block, ptrdiff_t groups)
 {
     const ptrdiff_t lanes = p->k->lanes, last = block + groups - 1;
-    return 4 * (groups - 1) + 4 * gate_width(p->hidden, lanes, last) / lanes;
+    const ptrdiff_t of_last = p->slots == 1 ? 1 : 4 * gate_width(p->hidden, lanes, last) / lanes;
+    return 4 * (groups - 1) + of_last;
 }
 
 /* z = bias + W x for some rows, up to a tile of them, that may be of different steps. */
@@ -169,7 +171,7 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const share *me, ptr
         {x, 1, p->cell.w + block * p->input * vectors, p->input},
         {h_before, 1, p->cell.u + block * p->hidden * vectors, p->hidden},
     };
-    fl_lstm_tile tile = {
+    fl_tile tile = {
         .z = local,
         .z_row = local_row,
         .gates = local,
@@ -188,7 +190,7 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const share *me, ptr
     }
     p->k->product(rows, vectors_of_blocks(p, block, groups), init, terms + projected, 2 - projected,
                   local, local_row);
-    p->k->lstm_tile(rows, groups, &tile);
+    p->k->tile[p->kind](rows, groups, &tile);
 }
 
 static void run_tile(const pass *p, const share *me, ptrdiff_t s, int first, ptrdiff_t i,

@@ -25,6 +25,7 @@ typedef struct {
     double dropout;
     ptrdiff_t tokens; /* rows of the table they are from; -1: of the unit matrix; 0: none */
     int ragged;       /* rows of different lengths, states that start anew */
+    int cell;         /* fl_cell */
 } test_case;
 
 typedef struct {
@@ -33,16 +34,19 @@ typedef struct {
 
 /* Sizes around the edges of tiles, vectors and groups. */
 static const test_case cases[] = {
-    {1, 1, 1, 1, 1, 1, 0, 0, 0},      {1, 1, 3, 5, 2, 4, 0, 0, 0},
-    {1, 1, 16, 16, 6, 3, 0, 0, 0},    {1, 1, 17, 15, 7, 5, 0, 0, 0},
-    {2, 2, 9, 33, 5, 7, 0, 0, 0},     {3, 1, 20, 64, 1, 40, 0, 0, 0},
-    {2, 1, 8, 65, 13, 9, 0.3, 0, 0},  {2, 2, 31, 24, 3, 100, 0.5, 0, 0},
-    {1, 1, 5, 100, 300, 2, 0, 0, 0},  {1, 2, 70, 130, 4, 6, 0, 0, 0},
-    {1, 1, 2, 260, 2, 9, 0, 0, 0},    {1, 1, 9, 33, 4, 20, 0, 11, 0},
-    {2, 2, 9, 17, 3, 100, 0.3, 7, 0}, {1, 1, 9, 33, 2, 4, 0, 300, 0},
-    {1, 2, 11, 40, 5, 70, 0, -1, 0},  {1, 1, 9, 33, 6, 20, 0, 0, 1},
-    {2, 2, 9, 17, 13, 60, 0.3, 0, 1}, {1, 1, 4, 40, 300, 3, 0, 7, 1},
-    {2, 1, 5, 70, 2, 300, 0, -1, 1},
+    {1, 1, 1, 1, 1, 1, 0, 0, 0, FL_LSTM},         {1, 1, 3, 5, 2, 4, 0, 0, 0, FL_LSTM},
+    {1, 1, 16, 16, 6, 3, 0, 0, 0, FL_LSTM},       {1, 1, 17, 15, 7, 5, 0, 0, 0, FL_LSTM},
+    {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_LSTM},        {3, 1, 20, 64, 1, 40, 0, 0, 0, FL_LSTM},
+    {2, 1, 8, 65, 13, 9, 0.3, 0, 0, FL_LSTM},     {2, 2, 31, 24, 3, 100, 0.5, 0, 0, FL_LSTM},
+    {1, 1, 5, 100, 300, 2, 0, 0, 0, FL_LSTM},     {1, 2, 70, 130, 4, 6, 0, 0, 0, FL_LSTM},
+    {1, 1, 2, 260, 2, 9, 0, 0, 0, FL_LSTM},       {1, 1, 9, 33, 4, 20, 0, 11, 0, FL_LSTM},
+    {2, 2, 9, 17, 3, 100, 0.3, 7, 0, FL_LSTM},    {1, 1, 9, 33, 2, 4, 0, 300, 0, FL_LSTM},
+    {1, 2, 11, 40, 5, 70, 0, -1, 0, FL_LSTM},     {1, 1, 9, 33, 6, 20, 0, 0, 1, FL_LSTM},
+    {2, 2, 9, 17, 13, 60, 0.3, 0, 1, FL_LSTM},    {1, 1, 4, 40, 300, 3, 0, 7, 1, FL_LSTM},
+    {2, 1, 5, 70, 2, 300, 0, -1, 1, FL_LSTM},     {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_GRU},
+    {2, 1, 8, 65, 13, 9, 0.3, 0, 1, FL_GRU},      {1, 1, 5, 100, 300, 2, 0, 7, 0, FL_GRU},
+    {1, 1, 3, 5, 1, 40, 0, -1, 0, FL_GRU},        {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_RNN_TANH},
+    {2, 1, 8, 65, 13, 9, 0.3, 0, 1, FL_RNN_RELU}, {1, 1, 5, 100, 1, 60, 0, 7, 0, FL_RNN_TANH},
 };
 static const head_case head_cases[] = {
     {1, 1, 1}, {7, 3, 1}, {6, 64, 64}, {13, 65, 17}, {300, 31, 100}, {515, 7, 130},
@@ -183,7 +187,7 @@ static ptrdiff_t *token_rows(ptrdiff_t n, ptrdiff_t count)
 
 static uint64_t run(const backend *b, const test_case *t, int workers, int split_units)
 {
-    const fl_shape shape = {t->layers, t->directions, t->input, t->hidden, 1};
+    const fl_shape shape = {t->layers, t->directions, t->input, t->hidden, 1, t->cell};
     const ptrdiff_t size = b->size, rows = t->steps * t->batch;
     const ptrdiff_t parameters = b->engine->parameters_size(&shape);
     const ptrdiff_t outputs = rows * t->directions * t->hidden;
@@ -386,8 +390,8 @@ int main(int argc, char **argv)
         const backend *b = &backends[i % 2];
         const test_case *t = &cases[i / 2];
         const uint64_t one = run(b, t, 1, 0);
-        printf("%s L%td D%td I%td H%td B%td T%td V%td%s %016llx\n", b->type, t->layers,
-               t->directions, t->input, t->hidden, t->batch, t->steps, t->tokens,
+        printf("%s cell %d L%td D%td I%td H%td B%td T%td V%td%s %016llx\n", b->type, t->cell,
+               t->layers, t->directions, t->input, t->hidden, t->batch, t->steps, t->tokens,
                t->ragged ? " ragged" : "", (unsigned long long)one);
         for (int workers = 2; workers <= 3; workers++) {
             for (int split_units = 0; split_units < 2; split_units++) {

@@ -17,7 +17,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 TESTS = ["test_kernels.py", "test_contract.py", "test_dropout.py", "test_vmath.py"]
-TESTS += ["test_tokens.py", "test_checkpoint.py", "test_ragged.py", "test_head.py"]
+TESTS += ["test_tokens.py", "test_checkpoint.py", "test_ragged.py", "test_head.py", "test_cells.py"]
 
 # The mistake; what stands in one place in a header of src/; what is put there instead.
 MUTANTS = {
@@ -45,6 +45,11 @@ MUTANTS = {
         "FL_TERMS / call->batch :",
         "FL_TERMS / call->batch / call->plan.workers + 1 :",
     ),
+    "update gate of a GRU": ("v_fma(update, v_sub(load", "v_fma(reset, v_sub(load"),
+    "reset gate's part of n": ("3 * t->gate_step, v_mul(dn, reset), n", "3 * t->gate_step, dn, n"),
+    "h past the gates of a GRU": ("store_part(t->dc[r] + at, v_mul(dh, update), n)", "(void)t"),
+    "slope of max(0, x)": ("v_mul(dh, positive(h))", "dh"),
+    "rows of a GRU's U": ("slot == 2 + of_u ? 2", "slot == 2 ? 2"),
     "edge between segments": ("s == p->steps - 1 && !p->later", "s == p->steps - 1"),
     "dropout by segment": ("call->first_step * call->batch * width + at", "at"),
     "sums by segment": ("(p->first_step + s0) / p->segment", "s0 / p->segment"),

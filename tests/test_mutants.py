@@ -26,13 +26,13 @@ def edited(edit: Callable[[str, Array], Array | None]) -> Mutant:
     """Parameters that change on their way into the kernels' layout, name by name."""
 
     def packed(
-        isa: str, L: int, D: int, I: int, H: int, bias: bool, flat: Array, threads: int
+        isa: str, cell: int, L: int, D: int, I: int, H: int, bias: bool, flat: Array, threads: int
     ) -> Any:
         lstm = fastlstm.LSTM(I, H, L, bias=bias, bidirectional=D == 2, dtype=flat.dtype)
         lstm.parameters.flat = flat
         parts = [(name, array.copy()) for name, array in lstm.parameters.items()]
         changed = np.concatenate([np.ravel(edit(name, array)) for name, array in parts])
-        return Packed(isa, L, D, I, H, bias, changed, threads)
+        return Packed(isa, cell, L, D, I, H, bias, changed, threads)
 
     return "Packed", packed
 

@@ -240,7 +240,7 @@ def test_refused_states_and_resets_change_nothing(lstm: fastlstm.LSTM, x: Array)
     before = stream.copy()
     good, bad = np.zeros((2, B, H), "f4"), np.zeros((2, 4, H), "f4")
     for value in [(good, bad), (bad, good), (good,), good, 3]:
-        with pytest.raises((TypeError, ValueError), match=r"^(state|h|c): expected"):
+        with pytest.raises((TypeError, ValueError), match=r"^(state|h_0|c_0): expected"):
             stream.state = value
     for rows in [3, [0, 3], [0.5], "all", [True] * 4]:
         with pytest.raises((TypeError, ValueError), match=r"^rows: expected"):
