@@ -17,6 +17,7 @@ cdef extern from "team.h" nogil:
 cdef extern from "fastlstm.h" nogil:
     enum:
         FL_ALIGN
+        FL_TRACE_HIDDEN
 
     ctypedef struct fl_shape:
         Py_ssize_t layers, directions, input, hidden
@@ -135,6 +136,7 @@ cdef extern from "fastlstm.h" nogil:
         void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
         void (*forward)(fl_forward_call *, int, int) noexcept nogil
         void (*backward)(fl_backward_call *, int, int) noexcept nogil
+        void (*read_tape)(const fl_forward_call *, Py_ssize_t, Py_ssize_t, int, void *) noexcept nogil
         void (*plan_head)(fl_head_call *, fl_team_limits) noexcept nogil
         void (*head)(fl_head_call *, int, int) noexcept nogil
         void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil

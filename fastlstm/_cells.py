@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastlstm import _arrays
-from fastlstm._layer import Array, Layer, Pair
+from fastlstm._layer import Array, Layer, Pair, TraceKind
+from fastlstm._trace import GRUTrace, LSTMTrace, RNNTrace, places
 
 # What a state is made of, and what its gradient is called.
 _NAMES = {False: ("h_0", "c_0"), True: ("dh_n", "dc_n")}
 
 
-class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike]]):
+class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
     r"""A stack of long short-term memory layers, on the CPU.
 
     Arguments, shapes and names are those of ``torch.nn.LSTM``.  For each layer, direction and
@@ -89,6 +90,8 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike]]):
     """
 
     _GATES = 4
+    _TRACE = LSTMTrace
+    _PLACES = places(LSTMTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"proj_size": 0}
     _cell = "lstm"
 
@@ -130,7 +133,7 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike]]):
         return h, c
 
 
-class _Stateless(Layer[Array, ArrayLike]):
+class _OneState(Layer[Array, ArrayLike, TraceKind]):
     """A cell whose only state is h: for the core, c is a second copy of it.
 
     The gradient of c is then a part of that of h.
@@ -145,7 +148,7 @@ class _Stateless(Layer[Array, ArrayLike]):
         return h + c if gradient else h
 
 
-class GRU(_Stateless):
+class GRU(_OneState[GRUTrace]):
     r"""A stack of gated recurrent unit layers, on the CPU.
 
     As ``torch.nn.GRU``.  For each layer, direction and time step:
@@ -188,6 +191,8 @@ class GRU(_Stateless):
     """
 
     _GATES = 3
+    _TRACE = GRUTrace
+    _PLACES = places(GRUTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"reset_after": True}
     _cell = "gru"
 
@@ -221,7 +226,7 @@ class GRU(_Stateless):
         )
 
 
-class RNN(_Stateless):
+class RNN(_OneState[RNNTrace]):
     r"""A stack of plain recurrent layers, on the CPU.
 
     As ``torch.nn.RNN``.  For each layer, direction and time step, with f the tanh or
@@ -261,6 +266,8 @@ class RNN(_Stateless):
     """
 
     _GATES = 1
+    _TRACE = RNNTrace
+    _PLACES = places(RNNTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"nonlinearity": "tanh"}
 
     def __init__(

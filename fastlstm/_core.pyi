@@ -46,6 +46,15 @@ def backward(
     later: bool,
     threads: int,
 ) -> None: ...
+def read_tape(
+    packed: Packed,
+    tape: Buffer,
+    rows: Rows | None,
+    layer: int,
+    direction: int,
+    what: int,
+    out: _Array,
+) -> None: ...
 
 @final
 class Buffer:

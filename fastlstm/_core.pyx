@@ -439,3 +439,41 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
                 engine.backward(&call, threadid(), fl_team_size())
     pool.give(scratch)
     return 0
+
+
+def read_tape(Packed packed not None, Buffer tape not None, Rows rows, Py_ssize_t layer,
+              Py_ssize_t direction, int what, out):
+    """Copy gates or states of a call of `forward` without dropout, for all steps.
+
+    Parameters
+    ----------
+    tape, rows : as given to `forward`
+    layer, direction : int
+    what : int
+        A slot, 0 to 3, or as in fastlstm.h.
+    out : (T, B, H) contiguous array
+        Of the steps and rows of that call.  Left as it is beyond the end of a row.
+    """
+    if packed.is_double:
+        _read_tape[double](packed, tape, rows, layer, direction, what, out)
+    else:
+        _read_tape[float](packed, tape, rows, layer, direction, what, out)
+
+
+cdef int _read_tape(Packed packed, Buffer tape, Rows rows, Py_ssize_t layer, Py_ssize_t direction,
+                    int what, real[:, :, ::1] out) except -1:
+    cdef fl_forward_call call
+    cdef fl_shape *s = &packed.shape
+    memset(&call, 0, sizeof(call))
+    call.shape, call.kernels = packed.shape, packed.kernels
+    call.steps, call.batch = out.shape[0], out.shape[1]
+    if rows is not None:
+        call.rows = rows._of(call.steps, call.batch)
+    if (out.shape[2] != s.hidden or not 0 <= layer < s.layers or
+            not 0 <= direction < s.directions or not 0 <= what <= FL_TRACE_HIDDEN or
+            tape.nbytes < packed.tape_nbytes(call.steps, call.batch, False)):
+        raise ValueError("out, layer, direction, what, tape: do not match")
+    call.tape = tape.data
+    if out.size:
+        packed.engine.read_tape(&call, layer, direction, what, &out[0, 0, 0])
+    return 0

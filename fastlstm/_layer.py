@@ -12,22 +12,26 @@ from fastlstm import _arrays, _config, _core, _stream
 from fastlstm._inputs import Inputs
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._tape import CheckpointEvery, Tape
+from fastlstm._trace import Trace
 from fastlstm._weights import Weights
 
 Array = NDArray[Any]
 Pair = tuple[Array, Array]
 State = TypeVar("State")
 StateLike = TypeVar("StateLike")
+TraceKind = TypeVar("TraceKind", bound=Trace)
 Embedding = ArrayLike | None
 
 MOST_LAYERS = 1000  # a typing error in a larger number would fill the memory with names
 
 
-class Layer(Weights, Generic[State, StateLike]):
+class Layer(Weights, Generic[State, StateLike, TraceKind]):
     """A stack of recurrent layers of one cell; the base of `LSTM`, `GRU` and `RNN`."""
 
     _CELLS: ClassVar[tuple[str, ...]] = ("lstm", "gru", "rnn_tanh", "rnn_relu")  # as in cells.h
     _GATES: ClassVar[int]
+    _TRACE: type[TraceKind]
+    _PLACES: ClassVar[list[int]]  # of its fields on a tape
     _cell: str  # one of _CELLS
     _OPTIONS: ClassVar[dict[str, Any]]  # of the constructor that only this cell has, and defaults
 
@@ -428,6 +432,64 @@ class Layer(Weights, Generic[State, StateLike]):
             with tape._busy:
                 tape._back_propagate(self._time_first(dy, lead), dh, dc, dx_steps, grads.flat)
         return dx, self._given_back(dh, dc, lead, gradient=True), grads
+
+    def trace(
+        self,
+        x: ArrayLike,
+        state: StateLike | None = None,
+        *,
+        embedding: Embedding = None,
+        lengths: ArrayLike | None = None,
+        reset: ArrayLike | None = None,
+    ) -> list[TraceKind]:
+        """Look inside: gates and states of every layer, direction and step.
+
+        Parameters
+        ----------
+        x, state, embedding, lengths, reset
+            As for calling the layer.
+
+        Returns
+        -------
+        list of LSTMTrace, GRUTrace or RNNTrace
+            One for each layer and direction, in the order of the states: layer l, direction d
+            at l*D + d.  The same bits as a call computes; 0 beyond the end of a row.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As calling the layer does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> lstm = fastlstm.LSTM(2, 3, num_layers=2, seed=0)
+        >>> first, second = lstm.trace(np.ones((5, 7, 2), np.float32))
+        >>> second._fields
+        ('input', 'forget', 'candidate', 'output', 'cell', 'hidden')
+        >>> second.forget.shape
+        (5, 7, 3)
+        """
+        inputs, lead = self._inputs(x, embedding, lengths, reset)
+        h, c = self._states(state, "state", lead)
+        y = np.empty((*lead, self._directions * self.hidden_size), self.dtype)
+        tape = Tape(self, inputs, y.shape, None, None)
+        if y.size:
+            tape._record(self._time_first(y, lead), h, c)
+        return [
+            self._TRACE(
+                *(self._as_given(tape._read(layer, d, what), lead) for what in self._PLACES)
+            )
+            for layer in range(self.num_layers)
+            for d in range(self._directions)
+        ]
+
+    def _as_given(self, array: Array, lead: tuple[int, ...]) -> Array:
+        """A sequence (T, B, ...) as the user has it."""
+        if len(lead) == 1:
+            return array[:, 0]
+        return array.swapaxes(0, 1) if self.batch_first else array
 
     def stream(self, batch_size: int = 1, state: StateLike | None = None) -> _stream.Stream:
         """Start a stream: the layer step by step, with its state kept in between.

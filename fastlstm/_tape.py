@@ -37,7 +37,7 @@ class Tape:
 
     def __init__(
         self,
-        layer: Layer[Any, Any],
+        layer: Layer[Any, Any, Any],
         inputs: Inputs,
         y_shape: tuple[int, ...],
         key: int | None,
@@ -76,6 +76,13 @@ class Tape:
                 self._states[i] = h, c
             # Inference is faster, but knows no dropout.
             self._run(i, y[self._segments[i]], h, c, taped=i == last or self._rate > 0)
+
+    def _read(self, layer: int, direction: int, what: int) -> Array:
+        """A slot of the gates (0 to 3), the cell state (4) or the hidden state (5): (T, B, H)."""
+        out = np.zeros((*self._inputs.size, self._layer.hidden_size), self._layer.dtype)
+        rows = self._inputs.part()[2]
+        _core.read_tape(self._packed, self._buffer, rows, layer, direction, what, out)
+        return out
 
     def _run(self, i: int, y: Array, h: Array, c: Array, *, taped: bool) -> None:
         steps = self._segments[i]

@@ -4,6 +4,7 @@
 #include "head.h"
 #include "layout.h"
 #include "pack.h"
+#include "trace.h"
 
 static void activate(const void *kernels, int which, const void *x, void *out, ptrdiff_t n)
 {
@@ -25,6 +26,7 @@ const fl_engine FL_NAME(fl_engine) = {
     .plan_backward = plan_backward,
     .forward = forward,
     .backward = backward,
+    .read_tape = read_tape,
     .plan_head = plan_head,
     .head = head,
     .activate = activate,

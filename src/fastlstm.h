@@ -151,6 +151,9 @@ typedef struct {
     fl_barrier barrier;
 } fl_head_call;
 
+/* What can be read of a tape: slots 0 to 3, and these. */
+enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
+
 /* The driver for one element type.  The plans are made by one thread and read by all workers;
  * the functions with a worker are called by every worker of the team with its number. */
 typedef struct {
@@ -169,6 +172,8 @@ typedef struct {
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
     void (*forward)(fl_forward_call *call, int worker, int workers);
     void (*backward)(fl_backward_call *call, int worker, int workers);
+    void (*read_tape)(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int what,
+                      void *out);
     void (*plan_head)(fl_head_call *call, fl_team_limits limits);
     void (*head)(fl_head_call *call, int worker, int workers);
     /* sigmoid (which = 0), tanh (1) or exp (2) of n elements, by the kernels' own functions. */

@@ -1,0 +1,284 @@
+"""Pictures of what a layer does inside.  Needs matplotlib: ``pip install fastlstm[plot]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fastlstm import _arrays
+from fastlstm._layer import Layer
+from fastlstm._trace import LSTMTrace, Trace
+
+__all__ = ["flow", "gates", "gradient_flow", "gradient_norms"]
+
+Array = NDArray[Any]
+
+_SIGNED = ("candidate", "cell", "hidden")  # around 0; gates are between 0 and 1
+
+
+def gates(trace: Trace, text: str | None = None, *, row: int = 0) -> Any:
+    """Draw heat maps over time: a panel for each gate and state, a line for each hidden unit.
+
+    Parameters
+    ----------
+    trace : LSTMTrace, GRUTrace or RNNTrace
+        One layer and direction, as `LSTM.trace` returns them, with time first.
+    text : str, optional
+        What the steps read, a character each: written below them.
+    row : int, default 0
+        Of the batch.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        ``figure.savefig(path)`` writes it.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without matplotlib.
+    ValueError
+        If `text` has not a character for each step, or there is no such row.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> from fastlstm import plot
+    >>> [trace] = fastlstm.LSTM(2, 3, seed=0).trace(np.ones((5, 2), np.float32))
+    >>> figure = plot.gates(trace, text="steps")
+    >>> len(figure.axes)
+    12
+    """
+    arrays = {name: _one_row(array, row) for name, array in trace._asdict().items()}
+    steps = len(arrays["hidden"])
+    if text is not None and len(text) != steps:
+        raise ValueError(f"text: expected {steps} characters, one a step, got {len(text)}")
+    figure = _figure(max(6.0, 0.16 * steps), 1.1 + 1.3 * len(arrays))
+    panels = figure.subplots(len(arrays), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (name, array) in zip(panels, arrays.items(), strict=True):
+        signed = name in _SIGNED
+        limit = max(1.0, float(np.abs(array).max(initial=0))) if signed else 1.0
+        image = axes.imshow(
+            array.T,
+            aspect="auto",
+            interpolation="nearest",
+            cmap="RdBu_r" if signed else "viridis",
+            vmin=-limit if signed else 0,
+            vmax=limit,
+        )
+        axes.set_title(name, loc="left", fontsize="small")
+        axes.set_ylabel("unit")
+        figure.colorbar(image, ax=axes, pad=0.01)
+    if text is not None:
+        panels[-1].set_xticks(range(steps), [_visible(character) for character in text])
+    panels[-1].set_xlabel("step" if text is None else "what it reads")
+    return figure
+
+
+def flow(trace: LSTMTrace, t: int, *, row: int = 0, unit: int | None = None) -> Any:
+    """Draw one step of a cell as textbooks do: the wider a line, the more open its gate.
+
+    From the left comes the old cell state, through the forget gate; from below the candidate,
+    through the input gate; their sum is the new cell state, which leaves to the right and, through
+    the output gate, to the top as the hidden state.
+
+    Parameters
+    ----------
+    trace : LSTMTrace
+        One layer and direction, as `LSTM.trace` returns them, with time first.
+    t : int
+        The step.
+    row : int, default 0
+        Of the batch.
+    unit : int, optional
+        A hidden unit.  Default: the mean over all, of absolute values where they have signs.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without matplotlib.
+    TypeError, ValueError
+        If `trace` is not that of an LSTM, or there is no such step, row or unit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> from fastlstm import plot
+    >>> [trace] = fastlstm.LSTM(2, 3, seed=0).trace(np.ones((5, 2), np.float32))
+    >>> figure = plot.flow(trace, 4, unit=0)
+    """
+    if not isinstance(trace, LSTMTrace):
+        raise TypeError(f"trace: expected an LSTMTrace, got {type(trace).__name__}")
+    value = _values_at(trace, t, row, unit)
+    figure = _figure(7.2, 4.4)
+    axes = figure.subplots()
+    axes.set(xlim=(0, 10), ylim=(0, 6.4))
+    axes.axis("off")
+    # From, to, where the gate is, its name, how open it is, what the line carries.
+    lines = [
+        ((0.3, 4), (5, 4), (2.6, 4), "forget", value["forget"], "cell state before"),
+        ((5, 0.6), (5, 4), (5, 2.2), "input", value["input"], "candidate"),
+        ((5, 4), (9.7, 4), None, "", 1.0, "cell state"),
+        ((7.4, 4), (7.4, 6.2), (7.4, 5.1), "output", value["output"], "hidden state"),
+    ]
+    for start, end, gate, name, opened, carries in lines:
+        style = {"arrowstyle": "-|>", "mutation_scale": 16, "color": "#1a85ff"}
+        arrow = {**style, "linewidth": 0.6 + 9 * opened, "shrinkA": 0, "shrinkB": 0}
+        axes.annotate("", end, start, arrowprops=arrow)
+        if gate is not None:
+            box = {"boxstyle": "round", "facecolor": "white", "edgecolor": "#e66100"}
+            label = f"{name} gate\n{opened:.2f}"
+            axes.text(*gate, label, ha="center", va="center", bbox=box, fontsize="small")
+        across = start[1] == end[1]
+        place = (start[0] + 0.1, start[1] + 0.5) if across else (start[0] + 0.35, start[1] + 0.15)
+        if carries == "cell state":
+            place = (8.3, 4.5)
+        if carries == "hidden state":
+            place = (7.75, 5.9)
+        axes.text(*place, f"{carries}\n{value[carries]:+.2f}", fontsize="small", va="center")
+    axes.plot(5, 4, "o", markersize=18, color="white", markeredgecolor="black", zorder=5)
+    axes.text(5, 4, "+", ha="center", va="center", zorder=6)
+    which = "mean of all units" if unit is None else f"unit {unit}"
+    axes.set_title(f"step {t}, {which}")
+    return figure
+
+
+def gradient_flow(layers: Mapping[str, Layer[Any, Any, Any]], x: ArrayLike) -> Any:
+    """Draw how far back a gradient reaches, for several layers: `gradient_norms` on a log scale.
+
+    Parameters
+    ----------
+    layers : mapping of str to LSTM, GRU or RNN
+        With the labels they get.
+    x : (T, B, I) array
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ModuleNotFoundError
+        Without matplotlib.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> from fastlstm import plot
+    >>> layers = {"LSTM": fastlstm.LSTM(2, 8, seed=0), "RNN": fastlstm.RNN(2, 8, seed=0)}
+    >>> figure = plot.gradient_flow(layers, np.ones((30, 4, 2), np.float32))
+    """
+    figure = _figure(6.4, 3.8)
+    axes = figure.subplots()
+    for name, layer in layers.items():
+        norms = gradient_norms(layer, x)
+        axes.plot(np.arange(len(norms)) - (len(norms) - 1), norms, label=name)
+    axes.set_yscale("log")
+    axes.set_xlabel("steps before the loss")
+    axes.set_ylabel("norm of d loss / d h, at the loss = 1")
+    axes.grid(linewidth=0.4)
+    axes.legend()
+    return figure
+
+
+def gradient_norms(layer: Layer[Any, Any, Any], x: ArrayLike) -> Array:
+    """How much the hidden state of each step matters for the last output.
+
+    The loss is the sum of the last step's outputs, so that its gradient by them is 1.  It comes
+    back to earlier steps through the recurrence alone.
+
+    Parameters
+    ----------
+    layer : LSTM, GRU or RNN
+        Of one direction, with time first.
+    x : (T, B, I) array
+
+    Returns
+    -------
+    (T,) array
+        The norm, over rows, layers and units, of the gradient by the state after each step, with
+        that after the last step as 1.  An LSTM's cell state is a part of its state.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `layer` is bidirectional or has the batch first, or `x` the wrong dtype or shape.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastlstm
+    >>> from fastlstm import plot
+    >>> x = np.ones((30, 4, 2), np.float32)
+    >>> norms = plot.gradient_norms(fastlstm.RNN(2, 8, seed=0), x)
+    >>> float(norms[-1]), bool(norms[0] < 1e-3)
+    (1.0, True)
+    """
+    if layer.bidirectional or layer.batch_first:
+        raise ValueError("layer: expected one direction, and time first")
+    x = _arrays.sequence(x, "x", layer.input_size, layer.dtype, False)
+    if x.ndim != 3 or not len(x):
+        raise ValueError(f"x: expected (T, B, {layer.input_size}), T > 0, got {x.shape}")
+    states = [layer(x[:1])[1]]
+    for x_t in x[1:]:
+        states.append(layer(x_t[None], states[-1])[1])
+    norms = np.empty(len(x))
+    norms[-1] = np.sqrt(x.shape[1] * layer.hidden_size)
+    for t in range(len(x) - 1):  # the last output alone, as seen from the state after step t
+        y, _, tape = layer.forward(x[t + 1 :], states[t])
+        dy = np.zeros_like(y)
+        dy[-1] = 1
+        parts = np.stack(layer.backward(tape, dy, input_gradient=False)[1])
+        norms[t] = np.linalg.norm(parts)
+    result: Array = norms / norms[-1]
+    return result
+
+
+def _figure(width: float, height: float) -> Any:
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        message = "fastlstm.plot needs matplotlib: pip install 'fastlstm[plot]'"
+        raise ModuleNotFoundError(message) from None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _one_row(array: Array, row: int) -> Array:
+    if array.ndim == 2:
+        return array
+    if not 0 <= row < array.shape[1]:
+        raise ValueError(f"row: expected 0 to {array.shape[1] - 1}, got {row}")
+    return array[:, row]
+
+
+def _values_at(trace: LSTMTrace, t: int, row: int, unit: int | None) -> dict[str, float]:
+    """What `flow` shows: gates, candidate, states, and the cell state before."""
+    rows = {name: _one_row(array, row) for name, array in trace._asdict().items()}
+    steps, units = rows["cell"].shape
+    if not 0 <= t < steps:
+        raise ValueError(f"t: expected 0 to {steps - 1}, got {t}")
+    if unit is not None and not 0 <= unit < units:
+        raise ValueError(f"unit: expected 0 to {units - 1}, got {unit}")
+    names = {"cell": "cell state", "hidden": "hidden state"}
+    at = {names.get(name, name): array[t] for name, array in rows.items()}
+    # c = f c_before + i g
+    kept = at["cell state"] - at["input"] * at["candidate"]
+    forget = np.maximum(at["forget"], np.finfo(kept.dtype).tiny)
+    at["cell state before"] = rows["cell"][t - 1] if t else kept / forget
+    if unit is not None:
+        return {name: float(array[unit]) for name, array in at.items()}
+    return {name: float(np.abs(array).mean()) for name, array in at.items()}
+
+
+def _visible(character: str) -> str:
+    return {" ": "\u2423", "\n": "\u21b5", "\t": "\u21e5"}.get(character, character)
