@@ -276,6 +276,37 @@ def test_processes_after_a_team_was_used(method: str, tmp_path: Path) -> None:
     assert out.strip() == b"done"
 
 
+@pytest.mark.peer
+@pytest.mark.parametrize("module", ["torch", "sklearn.linear_model"])
+def test_importing_another_library_changes_nothing(module: str) -> None:
+    """Bits, number of threads and denormals, with its OpenMP loaded after ours and before."""
+    pytest.importorskip(module)
+    code = f"""
+import sys
+import numpy as np
+if sys.argv[1] == "before":
+    import {module}
+import fastlstm
+lstm = fastlstm.LSTM(64, 256, seed=0)
+x = np.random.default_rng(0).standard_normal((30, 40, 64), dtype=np.float32)
+def run():
+    y, _, tape = lstm.forward(x)
+    return y.tobytes(), lstm.backward(tape, y)[2].flat.tobytes(), fastlstm.get_num_threads()
+first = run()
+import {module}
+assert run() == first
+assert np.float32(1e-45) / 1 > 0
+import hashlib
+print(hashlib.sha256(first[0] + first[1]).hexdigest(), first[2])
+"""
+    command = [sys.executable, "-c", code]
+    found = [
+        subprocess.run([*command, when], capture_output=True, text=True, check=True).stdout
+        for when in ("before", "after")
+    ]
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("threads", [1, 4])
 def test_the_callers_denormals_are_left_alone(rng: Generator, threads: int) -> None:
     """Workers flush denormals to zero; the caller's floating-point mode is as it was."""
