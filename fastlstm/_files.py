@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -34,7 +33,7 @@ def replacing(path: StrPath) -> Iterator[BinaryIO]:
     folder = os.path.dirname(target)
     if not os.path.isdir(folder):
         raise FileNotFoundError(f"{path}: there is no directory {folder}")
-    temporary = os.path.join(folder, f".fastlstm-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    temporary = os.path.join(folder, f".fastlstm-{os.getpid()}-{os.urandom(4).hex()}.tmp")
     try:
         with _naming(path), open(temporary, "xb") as file:
             yield file
