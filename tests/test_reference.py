@@ -247,7 +247,6 @@ def wrong(case: str) -> None:
     x, y, state, mask = (np.zeros(s) for s in [(T, B, I), (T, B, H), (2, B, H), (T, B, H)])
     tape = lstm.forward(x, masks=[mask])[2]
     calls: dict[str, Any] = {
-        "proj_size": lambda: reference.LSTM(I, H, proj_size=2),
         "x": lambda: lstm(x[..., 1:]),
         "h_0": lambda: lstm(x, (state[1:], state)),
         "c_0": lambda: lstm(x, (state, state[:, 1:])),
@@ -265,7 +264,6 @@ def wrong(case: str) -> None:
 @pytest.mark.parametrize(
     ("case", "message"),
     [
-        ("proj_size", "proj_size: expected 0, as there is no projection, got 2"),
         ("x", r"x: expected \(T, B, 4\), got \(3, 2, 3\)"),
         ("h_0", r"h_0: expected \(2, 2, 3\), got \(1, 2, 3\)"),
         ("c_0", r"c_0: expected \(2, 2, 3\), got \(2, 1, 3\)"),
