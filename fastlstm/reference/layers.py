@@ -85,7 +85,7 @@ class LSTM(Stack):
         )
         D = len(self.suffixes)
         if len(activations) not in (3, 3 * D):
-            raise ValueError(f"activations: expected 3 or {3 * D}, got {len(activations)}")
+            raise ValueError(f"activations: expected 3 for each direction, got {len(activations)}")
         cell_clip = np.inf if cell_clip is None else cell_clip
         preact_clip = np.inf if preact_clip is None else preact_clip
         functions = [activation(entry) for entry in activations] * D
