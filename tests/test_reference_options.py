@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.random import Generator
-from oracle import Arrays
+from oracle import Array, Arrays
 
 from fastlstm import reference
 
@@ -148,24 +148,45 @@ def test_without_options_it_is_the_textbook_cell(rng: Generator) -> None:
         np.testing.assert_allclose(neutral[name], plain[name], 1e-12, 1e-13, err_msg=name)
 
 
-def test_clipped_cell_zoneout_and_recurrent_dropout_by_their_formulas(rng: Generator) -> None:
-    lstm = random_layer(
-        reference.LSTM, rng, cell_clip=0.4, zoneout=(0.4, 0.3), recurrent_dropout=0.5
-    )
+@pytest.mark.parametrize("coupled", [False, True])
+def test_all_together_by_their_formulas(rng: Generator, coupled: bool) -> None:
+    """The definition once more, gate by gate."""
+    options = {**CASES["everything"], "num_layers": 1, "bidirectional": False, "bias": True}
+    options |= {"coupled": coupled, "activations": ("sigmoid", "softsign", "tanh")}
+    lstm = random_layer(reference.LSTM, rng, **options)
     v, masks = random_call(rng, lstm), random_masks(rng, lstm)
-    [r], [(zh, zc)] = masks["recurrent_masks"], masks["zoneout_masks"]
-    w_ih, w_hh, b_ih, b_hh = lstm.parameters.values()
+    [r], [(zh, zc)], gates = *masks.values(), "igo" if coupled else "ifgo"
+
+    def of(name: str, gates: str) -> Arrays:
+        return dict(zip(gates, np.split(lstm.parameters[f"{name}_l0"], len(gates)), strict=True))
+
+    peephole = of("weight_ch", gates.replace("g", "")) | {"g": np.zeros(H)}
+    w, u, b_ih, b_hh, gain = (
+        of(name, gates) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_ln")
+    )
+
+    def clip(value: Array, bound: float) -> Array:
+        return np.minimum(np.maximum(value, -bound), bound)
+
+    def z(q: str, x: Array, h: Array, c: Array) -> Array:
+        a = x @ w[q].T + (r * h) @ u[q].T + peephole[q] * c
+        a = a - a.mean(axis=1)[:, None]
+        a = gain[q] * a / np.sqrt((a**2).mean(axis=1) + 1e-5)[:, None]
+        return clip(a + b_ih[q] + b_hh[q], 0.7)
+
     (h,), (c,), y = v["h_0"], v["c_0"], []
-    for t in range(T):
-        _, _, gates = reference.lstm_step(v["x"][t], r * h, c, w_ih, w_hh, b_ih + b_hh)
-        i, f, g, o = np.split(gates, 4, axis=-1)
-        new_c = np.minimum(np.maximum(f * c + i * g, -0.4), 0.4)
-        h = np.where(zh[t] == 1, h, o * np.tanh(new_c))
+    for t, x in enumerate(v["x"]):
+        i, g = reference.sigmoid(z("i", x, h, c)), z("g", x, h, c)
+        f = 1 - i if coupled else reference.sigmoid(z("f", x, h, c))
+        new_c = clip(f * c + i * g / (1 + np.abs(g)), 0.4)
+        new_h = reference.sigmoid(z("o", x, h, new_c)) * np.tanh(new_c)
+        h = np.where(zh[t] == 1, h, new_h @ lstm.parameters["weight_hr_l0"].T)
         c = np.where(zc[t] == 1, c, new_c)
         y.append(h)
     got_y, (h_n, c_n), _ = lstm.forward(v["x"], (v["h_0"], v["c_0"]), **masks)
-    np.testing.assert_allclose(got_y, y, rtol=1e-13)
-    np.testing.assert_allclose([h_n, c_n], [[h], [c]], rtol=1e-13)
+    np.testing.assert_allclose(got_y, y, rtol=1e-12)
+    np.testing.assert_allclose(h_n, [h], rtol=1e-12)
+    np.testing.assert_allclose(c_n, [c], rtol=1e-12)
 
 
 def test_inference_takes_the_rates_of_zoneout_and_no_recurrent_mask(rng: Generator) -> None:

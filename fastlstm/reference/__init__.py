@@ -11,6 +11,8 @@ for an LSTM; for a GRU, with the gates r, z, n, and for a plain RNN, with f = ta
     n = tanh(W_n x_t + b_in + r (U_n h_(t-1) + b_hn))      h_t = f(W x_t + U h_(t-1) + b)
     h_t = (1 - z) n + z h_(t-1)
 
+or, with ``reset_after=False``, n = tanh(W_n x_t + b_in + U_n (r h_(t-1)) + b_hn).
+
 ``cells`` has these as functions of one layer in one direction, forward and backward; ``options``
 has the LSTM with peepholes, projection and the other options, and ``activations`` their functions.
 The classes `LSTM`, `GRU` and `RNN` stack them behind the calls of `fastlstm`.  Nothing here is

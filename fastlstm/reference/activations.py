@@ -28,7 +28,7 @@ class Activation(NamedTuple):
         return self.derivative(x, y, self.alpha, self.beta)
 
 
-# Names and defaults are those of ONNX.  At a kink the slope is that on its flatter side.
+# Names and defaults are those of ONNX.  At a kink the slope is 0, but alpha of leaky_relu and elu.
 ACTIVATIONS: dict[str, Activation] = {
     "sigmoid": Activation(
         lambda x, a, b: sigmoid(x),

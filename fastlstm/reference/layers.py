@@ -154,19 +154,19 @@ class LSTM(Stack):
     ) -> list[Any]:
         """Options and masks; masks that are not given are those of inference."""
         D, P, H = len(self.suffixes), self.output_size, self.hidden_size
+        LD = self.num_layers * D
         T, B, _ = self._time_first(self._input(x)).shape
         if self.plain and recurrent_masks is None and zoneout_masks is None:
             return super()._extras(x)
         if recurrent_masks is None:
-            recurrent_masks = [np.ones((B, P))] * (self.num_layers * D)
+            recurrent_masks = [np.ones((B, P))] * LD
         if zoneout_masks is None:
             rate_h, rate_c = self.zoneout
             pair = (np.full((T, B, P), rate_h), np.full((T, B, H), rate_c))
-            zoneout_masks = [pair] * (self.num_layers * D)
+            zoneout_masks = [pair] * LD
         for name, given in (("recurrent", recurrent_masks), ("zoneout", zoneout_masks)):
-            if len(given) != self.num_layers * D:
-                expected = self.num_layers * D
-                raise ValueError(f"{name}_masks: expected {expected} entries, got {len(given)}")
+            if len(given) != LD:
+                raise ValueError(f"{name}_masks: expected {LD} entries, got {len(given)}")
         extras = []
         for k, (r, (zh, zc)) in enumerate(zip(recurrent_masks, zoneout_masks, strict=True)):
             step = -1 if self.suffixes[k % D] else 1

@@ -93,12 +93,13 @@ class OptionsSaved(NamedTuple):
     c: Array  # [T+1, B, H]
     steps: list[Step]
     w: Parameters
+    parts: dict[str, Part]
     options: Options
     masks: Masks
 
 
 def parts_of(w: Parameters, options: Options) -> dict[str, Part]:
-    """The gates' shares of what they have stacked in the weights."""
+    """The gates' shares of the weights that have a value for each unit."""
     gates = options.gates
     b = np.split(w["bias_ih"] + w["bias_hh"], len(gates))
     kinds = [options.candidate if q == "g" else options.gate for q in gates]
@@ -127,8 +128,7 @@ def gate_forward(a: Array, part: Part) -> Gate:
 def gate_backward(gate: Gate, part: Part, dout: Array) -> tuple[Array, Array]:
     """From the gradient of the output of a gate, those of a and of z, both [B, H]."""
     normed, std, z, out = gate
-    slope = part.activation.slope(np.clip(z, -part.clip, part.clip), out)
-    dz = dout * slope * (np.abs(z) < part.clip)
+    dz = dout * part.activation.slope(z, out) * (np.abs(z) < part.clip)
     if part.gain is None:
         return dz, dz
     dn = dz * part.gain
@@ -158,7 +158,7 @@ def options_forward(
         h[t + 1] = zh * h[t] + (1 - zh) * (M if w_hr is None else M @ w_hr.T)
         c[t + 1] = zc * c[t] + (1 - zc) * C
         steps.append(Step(of, f, s, C, hidden_C, M))
-    return h[1:], (h[-1], c[-1]), OptionsSaved(x, h, c, steps, w, options, masks)
+    return h[1:], (h[-1], c[-1]), OptionsSaved(x, h, c, steps, w, parts, options, masks)
 
 
 def options_backward(
@@ -176,8 +176,8 @@ def step_backward(
     saved: OptionsSaved, t: int, dh: Array, dc: Array
 ) -> tuple[Array, Array, Array, Parameters]:
     """From the gradients of h and c after step t, those of x, of h and c before, and of weights."""
-    w, options, parts = saved.w, saved.options, parts_of(saved.w, saved.options)
-    h, c, (of, f, s, C, hidden_C, M) = saved.h[t], saved.c[t], saved.steps[t]
+    w, options, parts = saved.w, saved.options, saved.parts
+    c, (of, f, s, C, hidden_C, _) = saved.c[t], saved.steps[t]
     r, zh, zc = saved.masks.r, saved.masks.zh[t], saved.masks.zc[t]
 
     dH, dC = (1 - zh) * dh, (1 - zc) * dc
@@ -187,20 +187,34 @@ def step_backward(
     dC = dC + dM * of["o"].out * options.hidden.slope(C, hidden_C) + da["o"] * parts["o"].peephole
     ds = dC * (np.abs(s) < options.cell_clip)
     di, df, dg = ds * of["g"].out, ds * c, ds * of["i"].out
-    into = {"i": di - df, "g": dg} if options.coupled else {"i": di, "f": df, "g": dg}
-    for q, d in into.items():
-        da[q], dz[q] = gate_backward(of[q], parts[q], d)
+    before = {"i": di - df, "g": dg} if options.coupled else {"i": di, "f": df, "g": dg}
+    for q, dout in before.items():
+        da[q], dz[q] = gate_backward(of[q], parts[q], dout)
 
-    def stacked(values: dict[str, Array]) -> Array:
-        return np.concatenate([values[q] for q in options.gates if q in values], axis=-1)
+    dx = stacked(da) @ w["weight_ih"]
+    dh = zh * dh + r * (stacked(da) @ w["weight_hh"])
+    dc = zc * dc + ds * f + sum(da[q] * parts[q].peephole for q in before)
+    return dx, dh, dc, weight_gradients(saved, t, da, dz, dH)
 
-    a = stacked(da)
-    db = stacked(dz).sum(axis=0)
-    dw = {"weight_ih": a.T @ saved.x[t], "weight_hh": a.T @ (r * h), "bias_ih": db, "bias_hh": db}
-    dw["weight_hr"] = dH.T @ M
-    dw["weight_ln"] = stacked({q: dz[q] * of[q].normed for q in dz}).sum(axis=0)
-    seen = {"i": c, "f": c, "o": C}
-    dw["weight_ch"] = stacked({q: da[q] * seen[q] for q in seen if q in da}).sum(axis=0)
-    dh = zh * dh + r * (a @ w["weight_hh"])
-    dc = zc * dc + ds * f + sum(da[q] * parts[q].peephole for q in into)
-    return a @ w["weight_ih"], dh, dc, dw
+
+def weight_gradients(
+    saved: OptionsSaved, t: int, da: dict[str, Array], dz: dict[str, Array], dH: Array
+) -> Parameters:
+    """What step t adds to the gradients of the weights; also of those that are not there."""
+    of, _, _, C, _, M = saved.steps[t]
+    h, c = saved.masks.r * saved.h[t], saved.c[t]
+    peeped = {q: da[q] * (C if q == "o" else c) for q in da if q != "g"}
+    return {
+        "weight_ih": stacked(da).T @ saved.x[t],
+        "weight_hh": stacked(da).T @ h,
+        "bias_ih": stacked(dz).sum(axis=0),
+        "bias_hh": stacked(dz).sum(axis=0),
+        "weight_hr": dH.T @ M,
+        "weight_ch": stacked(peeped).sum(axis=0),
+        "weight_ln": stacked({q: dz[q] * of[q].normed for q in dz}).sum(axis=0),
+    }
+
+
+def stacked(of_gates: dict[str, Array]) -> Array:
+    """One after the other, in the order of the rows of the weights."""
+    return np.concatenate([of_gates[q] for q in "ifgo" if q in of_gates], axis=-1)
