@@ -265,6 +265,32 @@ def test_nothing_to_do_is_legal(rng: Generator, empty: str) -> None:
     assert all(not found[f"d {name}"].any() for name in lstm.parameters)
 
 
+@pytest.mark.parametrize(
+    ("entry", "x", "y"),
+    [
+        ("sigmoid", 1.0, 0.7310585786300049),
+        ("tanh", 0.5, 0.46211715726000973),
+        ("relu", -2.0, 0.0),
+        ("affine", 3.0, 3.0),
+        (("affine", 2.0), 3.0, 6.0),
+        (("affine", 2.0, 1.0), 3.0, 7.0),
+        ("leaky_relu", -2.0, -0.02),
+        ("thresholded_relu", 0.99, 0.0),
+        ("thresholded_relu", 1.01, 1.01),
+        ("scaled_tanh", 0.5, 0.46211715726000973),
+        (("scaled_tanh", 3.0, 0.5), 1.0, 1.3863514717800292),
+        ("hard_sigmoid", 1.0, 0.7),
+        ("hard_sigmoid", -2.6, 0.0),
+        ("elu", -1.0, -0.6321205588285577),
+        ("softsign", -3.0, -0.75),
+        ("softplus", 0.0, 0.6931471805599453),
+        ("softplus", 800.0, 800.0),
+    ],
+)
+def test_activations_by_hand(entry: Any, x: float, y: float) -> None:
+    assert reference.activation(entry)(np.array([x])) == pytest.approx([y], rel=1e-14, abs=0)
+
+
 @pytest.mark.parametrize("name", reference.ACTIVATIONS)
 def test_slopes_of_activations(name: str) -> None:
     """On a grid that has no kinks but spans all pieces, with the defaults and other constants."""
