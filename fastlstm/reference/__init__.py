@@ -22,7 +22,6 @@ fast: the kernels are tested against it.
 from fastlstm.reference.activations import ACTIVATIONS, Activation, activation
 from fastlstm.reference.cells import (
     Array,
-    GRUBeforeSaved,
     GRUSaved,
     RNNSaved,
     Saved,
@@ -55,7 +54,6 @@ __all__ = [
     "RNN",
     "Activation",
     "Array",
-    "GRUBeforeSaved",
     "GRUSaved",
     "Masks",
     "Options",

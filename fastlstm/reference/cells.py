@@ -75,11 +75,11 @@ def lstm_backward(
 
 
 class GRUSaved(NamedTuple):
-    """What `gru_backward` needs; h[t] is the state before step t."""
+    """What `gru_backward` and `gru_before_backward` need; h[t] is the state before step t."""
 
     x: Array  # [T, B, I]
     h: Array  # [T+1, B, H]
-    gates: Array  # [T, B, 4H]: r, z, n, and what r multiplies
+    gates: Array  # [T, B, 4H]: r, z, n, and what r multiplies; [T, B, 3H] if that is h
     w_ih: Array
     w_hh: Array
 
@@ -121,19 +121,9 @@ def gru_backward(
     return dz_x @ w_ih, dh, dw_ih, dw_hh, dz_x.sum(axis=(0, 1)), dz_h.sum(axis=(0, 1))
 
 
-class GRUBeforeSaved(NamedTuple):
-    """What `gru_before_backward` needs; h[t] is the state before step t."""
-
-    x: Array  # [T, B, I]
-    h: Array  # [T+1, B, H]
-    gates: Array  # [T, B, 3H]: r, z, n
-    w_ih: Array
-    w_hh: Array
-
-
 def gru_before_forward(
     x: Array, h0: Array, w_ih: Array, w_hh: Array, b_ih: Array, b_hh: Array
-) -> tuple[Array, Array, GRUBeforeSaved]:
+) -> tuple[Array, Array, GRUSaved]:
     """As `gru_forward`, with r applied to h before it is multiplied by U_n."""
     T, (B, H) = len(x), h0.shape
     h, gates = np.empty((T + 1, B, H)), np.empty((T, B, 3 * H))
@@ -145,11 +135,11 @@ def gru_before_forward(
         n = np.tanh(x_n + (r * h[t]) @ u_n.T)
         h[t + 1] = (1 - z) * n + z * h[t]
         gates[t] = np.concatenate([r, z, n], axis=-1)
-    return h[1:], h[T], GRUBeforeSaved(x, h, gates, w_ih, w_hh)
+    return h[1:], h[T], GRUSaved(x, h, gates, w_ih, w_hh)
 
 
 def gru_before_backward(
-    saved: GRUBeforeSaved, dy: Array, dh: Array
+    saved: GRUSaved, dy: Array, dh: Array
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
     """From the gradients of y and h_n, those of x, h0, W_ih, W_hh, b_ih and b_hh (BPTT)."""
     x, h, gates, w_ih, w_hh = saved
