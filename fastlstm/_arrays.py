@@ -49,7 +49,7 @@ def real_dtype(value: DTypeLike, name: str) -> np.dtype[Any]:
 
 def check_size(size: int, dtype: np.dtype[Any], name: str) -> None:
     """Refuse arrays that could not be addressed, before anything is allocated."""
-    # Tape and work space are up to 66 times larger for each layer (H = 1: a unit fills a vector).
+    # Tape and work space are up to 140 times larger for each layer (H = 1: a unit fills a vector).
     if size * dtype.itemsize > sys.maxsize >> 20:
         raise ValueError(f"{name}: too large, {size} values cannot be held in memory")
 
@@ -145,16 +145,20 @@ def like(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
 
 
 def state(
-    value: Any, name: str, parts: tuple[str, str], shape: tuple[int, ...], dtype: np.dtype[Any]
+    value: Any,
+    name: str,
+    parts: tuple[str, str],
+    shapes: tuple[tuple[int, ...], tuple[int, ...]],
+    dtype: np.dtype[Any],
 ) -> tuple[Array, Array]:
     """New arrays for a pair of states: copies of the given ones, or zeros."""
     if value is None:
-        return np.zeros(shape, dtype), np.zeros(shape, dtype)
+        return np.zeros(shapes[0], dtype), np.zeros(shapes[1], dtype)
     if not isinstance(value, tuple | list) or len(value) != 2:
         got = f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
         raise TypeError(f"{name}: expected a pair ({parts[0]}, {parts[1]}), got {got}")
-    first = like(value[0], parts[0], shape, dtype)
-    second = like(value[1], parts[1], shape, dtype)
+    first = like(value[0], parts[0], shapes[0], dtype)
+    second = like(value[1], parts[1], shapes[1], dtype)
     return first.copy(order="C"), second.copy(order="C")
 
 

@@ -19,10 +19,22 @@ cdef extern from "fastlstm.h" nogil:
         FL_ALIGN
         FL_TRACE_HIDDEN
 
+    ctypedef struct fl_function:
+        int kind
+        double alpha, beta
+
+    ctypedef struct fl_options:
+        int peephole, coupled, layer_norm
+        double preact_clip, cell_clip
+        double zoneout_h, zoneout_c
+        fl_function functions[2][3]
+
     ctypedef struct fl_shape:
         Py_ssize_t layers, directions, input, hidden
+        Py_ssize_t projection
         int bias
         int cell
+        fl_options options
 
     ctypedef struct fl_isa:
         const char *name
@@ -51,6 +63,8 @@ cdef extern from "fastlstm.h" nogil:
         Py_ssize_t between[2]
         Py_ssize_t z, z_worker
         Py_ssize_t zeros, zeros_worker
+        Py_ssize_t gates, inner, fed
+        Py_ssize_t zone, zone_worker
         Py_ssize_t table
         int project_table
         Py_ssize_t scratch
@@ -58,6 +72,7 @@ cdef extern from "fastlstm.h" nogil:
     ctypedef struct fl_dropout:
         uint64_t key
         double rate
+        double recurrent
 
     ctypedef struct fl_forward_call:
         fl_shape shape
@@ -129,7 +144,8 @@ cdef extern from "fastlstm.h" nogil:
                              int) noexcept nogil
         void (*pack_backward)(const fl_shape *, const void *, const void *, void *, int,
                              int) noexcept nogil
-        Py_ssize_t (*tape_size)(const fl_shape *, const void *, Py_ssize_t, Py_ssize_t, int) noexcept nogil
+        Py_ssize_t (*tape_size)(const fl_shape *, const void *, Py_ssize_t, Py_ssize_t,
+                                const fl_dropout *) noexcept nogil
         Py_ssize_t (*sums_size)(const fl_shape *, Py_ssize_t) noexcept nogil
         Py_ssize_t (*segment)(Py_ssize_t) noexcept nogil
         void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil

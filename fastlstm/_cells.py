@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Never
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastlstm import _arrays
+from fastlstm import _arrays, _options
 from fastlstm._layer import Array, Layer, Pair, TraceKind
 from fastlstm._trace import GRUTrace, LSTMTrace, RNNTrace, places
 
@@ -47,7 +49,29 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
     bidirectional : bool, default False
         D = 2 directions, concatenated in the output; else D = 1.
     proj_size : int, default 0
-        Must be 0: projections are not available yet.
+        Units of a projection, P, less than H; 0: none.  Hidden states and outputs have Hout = P
+        units then, else Hout = H.
+    peephole : bool, default False
+        Gates see the cell state too.
+    coupled : bool, default False
+        f = 1 - i, and no weights for f (CIFG), as ``input_forget`` of ONNX; TFLite has
+        i = 1 - f.
+    layer_norm : bool, default False
+        Each gate's sums have mean 0 and variance 1 over its H units before gain and bias.
+    cell_clip, preact_clip : float, optional
+        Bounds of the cell state, as TensorFlow's ``cell_clip``, and of what the gates'
+        functions are given, as ONNX's ``clip``.  Default: none.
+    activations : sequence of 3 str or tuple, or of 6 if bidirectional
+        Functions of the gates i, f and o, of the candidate g, and of the cell state: ONNX's
+        eleven, ``sigmoid``, ``tanh``, ``relu``, ``affine``, ``leaky_relu``, ``thresholded_relu``,
+        ``scaled_tanh``, ``hard_sigmoid``, ``elu``, ``softsign``, ``softplus``, or with their
+        numbers (name, alpha, beta).
+    zoneout : (float, float), default (0.0, 0.0)
+        Rates at which units of h and of c stay as they were: at random in `forward`; a mean
+        weighted by these rates when the layer is called.
+    recurrent_dropout : float, default 0.0
+        Rate of dropout on the hidden state that the gates read, with one mask for all steps of a
+        call; in `forward` only.
     dtype : {"float32", "float64"}
         Of parameters, inputs and outputs.
     seed : int, optional
@@ -57,8 +81,10 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
     ----------
     parameters : Parameters
         ``weight_ih_l0`` (4H, I), ``weight_hh_l0`` (4H, H), ``bias_ih_l0`` and ``bias_hh_l0``
-        (4H,), gates in the order i, f, g, o; so for every layer, and with the suffix
-        ``_reverse`` for the second direction.
+        (4H,), gates in the order i, f, g, o (coupled: 3H, i, g, o); where there are any,
+        ``weight_hr_l0`` (P, H), peepholes ``weight_ch_l0`` (3H,) in the order i, f, o (coupled: 2H)
+        and gains ``weight_ln_l0`` (4H,), initially 1; so for every layer, and with the suffix
+        ``_reverse`` for the second direction.  ``weight_hh`` has Hout columns.
 
     Raises
     ------
@@ -67,6 +93,24 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
 
     Notes
     -----
+    With all options, r the mask of recurrent dropout, N the norm and A the chosen functions:
+
+    .. math::
+
+        a_q &= W_q x_t + U_q (r \odot h_{t-1})     & a_i &\mathrel{+}= p_i \odot c_{t-1}, \quad
+        a_f \mathrel{+}= p_f \odot c_{t-1}, \quad a_o \mathrel{+}= p_o \odot C_t \\
+        z_q &= \mathrm{clip}(\gamma_q \odot N(a_q) + b_q)
+        & q &= A_q(z_q), \quad f = 1 - i \text{ if coupled} \\
+        C_t &= \mathrm{clip}(f \odot c_{t-1} + i \odot g)
+        & c_t &= \zeta_c \odot c_{t-1} + (1 - \zeta_c) \odot C_t \\
+        M_t &= W_{hr} (o \odot A_h(C_t))
+        & h_t &= \zeta_h \odot h_{t-1} + (1 - \zeta_h) \odot M_t
+
+    N divides by the square root of the variance plus 1e-5.  It is TFLite's norm: gate by gate,
+    after the peephole, bias afterwards, the cell state itself is not normed.  Haste's is another
+    one: over all 4H sums at once, of W x and of U h apart, and of the cell state.  `fastlstm.
+    reference` computes all this in NumPy.
+
     Memory beside parameters and results: a packed copy of the weights, a second one once
     `backward` was called, and a work space that is kept between calls and shared by them.  In
     values, with H' hidden units rounded up to whole vectors, it has at most
@@ -89,11 +133,19 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
     ((100, 8, 64), (2, 8, 64), (2, 8, 64))
     """
 
-    _GATES = 4
     _TRACE = LSTMTrace
     _PLACES = places(LSTMTrace)
-    _OPTIONS: ClassVar[dict[str, Any]] = {"proj_size": 0}
-    _cell = "lstm"
+    _OPTIONS: ClassVar[dict[str, Any]] = {
+        "proj_size": 0,
+        "peephole": False,
+        "coupled": False,
+        "layer_norm": False,
+        "cell_clip": None,
+        "preact_clip": None,
+        "activations": _options.USUAL,
+        "zoneout": (0.0, 0.0),
+        "recurrent_dropout": 0.0,
+    }
 
     def __init__(
         self,
@@ -106,12 +158,34 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
         dropout: float = 0.0,
         bidirectional: bool = False,
         proj_size: int = 0,
+        peephole: bool = False,
+        coupled: bool = False,
+        layer_norm: bool = False,
+        cell_clip: float | None = None,
+        preact_clip: float | None = None,
+        activations: Sequence[_options.Activation] = _options.USUAL,
+        zoneout: tuple[float, float] = (0.0, 0.0),
+        recurrent_dropout: float = 0.0,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        if _arrays.integer(proj_size, "proj_size", 0) > 0:
-            raise ValueError(f"proj_size: expected 0 (not available yet), got {proj_size}")
-        self.proj_size = 0
+        self.proj_size = _arrays.integer(proj_size, "proj_size", 0)
+        if self.proj_size >= _arrays.integer(hidden_size, "hidden_size", 1):
+            raise ValueError(
+                f"proj_size: expected less than hidden_size, {hidden_size}, got {proj_size}"
+            )
+        self.peephole, self.coupled = bool(peephole), bool(coupled)
+        self._gates = 3 if self.coupled else 4
+        self.layer_norm = bool(layer_norm)
+        self.cell_clip = _options.bound(cell_clip, "cell_clip")
+        self.preact_clip = _options.bound(preact_clip, "preact_clip")
+        self.activations = _options.activations(activations, 1 + bool(bidirectional))
+        self.zoneout = _options.zoneout(zoneout)
+        self.recurrent_dropout = _arrays.probability(recurrent_dropout, "recurrent_dropout")
+        # The plain cell has kernels of its own; projections and dropout do not concern them.
+        others = self._OPTIONS.keys() - {"proj_size", "recurrent_dropout"}
+        plain = all(getattr(self, name) == self._OPTIONS[name] for name in others)
+        self._cell = "lstm" if plain else "lstm_options"
         super().__init__(
             input_size,
             hidden_size,
@@ -124,10 +198,34 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
             seed=seed,
         )
 
+    def _cell_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        shapes = super()._cell_shapes(inputs)
+        if self.proj_size:
+            shapes["weight_hr"] = (self.proj_size, self.hidden_size)
+        if self.peephole:
+            shapes["weight_ch"] = ((self._gates - 1) * self.hidden_size,)
+        if self.layer_norm:
+            shapes["weight_ln"] = (self._gates * self.hidden_size,)
+        return shapes
+
+    def _core_options(self) -> _options.Options | None:
+        if self._cell == "lstm":
+            return None
+        return _options.Options(
+            self.peephole,
+            self.coupled,
+            self.layer_norm,
+            math.inf if self.preact_clip is None else self.preact_clip,
+            math.inf if self.cell_clip is None else self.cell_clip,
+            self.zoneout,
+            _options.functions(self.activations, self._directions),
+        )
+
     def _state_pair(
-        self, value: Any, name: str, shape: tuple[int, ...], *, gradient: bool = False
+        self, value: Any, name: str, lead: tuple[int, ...], *, gradient: bool = False
     ) -> Pair:
-        return _arrays.state(value, name, _NAMES[gradient], shape, self.dtype)
+        shapes = (*lead, self._output_size), (*lead, self.hidden_size)
+        return _arrays.state(value, name, _NAMES[gradient], shapes, self.dtype)
 
     def _state_of(self, h: Array, c: Array, *, gradient: bool = False) -> Pair:
         return h, c
@@ -139,9 +237,17 @@ class _OneState(Layer[Array, ArrayLike, TraceKind]):
     The gradient of c is then a part of that of h.
     """
 
+    def _refuse(self, options: Mapping[str, Any]) -> None:
+        for name in options:
+            kind = type(self).__name__
+            if name in LSTM._OPTIONS:
+                raise TypeError(f"{name}: is an option of LSTM, not of {kind}")
+            raise TypeError(f"{kind}: unexpected argument {name!r}")
+
     def _state_pair(
-        self, value: Any, name: str, shape: tuple[int, ...], *, gradient: bool = False
+        self, value: Any, name: str, lead: tuple[int, ...], *, gradient: bool = False
     ) -> Pair:
+        shape = (*lead, self.hidden_size)
         return _arrays.one_state(value, _NAMES[gradient][0], shape, self.dtype, not gradient)
 
     def _state_of(self, h: Array, c: Array, *, gradient: bool = False) -> Array:
@@ -166,8 +272,9 @@ class GRU(_OneState[GRUTrace]):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, dtype, seed
         As for `LSTM`.
     reset_after : bool, default True
-        Must be true: r multiplies after the product with U_n, as in torch and cuDNN.  The other
-        form, in which r multiplies h before it, is not available yet.
+        Whether r multiplies after the product with U_n, as above, in torch and in cuDNN; else it
+        multiplies h before, as in ONNX's default and in the paper:
+        :math:`n = \tanh(W_n x_t + b_{in} + U_n (r \odot h_{t-1}) + b_{hn})`.
 
     Attributes
     ----------
@@ -190,11 +297,10 @@ class GRU(_OneState[GRUTrace]):
     ((100, 8, 64), (2, 8, 64))
     """
 
-    _GATES = 3
+    _gates = 3
     _TRACE = GRUTrace
     _PLACES = places(GRUTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"reset_after": True}
-    _cell = "gru"
 
     def __init__(
         self,
@@ -209,10 +315,11 @@ class GRU(_OneState[GRUTrace]):
         reset_after: bool = True,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
+        **options: Never,
     ) -> None:
-        if not reset_after:
-            raise ValueError("reset_after: expected True (False is not available yet), got False")
-        self.reset_after = True
+        self._refuse(options)
+        self.reset_after = bool(reset_after)
+        self._cell = "gru" if self.reset_after else "gru_before"
         super().__init__(
             input_size,
             hidden_size,
@@ -265,7 +372,7 @@ class RNN(_OneState[RNNTrace]):
     ((100, 8, 64), (1, 8, 64))
     """
 
-    _GATES = 1
+    _gates = 1
     _TRACE = RNNTrace
     _PLACES = places(RNNTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"nonlinearity": "tanh"}
@@ -283,7 +390,9 @@ class RNN(_OneState[RNNTrace]):
         nonlinearity: str = "tanh",
         dtype: DTypeLike = "float32",
         seed: int | None = None,
+        **options: Never,
     ) -> None:
+        self._refuse(options)
         if nonlinearity not in ("tanh", "relu"):
             raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
         self.nonlinearity = nonlinearity

@@ -18,6 +18,13 @@ cdef class Pool:
     cdef Buffer _larger, _smaller
 
 
+cdef Py_ssize_t out_of(const fl_shape *s) noexcept
+
+
+cdef class Shape:
+    cdef fl_shape shape
+
+
 cdef class Packed:
     cdef fl_shape shape
     cdef const fl_engine *engine

@@ -4,6 +4,8 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
+from fastlstm._options import Options
+
 _Array = NDArray[Any]
 
 PROCESSORS: int
@@ -20,8 +22,7 @@ def forward(
     h: _Array,
     c: _Array,
     tape: Buffer | None,
-    rate: float,
-    key: int,
+    dropout: tuple[int, float, float] | None,
     first_step: int,
     threads: int,
 ) -> None: ...
@@ -32,8 +33,7 @@ def backward(
     tokens: _Array | None,
     rows: Rows | None,
     tape: Buffer,
-    rate: float,
-    key: int,
+    dropout: tuple[int, float, float] | None,
     first_step: int,
     dy: _Array,
     dh: _Array,
@@ -75,6 +75,20 @@ class Pool:
     def give(self, buffer: Buffer) -> None: ...
 
 @final
+class Shape:
+    def __new__(
+        cls,
+        cell: int,
+        layers: int,
+        directions: int,
+        input_size: int,
+        hidden_size: int,
+        proj_size: int,
+        bias: bool,
+        options: Options | None,
+    ) -> Shape: ...
+
+@final
 class Packed:
     @property
     def is_double(self) -> bool: ...
@@ -85,15 +99,12 @@ class Packed:
     def __new__(
         cls,
         isa: str,
-        cell: int,
-        layers: int,
-        directions: int,
-        input_size: int,
-        hidden_size: int,
-        bias: bool,
+        shape: Shape,
         flat: _Array,
         threads: int,
     ) -> Packed: ...
-    def tape_nbytes(self, steps: int, batch: int, dropout: bool) -> int: ...
+    def tape_nbytes(
+        self, steps: int, batch: int, dropout: tuple[int, float, float] | None
+    ) -> int: ...
     def sums_nbytes(self, count: int) -> int: ...
     def segment(self, batch: int) -> int: ...

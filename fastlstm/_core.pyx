@@ -122,24 +122,63 @@ cdef class Pool:
                 self._smaller = buffer
 
 
+cdef class Shape:
+    """What a stack of layers is made of.
+
+    Parameters
+    ----------
+    cell : int
+        As in cells.h.
+    layers, directions, input_size, hidden_size : int
+    proj_size : int
+        0: no projection.
+    bias : bool
+    options : Options, or None
+        Of an LSTM with options.
+    """
+
+    def __cinit__(self, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
+                  Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options):
+        cdef fl_shape *s = &self.shape
+        memset(s, 0, sizeof(fl_shape))
+        s.layers, s.directions, s.input, s.hidden = layers, directions, input_size, hidden_size
+        s.projection, s.bias, s.cell = proj_size, bias, cell
+        if options is not None:
+            s.options.peephole, s.options.coupled = options.peephole, options.coupled
+            s.options.layer_norm = options.layer_norm
+            s.options.preact_clip, s.options.cell_clip = options.preact_clip, options.cell_clip
+            s.options.zoneout_h, s.options.zoneout_c = options.zoneout
+            for d, functions in enumerate(options.functions[:2]):
+                for i, (kind, alpha, beta) in enumerate(functions[:3]):
+                    s.options.functions[d][i] = fl_function(kind, alpha, beta)
+
+
+cdef Py_ssize_t out_of(const fl_shape *s) noexcept:
+    """Units of a hidden state, and of an output."""
+    return s.projection if s.projection else s.hidden
+
+
+cdef fl_dropout _dropout(object dropout) except *:
+    """(key, rate, recurrent rate), or None."""
+    if dropout is None:
+        return fl_dropout(0, 0, 0)
+    return fl_dropout(dropout[0], dropout[1], dropout[2])
+
+
 cdef class Packed:
     """The weights of a stack of layers in the layout of one instruction set; immutable.
 
     Parameters
     ----------
     isa : str
-    cell : int
-        As in cells.h.
-    layers, directions, input_size, hidden_size : int
-    bias : bool
+    shape : Shape
     flat : (N,) array of float32 or float64
     threads : int
     """
 
-    def __cinit__(self, str isa, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
-                  Py_ssize_t hidden_size, bint bias, flat, int threads):
+    def __cinit__(self, str isa, Shape shape not None, flat, int threads):
         cdef const fl_isa *found = find_isa(isa)
-        self.shape = fl_shape(layers, directions, input_size, hidden_size, bias, cell)
+        self.shape = shape.shape
         self.is_double = flat.dtype == np.float64
         self.itemsize = 8 if self.is_double else 4
         self.engine = engine_of(self.is_double)
@@ -181,10 +220,11 @@ cdef class Packed:
             self._backward = self._pack(True, threads)
         return self._backward
 
-    def tape_nbytes(self, Py_ssize_t steps, Py_ssize_t batch, bint dropout):
-        """Bytes of a tape for so many steps and rows."""
+    def tape_nbytes(self, Py_ssize_t steps, Py_ssize_t batch, dropout):
+        """Bytes of a tape for so many steps and rows; dropout as for `forward`."""
+        cdef fl_dropout chance = _dropout(dropout)
         cdef Py_ssize_t size = self.engine.tape_size(&self.shape, self.kernels, steps, batch,
-                                                     dropout)
+                                                     &chance)
         return size * self.itemsize
 
     def sums_nbytes(self, Py_ssize_t count):
@@ -212,8 +252,8 @@ cdef int _check(fl_shape *s, const real[:, :, :] y, const real[:, :, :] h,
                 const real[:, :, :] c) except -1:
     """Everything the C side relies on; users get better messages before they come here."""
     cdef Py_ssize_t steps = y.shape[0], batch = y.shape[1], states = s.layers * s.directions
-    _check_array[real]("y", y, steps, batch, s.directions * s.hidden)
-    _check_array[real]("h", h, states, batch, s.hidden)
+    _check_array[real]("y", y, steps, batch, s.directions * out_of(s))
+    _check_array[real]("h", h, states, batch, out_of(s))
     _check_array[real]("c", c, states, batch, s.hidden)
     if steps == 0 or batch == 0:
         raise ValueError("y: expected at least one step and one row")
@@ -273,7 +313,7 @@ cdef class Rows:
 
 
 def forward(Packed packed not None, Pool pool not None, x, tokens, Rows rows, y, h, c, Buffer tape,
-            double rate, uint64_t key, Py_ssize_t first_step, int threads):
+            dropout, Py_ssize_t first_step, int threads):
     """Run all steps; y, h and c are written, h and c hold the initial state before.
 
     Parameters
@@ -282,23 +322,25 @@ def forward(Packed packed not None, Pool pool not None, x, tokens, Rows rows, y,
     tokens : (T, B) array of intp, or None
         With it, x is a table (V, 1, I) of which the tokens are rows, or None: the unit matrix.
     rows : Rows, or None
-    y : (T, B, D*H) array, features adjacent
-    h, c : (L*D, B, H) contiguous arrays
+    y : (T, B, D*Hout) array, features adjacent
+    h, c : (L*D, B, Hout) and (L*D, B, H) contiguous arrays
     tape : Buffer of ``tape_nbytes`` bytes, or None for inference
-    rate, key, first_step : dropout between layers, only with a tape
+    dropout : (key, rate between layers, rate of recurrent dropout), or None; only with a tape
+    first_step : int
+        Where the call stands in a longer one: for dropout and zoneout.
     threads : int
     """
     if packed.is_double:
-        _forward[double](packed, pool, x, tokens, rows, y, h, c, tape, rate, key, first_step,
+        _forward[double](packed, pool, x, tokens, rows, y, h, c, tape, _dropout(dropout), first_step,
                          threads)
     else:
-        _forward[float](packed, pool, x, tokens, rows, y, h, c, tape, rate, key, first_step,
+        _forward[float](packed, pool, x, tokens, rows, y, h, c, tape, _dropout(dropout), first_step,
                         threads)
 
 
 cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssize_t[:, ::1] tokens,
-                  Rows rows, real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c, Buffer tape, double rate,
-                  uint64_t key, Py_ssize_t first_step, int threads) except -1:
+                  Rows rows, real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c,
+                  Buffer tape, fl_dropout dropout, Py_ssize_t first_step, int threads) except -1:
     cdef fl_forward_call call
     cdef const fl_engine *engine = packed.engine
     cdef Py_ssize_t size = sizeof(real)
@@ -322,10 +364,11 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssiz
     call.y, call.y_step, call.y_row = &y[0, 0, 0], y.strides[0] // size, y.strides[1] // size
     call.h, call.c = &h[0, 0, 0], &c[0, 0, 0]
     if tape is not None:
-        if tape.nbytes < packed.tape_nbytes(call.steps, call.batch, rate > 0):
+        if tape.nbytes // size < engine.tape_size(&packed.shape, packed.kernels, call.steps,
+                                                  call.batch, &dropout):
             raise ValueError("tape: too small")
         call.tape = tape.data
-        call.dropout = fl_dropout(key, rate)
+        call.dropout = dropout
     engine.plan_forward(&call, team_limits(threads), tape is not None)
     scratch = pool.take(call.plan.scratch * size)
     call.scratch = scratch.data
@@ -349,17 +392,17 @@ cdef int _check_input(str name, const real[:, :, :] x, bint is_table, const real
 
 
 def backward(Packed packed not None, Pool pool not None, x, tokens, Rows rows,
-             Buffer tape not None, double rate, uint64_t key, Py_ssize_t first_step, dy, dh, dc, dx, grads, Buffer sums,
-             edge, bint earlier, bint later, int threads):
+             Buffer tape not None, dropout, Py_ssize_t first_step, dy, dh, dc, dx, grads,
+             Buffer sums, edge, bint earlier, bint later, int threads):
     """Back-propagate through all steps of a call of `forward`.
 
     A long sequence is back-propagated in calls, the last steps first.
 
     Parameters
     ----------
-    x, tokens, rows, tape, rate, key, first_step : as given to `forward`
-    dy : (T, B, D*H) array, features adjacent
-    dh, dc : (L*D, B, H) contiguous arrays
+    x, tokens, rows, tape, dropout, first_step : as given to `forward`
+    dy : (T, B, D*Hout) array, features adjacent
+    dh, dc : (L*D, B, Hout) and (L*D, B, H) contiguous arrays
         Gradients of the final states; replaced by those of the initial states.
     dx : array like x, features adjacent, or None if it is not wanted
     grads : (N,) array
@@ -371,17 +414,17 @@ def backward(Packed packed not None, Pool pool not None, x, tokens, Rows rows,
     threads : int
     """
     if packed.is_double:
-        _backward[double](packed, pool, x, tokens, rows, tape, rate, key, first_step, dy, dh, dc, dx,
+        _backward[double](packed, pool, x, tokens, rows, tape, _dropout(dropout), first_step, dy, dh, dc, dx,
                           grads, sums, edge, earlier, later, threads)
     else:
-        _backward[float](packed, pool, x, tokens, rows, tape, rate, key, first_step, dy, dh, dc, dx,
+        _backward[float](packed, pool, x, tokens, rows, tape, _dropout(dropout), first_step, dy, dh, dc, dx,
                          grads, sums, edge, earlier, later, threads)
 
 
 cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
-                   const Py_ssize_t[:, ::1] tokens, Rows rows, Buffer tape, double rate,
-                   uint64_t key, Py_ssize_t first_step, const real[:, :, :] dy, real[:, :, ::1] dh,
-                   real[:, :, ::1] dc, real[:, :, :] dx, real[::1] grads, Buffer sums,
+                   const Py_ssize_t[:, ::1] tokens, Rows rows, Buffer tape,
+                   fl_dropout dropout, Py_ssize_t first_step, const real[:, :, :] dy,
+                   real[:, :, ::1] dh, real[:, :, ::1] dc, real[:, :, :] dx, real[::1] grads, Buffer sums,
                    real[:, :, ::1] edge, bint earlier, bint later, int threads) except -1:
     cdef fl_backward_call call
     cdef const fl_engine *engine = packed.engine
@@ -410,12 +453,13 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
         call.dx_step, call.dx_row = dx.strides[0] // size, dx.strides[1] // size
         if tokens is not None:
             call.dx_row = call.dx_step
-    if tape.nbytes < packed.tape_nbytes(call.steps, call.batch, rate > 0):
+    if tape.nbytes // size < engine.tape_size(&packed.shape, packed.kernels, call.steps,
+                                              call.batch, &dropout):
         raise ValueError("tape: too small")
     if grads.shape[0] != engine.parameters_size(&packed.shape):
         raise ValueError("grads: wrong size")
     call.tape = tape.data
-    call.dropout = fl_dropout(key, rate)
+    call.dropout = dropout
     call.grads = &grads[0]
     if tokens is not None:
         if sums is None or sums.nbytes < packed.sums_nbytes(count):
@@ -451,7 +495,7 @@ def read_tape(Packed packed not None, Buffer tape not None, Rows rows, Py_ssize_
     layer, direction : int
     what : int
         A slot, 0 to 3, or as in fastlstm.h.
-    out : (T, B, H) contiguous array
+    out : (T, B, H) contiguous array, (T, B, Hout) for the hidden state
         Of the steps and rows of that call.  Left as it is beyond the end of a row.
     """
     if packed.is_double:
@@ -469,9 +513,9 @@ cdef int _read_tape(Packed packed, Buffer tape, Rows rows, Py_ssize_t layer, Py_
     call.steps, call.batch = out.shape[0], out.shape[1]
     if rows is not None:
         call.rows = rows._of(call.steps, call.batch)
-    if (out.shape[2] != s.hidden or not 0 <= layer < s.layers or
+    if (out.shape[2] != (out_of(s) if what == FL_TRACE_HIDDEN else s.hidden) or not 0 <= layer < s.layers or
             not 0 <= direction < s.directions or not 0 <= what <= FL_TRACE_HIDDEN or
-            tape.nbytes < packed.tape_nbytes(call.steps, call.batch, False)):
+            tape.nbytes < packed.tape_nbytes(call.steps, call.batch, None)):
         raise ValueError("out, layer, direction, what, tape: do not match")
     call.tape = tape.data
     if out.size:

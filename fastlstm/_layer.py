@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from fastlstm import _arrays, _config, _core, _stream
 from fastlstm._inputs import Inputs
+from fastlstm._options import Options
 from fastlstm._parameters import Gradients, Parameters
-from fastlstm._tape import CheckpointEvery, Tape
+from fastlstm._tape import CheckpointEvery, Dropout, Tape
 from fastlstm._trace import Trace
 from fastlstm._weights import Weights
 
@@ -28,11 +29,20 @@ MOST_LAYERS = 1000  # a typing error in a larger number would fill the memory wi
 class Layer(Weights, Generic[State, StateLike, TraceKind]):
     """A stack of recurrent layers of one cell; the base of `LSTM`, `GRU` and `RNN`."""
 
-    _CELLS: ClassVar[tuple[str, ...]] = ("lstm", "gru", "rnn_tanh", "rnn_relu")  # as in cells.h
-    _GATES: ClassVar[int]
+    _CELLS: ClassVar[list[str]] = [  # as in cells.h
+        "lstm",
+        "gru",
+        "rnn_tanh",
+        "rnn_relu",
+        "lstm_options",
+        "gru_before",
+    ]
+    _gates: int
     _TRACE: type[TraceKind]
     _PLACES: ClassVar[list[int]]  # of its fields on a tape
     _cell: str  # one of _CELLS
+    proj_size = 0
+    recurrent_dropout = 0.0
     _OPTIONS: ClassVar[dict[str, Any]]  # of the constructor that only this cell has, and defaults
 
     def __init__(
@@ -65,6 +75,9 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         generator = np.random.default_rng(seed)
         bound = self.hidden_size**-0.5
         self.parameters.flat = generator.uniform(-bound, bound, self.parameters.flat.size)
+        for name in shapes:
+            if name.startswith("weight_ln"):
+                self.parameters[name] = np.ones(shapes[name])
         self._dropout_keys = generator
         self._prepare()
 
@@ -79,18 +92,29 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
     def _directions(self) -> int:
         return 2 if self.bidirectional else 1
 
+    @property
+    def _output_size(self) -> int:
+        """Units of a hidden state, and of one direction of the output: Hout."""
+        return self.proj_size or self.hidden_size
+
     def _parameter_shapes(self) -> dict[str, tuple[int, ...]]:
-        gates = self._GATES * self.hidden_size
         shapes: dict[str, tuple[int, ...]] = {}
         for layer in range(self.num_layers):
-            inputs = self.input_size if layer == 0 else self._directions * self.hidden_size
+            inputs = self.input_size if layer == 0 else self._directions * self._output_size
             for suffix in ("", "_reverse")[: self._directions]:
-                shapes[f"weight_ih_l{layer}{suffix}"] = (gates, inputs)
-                shapes[f"weight_hh_l{layer}{suffix}"] = (gates, self.hidden_size)
-                if self.bias:
-                    shapes[f"bias_ih_l{layer}{suffix}"] = (gates,)
-                    shapes[f"bias_hh_l{layer}{suffix}"] = (gates,)
+                for name, shape in self._cell_shapes(inputs).items():
+                    shapes[f"{name}_l{layer}{suffix}"] = shape
         return shapes
+
+    def _cell_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
+        """The parameters of one layer and direction."""
+        gates = self._gates * self.hidden_size
+        shapes: dict[str, tuple[int, ...]]
+        shapes = {"weight_ih": (gates, inputs), "weight_hh": (gates, self._output_size)}
+        return shapes | ({"bias_ih": (gates,), "bias_hh": (gates,)} if self.bias else {})
+
+    def _core_options(self) -> Options | None:
+        return None
 
     def __repr__(self) -> str:
         options = self._configuration()
@@ -113,6 +137,18 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         self.__dict__.update(state)
         self._prepare()
 
+    def _core_shape(self) -> _core.Shape:
+        return _core.Shape(
+            self._CELLS.index(self._cell),
+            self.num_layers,
+            self._directions,
+            self.input_size,
+            self.hidden_size,
+            self.proj_size,
+            self.bias,
+            self._core_options(),
+        )
+
     def _packed_weights(self) -> _core.Packed:
         """The parameters as they are now, in the kernels' layout.
 
@@ -126,12 +162,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
                     self.parameters.version,
                     _core.Packed(
                         self.isa,
-                        self._CELLS.index(self._cell),
-                        self.num_layers,
-                        self._directions,
-                        self.input_size,
-                        self.hidden_size,
-                        self.bias,
+                        self._core_shape(),
                         self.parameters.flat,
                         _config.get_num_threads(),
                     ),
@@ -146,9 +177,11 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         return array.swapaxes(0, 1) if self.batch_first else array
 
     def _state_pair(
-        self, value: Any, name: str, shape: tuple[int, ...], *, gradient: bool = False
+        self, value: Any, name: str, lead: tuple[int, ...], *, gradient: bool = False
     ) -> Pair:
-        """New arrays for h and c, or for their gradients, from a state as the user has it."""
+        """New arrays (*lead, Hout) for h and (*lead, H) for c, or for their gradients, from a state
+        as the user has it.
+        """
         raise NotImplementedError
 
     def _state_of(self, h: Array, c: Array, *, gradient: bool = False) -> State:
@@ -158,11 +191,10 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
     def _states(
         self, value: Any, name: str, lead: tuple[int, ...], *, gradient: bool = False
     ) -> Pair:
-        """New arrays (L*D, B, H) from those of the user, who has steps and rows like `lead`."""
-        shape = [self.num_layers * self._directions, self.hidden_size]
-        if len(lead) == 2:
-            shape.insert(1, lead[not self.batch_first])
-        h, c = self._state_pair(value, name, tuple(shape), gradient=gradient)
+        """New arrays (L*D, B, ...) from those of the user, who has steps and rows like `lead`."""
+        states = self.num_layers * self._directions
+        shape = (states, lead[not self.batch_first]) if len(lead) == 2 else (states,)
+        h, c = self._state_pair(value, name, shape, gradient=gradient)
         return (h[:, None], c[:, None]) if len(lead) == 1 else (h, c)
 
     def _given_back(
@@ -221,7 +253,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
     ) -> tuple[Array, State, Tape | None]:
         inputs, lead = self._inputs(x, embedding, lengths, reset)
         h, c = self._states(state, "state", lead)
-        y_shape = (*lead, self._directions * self.hidden_size)
+        y_shape = (*lead, self._directions * self._output_size)
         _arrays.check_size(math.prod(y_shape), self.dtype, "x")
         tape = None
         if training:
@@ -229,9 +261,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
                 raise ValueError(
                     "checkpoint_every: expected a layer of one direction, got a bidirectional one"
                 )
-            dropped = self.dropout > 0 and self.num_layers > 1
-            key = int(self._dropout_keys.integers(1 << 63)) if dropped else None
-            tape = Tape(self, inputs, y_shape, key, checkpoint_every)
+            tape = Tape(self, inputs, y_shape, self._draw_dropout(), checkpoint_every)
         y = np.empty(y_shape, self.dtype)
         self._clear_padding(y, inputs, lead)
         if y.size and tape:
@@ -240,9 +270,17 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
             threads = _config.get_num_threads()
             y_steps, packed = self._time_first(y, lead), self._packed_weights()
             _core.forward(
-                packed, self._scratch, *inputs.part(), y_steps, h, c, None, 0.0, 0, 0, threads
+                packed, self._scratch, *inputs.part(), y_steps, h, c, None, None, 0, threads
             )
         return y, self._given_back(h, c, lead), tape
+
+    def _draw_dropout(self) -> Dropout | None:
+        """What one call of `forward` leaves to chance."""
+        rate = self.dropout if self.num_layers > 1 else 0.0
+        options = self._core_options()
+        if rate or self.recurrent_dropout or (options and any(options.zoneout)):
+            return int(self._dropout_keys.integers(1 << 63)), rate, self.recurrent_dropout
+        return None
 
     def _clear_padding(self, array: Array, inputs: Inputs, lead: tuple[int, ...]) -> None:
         if inputs.lengths is not None:
@@ -264,7 +302,8 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         x : (T, B, I) array, or (B, T, I) with `batch_first`, or (T, I)
             Of the layer's dtype.  T = 0 and B = 0 are legal.
         state : (h_0, c_0), or h_0 of cells that have no cell state, optional
-            Each (L*D, B, H), or (L*D, H) without a batch.  Default: zeros.
+            (L*D, B, Hout) and (L*D, B, H), or (L*D, Hout) and (L*D, H) without a batch, where Hout
+            is H, or the size of a projection.  Default: zeros.
         embedding : (V, I) array or "one-hot", optional
             With it, `x` has integers from 0 to V-1, the numbers of its rows, and no last axis:
             as ``lstm(embedding[x])``, to the bit, but each row is multiplied with the weights
@@ -280,7 +319,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
 
         Returns
         -------
-        y : (T, B, D*H) array, or (B, T, D*H), or (T, D*H), as `x`
+        y : (T, B, D*Hout) array, or (B, T, D*Hout), or (T, D*Hout), as `x`
             The hidden states of the last layer.
         (h_n, c_n), or h_n : arrays like `state`
             Hidden and cell states of every layer and direction after its last step.
@@ -473,7 +512,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         """
         inputs, lead = self._inputs(x, embedding, lengths, reset)
         h, c = self._states(state, "state", lead)
-        y = np.empty((*lead, self._directions * self.hidden_size), self.dtype)
+        y = np.empty((*lead, self._directions * self._output_size), self.dtype)
         tape = Tape(self, inputs, y.shape, None, None)
         if y.size:
             tape._record(self._time_first(y, lead), h, c)
@@ -499,7 +538,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         batch_size : int, default 1
             Rows that advance together, B.
         state : (h_0, c_0), or h_0, optional
-            Each (L, B, H).  Default: zeros.
+            (L, B, Hout) and (L, B, H).  Default: zeros.
 
         Returns
         -------
@@ -525,5 +564,4 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         if self.bidirectional:
             raise ValueError("stream: expected a layer of one direction, got a bidirectional one")
         batch = _arrays.integer(batch_size, "batch_size", 1)
-        shape = (self.num_layers, batch, self.hidden_size)
-        return _stream.Stream(self, *self._state_pair(state, "state", shape))
+        return _stream.Stream(self, *self._state_pair(state, "state", (self.num_layers, batch)))

@@ -5,7 +5,7 @@ from cython.parallel cimport parallel, threadid
 from libc.string cimport memset
 
 from fastlstm._c_api cimport *
-from fastlstm._core cimport Buffer, Packed, Pool, team_limits
+from fastlstm._core cimport Buffer, Packed, Pool, out_of, team_limits
 
 import numpy as np
 
@@ -67,7 +67,7 @@ cdef class Stream:
         self._call.kernels = packed.kernels
         self._call.packed = packed.weights.data
         self._call.steps, self._call.batch = 1, h.shape[1]
-        self._call.x_row, self._call.y_row = packed.shape.input, packed.shape.hidden
+        self._call.x_row, self._call.y_row = packed.shape.input, out_of(&packed.shape)
         self._call.h, self._call.c = cnp.PyArray_DATA(h), cnp.PyArray_DATA(c)
         packed.engine.plan_forward(&self._call, team_limits(self._threads), False)
         self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
@@ -120,7 +120,7 @@ cdef class Stream:
 
         Returns
         -------
-        y_t : (B, H) array, or (H,) if `x_t` is (I,)
+        y_t : (B, Hout) array, or (Hout,) if `x_t` is (I,)
             `out` if it was given.
 
         Raises
@@ -131,7 +131,7 @@ cdef class Stream:
             If another thread is using the stream.
         """
         self._enter()
-        cdef Py_ssize_t inputs = self._call.shape.input, width = self._call.shape.hidden
+        cdef Py_ssize_t inputs = self._call.shape.input, width = out_of(&self._call.shape)
         if not self._is_plain(x_t, inputs):
             x_t = self._convert(x_t)
         cdef cnp.ndarray x = x_t, y
@@ -174,7 +174,7 @@ cdef class Stream:
 
         Returns
         -------
-        y : (T, B, H) array, or (T, H) if `x` is (T, I)
+        y : (T, B, Hout) array, or (T, Hout) if `x` is (T, I)
 
         Raises
         ------
@@ -188,12 +188,12 @@ cdef class Stream:
         if (x.ndim == 2 and batch != 1) or (x.ndim == 3 and x.shape[1] != batch):
             raise ValueError(f"x: expected (T, {batch}, {self.layer.input_size}), got {x.shape}")
         self._enter()
-        y = np.empty((*x.shape[:x.ndim - 1], self.layer.hidden_size), self.layer.dtype)
+        y = np.empty((*x.shape[:x.ndim - 1], self._h.shape[2]), self.layer.dtype)
         if y.size:
             x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
             self._busy = True
             try:
-                forward(self._packed, self._pool, x3, None, None, y3, self._h, self._c, None, 0, 0, 0,
+                forward(self._packed, self._pool, x3, None, None, y3, self._h, self._c, None, None, 0,
                         get_num_threads())
             finally:
                 self._busy = False
@@ -201,12 +201,12 @@ cdef class Stream:
 
     @property
     def state(self):
-        """(h, c), or h, each (L, B, H): copies.  Assign to set it."""
+        """(h, c), or h, (L, B, Hout) and (L, B, H): copies.  Assign to set it."""
         return self.layer._state_of(self._h.copy(), self._c.copy())
 
     @state.setter
     def state(self, value):
-        h, c = self.layer._state_pair(value, "state", self._h.shape)
+        h, c = self.layer._state_pair(value, "state", self._h.shape[:2])
         self._h[...], self._c[...] = h, c
 
     def reset(self, rows=None):

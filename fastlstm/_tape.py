@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from fastlstm import _arrays, _config, _core
 from fastlstm._inputs import Inputs
+from fastlstm._trace import STATES
 
 if TYPE_CHECKING:
     from fastlstm._layer import Layer
 
 Array = NDArray[Any]
 CheckpointEvery = int | Literal["auto"] | None
+Dropout = tuple[int, float, float]  # key, rate between layers, rate of recurrent dropout
 
 
 class Tape:
@@ -32,7 +34,9 @@ class Tape:
         Memory it holds beside `x`: six values per step, row, layer, direction and hidden unit
         (four gates, cell state, hidden state; twice the hidden state under dropout), hidden
         units of the gates rounded up to whole vectors.  With `checkpoint_every`, so much for
-        the steps of a segment, and two values per segment, row, layer and hidden unit.
+        the steps of a segment, and two values per segment, row, layer and hidden unit.  Functions
+        other than the usual ones, `preact_clip` and `layer_norm` need four values more per step,
+        row and hidden unit, projections and GRUs with ``reset_after=False`` one.
     """
 
     def __init__(
@@ -40,14 +44,13 @@ class Tape:
         layer: Layer[Any, Any, Any],
         inputs: Inputs,
         y_shape: tuple[int, ...],
-        key: int | None,
+        dropout: Dropout | None,
         checkpoint_every: CheckpointEvery,
     ) -> None:
         self._layer = layer
         self._inputs = inputs
         self._y_shape = y_shape
-        self._key = key or 0
-        self._rate = 0.0 if key is None else layer.dropout
+        self._dropout = dropout
         self._packed = layer._packed_weights()
         self._version = layer.parameters.version
         steps, batch = inputs.size
@@ -55,10 +58,12 @@ class Tape:
         self._segments = [slice(a, min(a + length, steps)) for a in range(0, steps, length)]
         self._taped: int | None = None  # the segment whose steps the buffer holds
         self._busy = threading.Lock()  # of the buffer
-        tape_nbytes = self._packed.tape_nbytes(min(length, steps), batch, self._rate > 0)
-        states = (len(self._segments), 2, layer.num_layers, batch, layer.hidden_size)
-        self._states = np.empty(states if len(self._segments) > 1 else 0, layer.dtype)
-        self.nbytes: int = tape_nbytes + self._states.nbytes
+        tape_nbytes = self._packed.tape_nbytes(min(length, steps), batch, dropout)
+        kept = len(self._segments) if len(self._segments) > 1 else 0
+        shape = (kept, layer.num_layers, batch)
+        self._h = np.empty((*shape, layer._output_size), layer.dtype)  # before each segment
+        self._c = np.empty((*shape, layer.hidden_size), layer.dtype)
+        self.nbytes: int = tape_nbytes + self._h.nbytes + self._c.nbytes
         self._buffer = layer._tapes.take(tape_nbytes)
 
     def __del__(self) -> None:
@@ -73,13 +78,16 @@ class Tape:
         last = len(self._segments) - 1
         for i in range(last + 1):
             if last:
-                self._states[i] = h, c
-            # Inference is faster, but knows no dropout.
-            self._run(i, y[self._segments[i]], h, c, taped=i == last or self._rate > 0)
+                self._h[i], self._c[i] = h, c
+            # Inference is faster, but leaves nothing to chance.
+            taped = i == last or self._dropout is not None
+            self._run(i, y[self._segments[i]], h, c, taped=taped)
 
     def _read(self, layer: int, direction: int, what: int) -> Array:
-        """A slot of the gates (0 to 3), the cell state (4) or the hidden state (5): (T, B, H)."""
-        out = np.zeros((*self._inputs.size, self._layer.hidden_size), self._layer.dtype)
+        """A slot of the gates (0 to 3), the cell state (4): (T, B, H), or the hidden state (5)."""
+        hidden = what == STATES["hidden"]
+        size = self._layer._output_size if hidden else self._layer.hidden_size
+        out = np.zeros((*self._inputs.size, size), self._layer.dtype)
         rows = self._inputs.part()[2]
         _core.read_tape(self._packed, self._buffer, rows, layer, direction, what, out)
         return out
@@ -94,8 +102,7 @@ class Tape:
             h,
             c,
             self._buffer if taped else None,
-            self._rate,
-            self._key,
+            self._dropout,
             steps.start,
             _config.get_num_threads(),
         )
@@ -110,12 +117,12 @@ class Tape:
         written, and gradients are added to grads.
         """
         last = len(self._segments) - 1
-        edge = np.empty((*dh.shape[:2], 4 * dh.shape[2]), dh.dtype) if last else None
+        edge = np.empty((*dc.shape[:2], 4 * dc.shape[2]), dc.dtype) if last else None
         sums = self._zero_sums()
         for i in range(last, -1, -1):
             steps = self._segments[i]
             if self._taped != i:
-                h, c = self._states[i].copy()
+                h, c = self._h[i].copy(), self._c[i].copy()
                 y = np.empty_like(dy[steps], order="C")
                 self._run(i, y, h, c, taped=True)
             _core.backward(
@@ -123,8 +130,7 @@ class Tape:
                 self._layer._scratch,
                 *self._inputs.part(steps),
                 self._buffer,
-                self._rate,
-                self._key,
+                self._dropout,
                 steps.start,
                 dy[steps],
                 dh,

@@ -48,9 +48,9 @@ class RNNTrace(NamedTuple):
 
 Trace = LSTMTrace | GRUTrace | RNNTrace
 
-_STATES = {"cell": 4, "hidden": 5}  # as in fastlstm.h
+STATES = {"cell": 4, "hidden": 5}  # as in fastlstm.h
 
 
 def places(kind: type[Trace]) -> list[int]:
     """Where the core has the fields of a trace: gates by their slot, then states."""
-    return [_STATES.get(name, slot) for slot, name in enumerate(kind._fields)]
+    return [STATES.get(name, slot) for slot, name in enumerate(kind._fields)]

@@ -26,6 +26,10 @@ _TORCH_OPTIONS = (
 )
 
 
+# Options that show in the names of the weights.
+_LSTM_OPTIONS = ("proj_size", "peephole", "layer_norm")
+
+
 class Weights:
     """What every layer can do with its weights."""
 
@@ -123,6 +127,9 @@ class Weights:
         else:
             got = type(source).__name__
             raise TypeError(f"source: expected a torch.nn.{cls.__name__} or a mapping, got {got}")
+        foreign = [name for name in _LSTM_OPTIONS if found.get(name) and name not in cls._OPTIONS]
+        if foreign:
+            raise ValueError(f"source: expected weights of a {cls.__name__}, got {foreign[0]}")
         first = _as_array(next(iter(mapping.values())), "source")
         if "dtype" not in options and first.dtype == np.float64 and not isinstance(source, Mapping):
             found["dtype"] = "float64"
@@ -190,18 +197,22 @@ def _as_array(value: Any, name: str) -> Array:
 
 
 def _options_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
-    """Sizes of a layer, from the shapes in its state dictionary."""
+    """Sizes and options of a layer, from the names and shapes in its state dictionary."""
     for name in ("weight_ih_l0", "weight_hh_l0"):
         if name not in mapping or len(np.shape(mapping[name])) != 2:
             raise ValueError(f"source: expected a matrix {name!r} among {list(mapping)}")
-    if "weight_hr_l0" in mapping:
-        raise ValueError("source: projections (weight_hr_l0) are not available yet")
+    options: dict[str, Any] = {}
+    hidden = np.shape(mapping["weight_hh_l0"])[1]
+    if np.ndim(mapping.get("weight_hr_l0", 0)) == 2:
+        options["proj_size"], hidden = np.shape(mapping["weight_hr_l0"])
+    given = {"peephole": "weight_ch_l0", "layer_norm": "weight_ln_l0"}
+    options |= {option: True for option, name in given.items() if name in mapping}
     layers = 1
     while f"weight_ih_l{layers}" in mapping:
         layers += 1
-    return {
+    return options | {
         "input_size": np.shape(mapping["weight_ih_l0"])[1],
-        "hidden_size": np.shape(mapping["weight_hh_l0"])[1],
+        "hidden_size": hidden,
         "num_layers": layers,
         "bias": "bias_ih_l0" in mapping,
         "bidirectional": "weight_ih_l0_reverse" in mapping,

@@ -1,9 +1,15 @@
-/* Dropout between layers with a counter-based generator: whether an element is kept depends on the
- * key, the layer and the element's number alone, so masks are the same whatever the threads. */
+/* Dropout and zoneout with a counter-based generator: whether an element is kept depends on the
+ * key, the layer and the element's number alone, so masks are the same whatever the threads.
+ *
+ * Each purpose draws from a stream of its own: layer l's output from stream l; zoneout of h,
+ * zoneout of c, and recurrent dropout of a layer and direction from L + 3 (l D + d) + 0, 1, 2.  An
+ * element's number counts units, rows and steps, in this order; recurrent dropout has no steps. */
 #ifndef FL_DROPOUT_H
 #define FL_DROPOUT_H
 
 #include "layout.h"
+
+#define FL_GOLDEN UINT64_C(0x9e3779b97f4a7c15) /* 2^64 / golden ratio */
 
 /* The finalizer of splitmix64 (Steele, Lea, Flood 2014): a bijection that passes BigCrush on
  * consecutive counters. */
@@ -14,19 +20,80 @@ static inline uint64_t mix64(uint64_t z)
     return z ^ (z >> 31);
 }
 
+/* Draws are uniform integers below 2^53. */
+static inline uint64_t stream_key(uint64_t key, ptrdiff_t stream)
+{
+    return mix64(key + FL_GOLDEN * (uint64_t)(stream + 1));
+}
+
+static inline uint64_t draw_of(uint64_t stream, ptrdiff_t number)
+{
+    return mix64(stream + FL_GOLDEN * (uint64_t)number) >> 11;
+}
+
+static inline uint64_t threshold_of(double rate) { return (uint64_t)(rate * 9007199254740992.0); }
+
+static inline real scale_of(double rate) { return rate < 1 ? (real)(1 / (1 - rate)) : 0; }
+
 /* out[n] = kept ? in[n] / (1 - rate) : 0 for elements first .. first + n - 1 of a layer's output.
  * in and out may be the same. */
 static void dropout_apply(const fl_dropout *dropout, ptrdiff_t layer, ptrdiff_t first, ptrdiff_t n,
                           const real *in, real *out)
 {
-    const uint64_t golden = UINT64_C(0x9e3779b97f4a7c15);
-    const uint64_t key = mix64(dropout->key + golden * (uint64_t)(layer + 1));
-    const uint64_t threshold = (uint64_t)(dropout->rate * 9007199254740992.0); /* 2^53 */
-    const real scale = dropout->rate < 1 ? (real)(1 / (1 - dropout->rate)) : 0;
+    const uint64_t stream = stream_key(dropout->key, layer);
+    const uint64_t threshold = threshold_of(dropout->rate);
+    const real scale = scale_of(dropout->rate);
     for (ptrdiff_t i = 0; i < n; i++) {
-        const uint64_t draw = mix64(key + golden * (uint64_t)(first + i)) >> 11;
-        out[i] = draw < threshold ? 0 : in[i] * scale;
+        out[i] = draw_of(stream, first + i) < threshold ? 0 : in[i] * scale;
     }
+}
+
+static inline ptrdiff_t stream_of(const fl_shape *s, ptrdiff_t l, ptrdiff_t d, int purpose)
+{
+    return s->layers + 3 * (l * s->directions + d) + purpose;
+}
+
+/* What the n units of row b are multiplied by before U: 0 or 1 / (1 - rate). */
+static void feed_mask(const fl_shape *s, const fl_dropout *dropout, ptrdiff_t l, ptrdiff_t d,
+                      ptrdiff_t b, ptrdiff_t n, real *out)
+{
+    const uint64_t stream = stream_key(dropout->key, stream_of(s, l, d, 2));
+    const uint64_t threshold = threshold_of(dropout->recurrent);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        out[i] = draw_of(stream, b * n + i) < threshold ? 0 : scale_of(dropout->recurrent);
+    }
+}
+
+/* Zoneout of a state: how much of it stays as it was. */
+typedef struct {
+    double rate;
+    int random; /* 0 or 1, 1 with that rate; else the rate itself */
+    uint64_t stream;
+    ptrdiff_t batch, width, first_step;
+} zoneout;
+
+static inline zoneout zoneout_of(const fl_shape *s, const fl_dropout *dropout, int random,
+                                 ptrdiff_t l, ptrdiff_t d, int of_c, ptrdiff_t batch)
+{
+    return (zoneout){
+        .rate = of_c ? s->options.zoneout_c : s->options.zoneout_h,
+        .random = random,
+        .stream = stream_key(dropout->key, stream_of(s, l, d, of_c)),
+        .batch = batch,
+        .width = of_c ? s->hidden : out_of(s),
+    };
+}
+
+/* Factors of n units of row b at a time, from `unit` on: into out, which is returned. */
+static const real *zone_factors(const zoneout *z, ptrdiff_t time, ptrdiff_t b, ptrdiff_t unit,
+                                ptrdiff_t n, real *out)
+{
+    const ptrdiff_t first = ((z->first_step + time) * z->batch + b) * z->width + unit;
+    const uint64_t threshold = threshold_of(z->rate);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        out[i] = !z->random ? (real)z->rate : draw_of(z->stream, first + i) < threshold;
+    }
+    return out;
 }
 
 #endif

@@ -1,6 +1,7 @@
 /* The C API: what the binding (fastlstm/_core.pyx) sees of the driver.
  *
- * Letters: L layers, D directions, T steps, B batch rows, I input size, H hidden size.
+ * Letters: L layers, D directions, T steps, B batch rows, I input size, H hidden size, P size of
+ * the projection, Hout size of an output.
  * Sizes and strides are counted in elements.  Data pointers are void because float and double
  * share these structs: each engine reads them as its own element type.
  *
@@ -17,14 +18,31 @@
 
 #define FL_ALIGN 64
 
+typedef struct {
+    int kind; /* fl_function_kind */
+    double alpha, beta;
+} fl_function;
+
+/* What a cell of FL_LSTM_OPTIONS can have beyond a plain one; fastlstm/reference.py defines it. */
+typedef struct {
+    int peephole, coupled, layer_norm;
+    double preact_clip, cell_clip; /* infinity: none */
+    double zoneout_h, zoneout_c;   /* rates */
+    fl_function functions[2][3];   /* by direction: of gates, candidate and cell state */
+} fl_options;
+
 /* A stack of layers.  Flat parameters and gradients are, for each layer and direction,
- * W [GH, I or D*H], U [GH, H] and, with bias, b_ih [GH], b_hh [GH], where G is the number of gates.
- * Only an LSTM has a cell state: for other cells, c is a second copy of h, and its gradient a part
- * of that of h. */
+ * W [GH, I or D*Hout], U [GH, Hout] and, with bias, b_ih [GH], b_hh [GH], where G is the number of
+ * gates; then the projection [P, H], peepholes [3H] (i, f, o; if coupled [2H]), gains of the layer
+ * norm [GH], if there are any.  Hidden states and outputs have Hout = P units, or H without a
+ * projection.  Only an LSTM has a cell state: for other cells, c is a second copy of h, and its
+ * gradient a part of that of h. */
 typedef struct {
     ptrdiff_t layers, directions, input, hidden;
+    ptrdiff_t projection; /* P, or 0; of an LSTM */
     int bias;
     int cell; /* fl_cell */
+    fl_options options;
 } fl_shape;
 
 /* What one instruction set provides: the kernels of both element types (struct fl_kernels_f32 and
@@ -70,15 +88,20 @@ typedef struct {
     ptrdiff_t between[2];  /* forward: where the outputs of lower layers lie in the work space */
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
     ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */
+    ptrdiff_t gates;               /* forward: where rows of gates wait for the rest of a step */
+    ptrdiff_t inner;               /* forward: where rows for the second product of a step lie */
+    ptrdiff_t fed; /* forward: where what U reads lies, after recurrent dropout: two steps */
+    ptrdiff_t zone, zone_worker; /* where factors of zoneout lie, so many for a worker */
     ptrdiff_t table;   /* forward: where the projected table lies: [D][count][blocks][4][VL] */
     int project_table; /* forward: project the table's rows, not those of the steps */
     ptrdiff_t scratch; /* elements of work space */
 } fl_plan;
 
-/* Dropout between layers: element n of layer l is kept where hash(key, l, n) < threshold. */
+/* What is left to chance in training: see dropout.h. */
 typedef struct {
     uint64_t key;
-    double rate; /* 0: none */
+    double rate;      /* between layers; 0: none */
+    double recurrent; /* of what U reads: a mask for all steps; 0: none */
 } fl_dropout;
 
 /* One call, forward. */
@@ -92,11 +115,11 @@ typedef struct {
     ptrdiff_t x_step, x_row;
     fl_tokens tokens;
     fl_rows rows;
-    void *y; /* [T,B,D*H], features adjacent; must not overlap x */
+    void *y; /* [T,B,D*Hout], features adjacent; must not overlap x */
     ptrdiff_t y_step, y_row;
-    void *h, *c;        /* [L*D,B,H] contiguous: initial state in, final state out */
-    void *tape;         /* tape_size elements: what backward needs; NULL for inference */
-    fl_dropout dropout; /* used with a tape only */
+    void *h, *c; /* [L*D,B,Hout] and [L*D,B,H] contiguous: initial state in, final state out */
+    void *tape;  /* tape_size elements: what backward needs; NULL for inference */
+    fl_dropout dropout; /* used with a tape only, as is zoneout at random */
     void *scratch;
     fl_plan plan;
     fl_barrier barrier;
@@ -115,9 +138,9 @@ typedef struct {
     fl_rows rows;
     const void *tape;
     fl_dropout dropout;
-    const void *dy; /* [T,B,D*H], features adjacent */
+    const void *dy; /* [T,B,D*Hout], features adjacent */
     ptrdiff_t dy_step, dy_row;
-    void *dh, *dc; /* [L*D,B,H]: gradient of the final state in, of the initial out */
+    void *dh, *dc; /* like h and c: gradient of the final state in, of the initial out */
     void *dx;      /* like x, features adjacent, or NULL if not wanted */
     ptrdiff_t dx_step, dx_row;
     void *grads; /* flat, zeroed by the caller before the last steps of a sequence */
@@ -165,7 +188,7 @@ typedef struct {
     void (*pack_backward)(const fl_shape *shape, const void *kernels, const void *flat,
                           void *packed, int worker, int workers);
     ptrdiff_t (*tape_size)(const fl_shape *shape, const void *kernels, ptrdiff_t steps,
-                           ptrdiff_t batch, int dropout);
+                           ptrdiff_t batch, const fl_dropout *dropout);
     ptrdiff_t (*sums_size)(const fl_shape *shape, ptrdiff_t count);
     ptrdiff_t (*segment)(ptrdiff_t batch); /* steps of a segment of a long sequence */
     void (*plan_forward)(fl_forward_call *call, fl_team_limits limits, int training);

@@ -7,101 +7,13 @@
 #ifndef FL_GRADIENTS_H
 #define FL_GRADIENTS_H
 
-#include "forward.h"
+#include "backward_pass.h"
 
-/* Terms of a weight gradient that are summed in registers: panels of so many rows fit L2. */
-enum { FL_TERMS = 256 };
-
-/* Steps of a segment of a long sequence. */
-static ptrdiff_t segment_of(ptrdiff_t batch) { return batch < FL_TERMS ? FL_TERMS / batch : 1; }
-
-static const _Alignas(FL_ALIGN) real zeros[FL_MAX_TILE];
-
-/* With tokens, gradients of the pre-activations are summed for each token: FL_RECENT pieces of
- * FL_TERMS terms in `recent`, which is then added to `all`, so that rounding grows with the number
- * of such sums.  Gradients of W and of the table are products with the sums. */
-enum { FL_RECENT = 8 };
-
-typedef struct {
-    real *recent, *all; /* [count][row]; NULL without tokens */
-    ptrdiff_t count, row;
-} token_sums;
-
-static inline ptrdiff_t sums_row_of(const fl_shape *s) { return aligned(slots_of(s) * s->hidden); }
-
-static ptrdiff_t sums_size(const fl_shape *s, ptrdiff_t count)
-{
-    return s->directions * 2 * count * sums_row_of(s);
-}
-
-/* One layer and direction, backward.  Steps s are in the order of the forward computation. */
-typedef struct {
-    const fl_kernels *k;
-    const fl_shape *shape;
-    backward_cell cell;
-    tape_cell tape;
-    timetable when;
-    ptrdiff_t input, hidden, blocks, width, segment;
-    ptrdiff_t rows;                 /* of W and U by slot: slots*H */
-    ptrdiff_t x_columns, h_columns; /* of W and U whose gradients follow from dz, x and h */
-    ptrdiff_t first_step;           /* as in the call */
-    int earlier, later;
-    source x, dy;
-    sink dx;                       /* data NULL: not wanted */
-    int add_dx;                    /* add to what the other direction left there */
-    real *dh, *dc;                 /* [B][H] */
-    real *dz;                      /* ring of two segments: rows that live, dz_row apart */
-    ptrdiff_t dz_row;              /* see dz_row_of */
-    real *panels;                  /* [groups of I, then of H][FL_TERMS][4*VL] */
-    real *dw, *du, *db_ih, *db_hh; /* biases NULL without */
-    token_sums sums;               /* with tokens: dw and dx follow from these */
-    real *edge;                    /* [B][4H] */
-    const real *zeros;             /* [slots*H] */
-} backward_pass;
-
-/* 4H, and a line more: the weight gradients read columns of dz, and rows a power of two apart would
- * share few sets of the caches (H = 512: 1.5% slower). */
-static inline ptrdiff_t dz_row_of(const fl_shape *s)
-{
-    return aligned(slots_of(s) * s->hidden) + FL_ALIGN / (ptrdiff_t)sizeof(real);
-}
-
-/* Rows that live in a segment are adjacent, and the segment next to it has the other half of the
- * ring. */
-static inline real *dz_at(const backward_pass *p, ptrdiff_t s, ptrdiff_t place)
-{
-    const ptrdiff_t s0 = s - s % p->segment, half = s / p->segment % 2;
-    const ptrdiff_t row = rows_before(&p->when, s) - rows_before(&p->when, s0) + place;
-    return p->dz + (half * p->segment * p->when.batch + row) * p->dz_row;
-}
-
-/* h before step s: the output of the step before it, or an initial state. */
-static inline const real *h_before(const backward_pass *p, ptrdiff_t s, ptrdiff_t place)
-{
-    const ptrdiff_t b = row_of(&p->when, place), time = time_of(&p->when, place, s);
-    if (starts_anew(&p->when, place, time)) {
-        return p->zeros;
-    }
-    if (s == 0) {
-        return p->tape.h0 + b * p->hidden;
-    }
-    const ptrdiff_t before = p->when.reverse ? time + 1 : time - 1;
-    const ptrdiff_t offset = p->when.reverse ? p->hidden : 0;
-    return p->tape.out + (before * p->when.batch + b) * p->width + offset;
-}
-
-/* Vectors of a group of which `columns` columns are left. */
-static inline ptrdiff_t vectors_of(const backward_pass *p, ptrdiff_t columns)
-{
-    return minimum(4, divide_up(columns, p->k->lanes));
-}
-
-/* A product of rows of dz with packed weights, stored into (or, with `add`, added to) out. */
+/* A product of rows of dz with W, stored into (or, with `add`, added to) out. */
 static void rows_times_weights(const backward_pass *p, const real *const *dz, ptrdiff_t rows,
-                               const real *weights, ptrdiff_t group, ptrdiff_t columns,
-                               real *const *out, int add)
+                               ptrdiff_t group, real *const *out, int add)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, k = p->rows, n = columns - group * size;
+    const ptrdiff_t size = 4 * p->k->lanes, k = p->rows, n = p->input - group * size;
     _Alignas(FL_ALIGN) real tile[FL_MAX_TILE];
     const real *before[FL_MAX_ROWS], *init[FL_MAX_ROWS];
     real *to[FL_MAX_ROWS];
@@ -111,7 +23,7 @@ static void rows_times_weights(const backward_pass *p, const real *const *dz, pt
         init[r] = tile + r * size;
     }
     p->k->load(rows, n, before, NULL, tile);
-    const fl_term term = {dz, 1, weights + group * k * size, k};
+    const fl_term term = {dz, 1, p->cell.w + group * k * size, k};
     p->k->product(rows, vectors_of(p, n), init, &term, 1, tile, size);
     p->k->store(rows, n, tile, to);
 }
@@ -133,7 +45,7 @@ static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
                 dx[r] =
                     sink_at(&p->dx, time_of(&p->when, at.place, at.s), row_of(&p->when, at.place));
             }
-            rows_times_weights(p, dz, tile, p->cell.w, group, p->input, dx, p->add_dx);
+            rows_times_weights(p, dz, tile, group, dx, p->add_dx);
         }
     }
 }
@@ -141,7 +53,8 @@ static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
 /* Some terms of the weight gradients, one per step and row, and where their factors are. */
 typedef struct {
     ptrdiff_t n;
-    const real *dz[FL_TERMS], *x[FL_TERMS], *h[FL_TERMS];
+    const real *dz[FL_TERMS], *x[FL_TERMS], *h[FL_TERMS], *inner[FL_TERMS];
+    const real *feed[FL_TERMS]; /* what h is multiplied by */
     ptrdiff_t token[FL_TERMS];
 } term_rows;
 
@@ -151,90 +64,148 @@ static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, te
     const real *dz = dz_at(p, at.s, at.place);
     for (ptrdiff_t i = 0; i < terms->n; i++, at = next_occurrence(&p->when, at)) {
         const ptrdiff_t b = row_of(&p->when, at.place), t = time_of(&p->when, at.place, at.s);
+        const ptrdiff_t row = at.s * p->when.batch + at.place;
         terms->dz[i] = dz + i * p->dz_row;
         terms->x[i] = p->x_columns ? source_at(&p->x, t, b) : NULL;
         terms->h[i] = p->h_columns ? h_before(p, at.s, at.place) : NULL;
+        terms->inner[i] = p->inner_columns ? p->tape.inner + row * p->hidden : NULL;
+        terms->feed[i] = p->tape.feed ? p->tape.feed + b * p->out_size : NULL;
         terms->token[i] = p->sums.recent ? p->x.tokens[t * p->x.step + b] : 0;
     }
 }
 
-/* Rows of x and h, group by group. */
-static void pack_inputs(const backward_pass *p, const term_rows *terms, fl_range groups)
+/* The gradient of a matrix: columns of dz times rows of its input. */
+typedef struct {
+    const real *const *inputs; /* as in term_rows */
+    ptrdiff_t width;           /* columns of the matrix */
+    ptrdiff_t begin, end;      /* columns of dz: slots, which are rows of the matrix */
+    int of_u;                  /* as in gate_of_slot; -1: slots are just the rows */
+    const real *const *masks;  /* what the inputs are multiplied by, or NULL */
+    real *out;
+    real *panels; /* [groups][FL_TERMS][4*VL] */
+} matrix_gradient;
+
+enum { FL_MATRICES = 3 };
+
+static void find_matrices(const backward_pass *p, const term_rows *terms, matrix_gradient *m)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, input_groups = divide_up(p->x_columns, size);
-    const real *row[FL_TERMS];
+    const ptrdiff_t size = 4 * p->k->lanes, panel = FL_TERMS * size;
+    real *const of_h = p->panels + divide_up(p->x_columns, size) * panel;
+    real *const of_inner = of_h + divide_up(p->h_columns, size) * panel;
+    const int mapped = slots_differ(p->shape);
+    m[0] = (matrix_gradient){terms->x,        p->x_columns, 0,     p->rows,
+                             mapped ? 0 : -1, NULL,         p->dw, p->panels};
+    m[1] = (matrix_gradient){
+        terms->h, p->h_columns, 0, p->recurrent, mapped ? 1 : -1, p->tape.feed ? terms->feed : NULL,
+        p->du,    of_h};
+    m[2] = (matrix_gradient){
+        terms->inner, p->inner_columns, p->at.second, p->at.second + second_of(p->shape), -1,
+        NULL,         p->d_second,      of_inner};
+}
+
+/* Rows of the inputs, group by group; each worker has some of the groups. */
+static void pack_inputs(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
+                        int worker, int workers)
+{
+    const ptrdiff_t size = 4 * p->k->lanes;
+    const fl_range groups = fl_part(divide_up(m->width, size), workers, worker);
+    const real *row[FL_TERMS], *mask[FL_TERMS];
+    real *packed[FL_TERMS];
     for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
-        const int of_x = group < input_groups;
-        const ptrdiff_t at = (of_x ? group : group - input_groups) * size;
+        real *panel = m->panels + group * FL_TERMS * size;
         for (ptrdiff_t i = 0; i < terms->n; i++) {
-            row[i] = (of_x ? terms->x[i] : terms->h[i]) + at;
+            row[i] = m->inputs[i] + group * size;
         }
-        p->k->load(terms->n, (of_x ? p->x_columns : p->h_columns) - at, row, NULL,
-                   p->panels + group * FL_TERMS * size);
+        p->k->load(terms->n, m->width - group * size, row, NULL, panel);
+        for (ptrdiff_t i = 0; m->masks && i < terms->n; i++) {
+            row[i] = packed[i] = panel + i * size;
+            mask[i] = m->masks[i] + group * size;
+        }
+        if (m->masks) {
+            const ptrdiff_t n = minimum(size, m->width - group * size);
+            p->k->multiply(terms->n, n, row, mask, packed);
+        }
     }
 }
 
-/* The row of W (or U) and of its bias that a column of dz belongs to; -1: none. */
+/* The row of W (or U) and of its bias that a column of dz belongs to; -1: none.  Divisions for
+ * all cells would take 3% (H = 256). */
 static inline ptrdiff_t row_of_column(const backward_pass *p, int of_u, ptrdiff_t column)
 {
-    if (p->shape->cell != FL_GRU) { /* the same rows; divisions would take 3% (H = 256) */
-        return column;
-    }
     const ptrdiff_t gate = gate_of_slot(p->shape, of_u, column / p->hidden);
     return gate < 0 ? -1 : gate * p->hidden + column % p->hidden;
 }
 
-/* Adds the products of columns of dz and the packed inputs to the gradients of some tiles. */
-static void weight_gradients(const backward_pass *p, const term_rows *terms, fl_range tiles)
+/* Adds the products of columns of dz and one group of the packed inputs to some tiles. */
+static void matrix_tiles(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
+                         ptrdiff_t group, fl_range tiles)
 {
     const ptrdiff_t rows = p->k->rows, size = 4 * p->k->lanes;
-    const ptrdiff_t input_groups = divide_up(p->x_columns, size);
-    const ptrdiff_t groups = input_groups + divide_up(p->h_columns, size);
-    for (ptrdiff_t group = 0; group < groups; group++) {
-        const int of_x = group < input_groups;
-        const ptrdiff_t columns = of_x ? p->x_columns : p->h_columns;
-        const ptrdiff_t at = (of_x ? group : group - input_groups) * size;
-        real *out = (of_x ? p->dw : p->du) + at;
-        for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
-            const ptrdiff_t end = minimum((tile + 1) * rows, p->rows);
-            _Alignas(FL_ALIGN) real tile_sums[FL_MAX_TILE];
-            const real *a[FL_MAX_ROWS], *init[FL_MAX_ROWS], *sums[FL_MAX_ROWS];
-            real *to[FL_MAX_ROWS];
-            ptrdiff_t width = 0;
-            for (ptrdiff_t column = tile * rows; column < end; column++) {
-                const ptrdiff_t row = row_of_column(p, !of_x, column);
-                if (row >= 0) {
-                    init[width] = zeros;
-                    sums[width] = tile_sums + width * size;
-                    a[width] = terms->dz[0] + column;
-                    to[width] = out + row * columns;
-                    fetch_to_write(to[width], minimum(size, columns - at)); /* 4% (H = 256) */
-                    width++;
-                }
+    const ptrdiff_t n = minimum(size, m->width - group * size);
+    real *out = m->out + group * size;
+    for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
+        const ptrdiff_t end = minimum(m->begin + (tile + 1) * rows, m->end);
+        _Alignas(FL_ALIGN) real tile_sums[FL_MAX_TILE];
+        const real *a[FL_MAX_ROWS], *init[FL_MAX_ROWS], *sums[FL_MAX_ROWS];
+        real *to[FL_MAX_ROWS];
+        ptrdiff_t width = 0;
+        for (ptrdiff_t column = m->begin + tile * rows; column < end; column++) {
+            const ptrdiff_t row =
+                m->of_u < 0 ? column - m->begin : row_of_column(p, m->of_u, column);
+            if (row >= 0) {
+                init[width] = zeros;
+                sums[width] = tile_sums + width * size;
+                a[width] = terms->dz[0] + column;
+                to[width] = out + row * m->width;
+                fetch_to_write(to[width], n); /* 4% (H = 256) */
+                width++;
             }
-            const fl_term term = {a, p->dz_row, p->panels + group * FL_TERMS * size, terms->n};
-            const ptrdiff_t n = minimum(size, columns - at);
-            if (width > 0) {
-                p->k->product(width, vectors_of(p, n), init, &term, 1, tile_sums, size);
-                p->k->add(width, n, sums, to);
-            }
+        }
+        const fl_term term = {a, p->dz_row, m->panels + group * FL_TERMS * size, terms->n};
+        if (width > 0) {
+            p->k->product(width, vectors_of(p, n), init, &term, 1, tile_sums, size);
+            p->k->add(width, n, sums, to);
         }
     }
 }
 
-/* One sum of columns of dz, slot by slot, is the gradient of b_ih, of b_hh, or of both. */
-static void bias_gradients(const backward_pass *p, const term_rows *terms, fl_range columns)
+/* Adds the sums of H columns from `begin` on to `out`: a worker's part of them.  Returns the part.
+ */
+static fl_range add_unit_sums(const backward_pass *p, const term_rows *terms, ptrdiff_t begin,
+                              real *out, int worker, int workers)
 {
-    for (ptrdiff_t begin = columns.begin; p->db_ih && begin < columns.end;) {
-        const ptrdiff_t slot = begin / p->hidden;
-        const ptrdiff_t n = minimum(columns.end, (slot + 1) * p->hidden) - begin;
-        const ptrdiff_t of_x = row_of_column(p, 0, begin), of_h = row_of_column(p, 1, begin);
-        real *to = of_x < 0 ? p->db_hh + of_h : p->db_ih + of_x;
-        p->k->add_columns(terms->n, n, terms->dz, begin, to);
-        if (of_x >= 0 && of_h >= 0) {
-            memcpy(p->db_hh + of_h, to, (size_t)n * sizeof(real));
+    const fl_range part = fl_part(p->hidden, workers, worker);
+    p->k->add_columns(terms->n, part.end - part.begin, terms->dz, begin + part.begin,
+                      out + part.begin);
+    return part;
+}
+
+/* Parameters of single units: biases, peepholes, gains.  One sum of columns, slot by slot, is the
+ * gradient of b_ih, of b_hh, or of both. */
+static void unit_gradients(const backward_pass *p, const term_rows *terms, int worker, int workers)
+{
+    const ptrdiff_t hidden = p->hidden, shift = p->at.shift < 0 ? 0 : p->at.shift;
+    for (ptrdiff_t slot = 0; slot < slots_of(p->shape); slot++) {
+        const ptrdiff_t of_x = gate_of_slot(p->shape, 0, slot);
+        const ptrdiff_t of_h = gate_of_slot(p->shape, 1, slot);
+        const ptrdiff_t peephole = peephole_of_slot(p->shape, slot);
+        if (p->db_ih && (of_x >= 0 || of_h >= 0)) {
+            real *to = of_x < 0 ? p->db_hh + of_h * hidden : p->db_ih + of_x * hidden;
+            const fl_range part =
+                add_unit_sums(p, terms, shift + slot * hidden, to, worker, workers);
+            if (of_x >= 0 && of_h >= 0) {
+                memcpy(p->db_hh + of_h * hidden + part.begin, to + part.begin,
+                       (size_t)(part.end - part.begin) * sizeof(real));
+            }
         }
-        begin += n;
+        if (p->at.gain >= 0 && of_x >= 0) {
+            add_unit_sums(p, terms, p->at.gain + slot * hidden, p->d_gain + of_x * hidden, worker,
+                          workers);
+        }
+        if (p->at.peephole >= 0 && peephole >= 0) {
+            add_unit_sums(p, terms, p->at.peephole + slot * hidden,
+                          p->d_peephole + peephole * hidden, worker, workers);
+        }
     }
 }
 
@@ -276,21 +247,28 @@ static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int w
 {
     const ptrdiff_t size = 4 * p->k->lanes;
     const ptrdiff_t n = rows_before(&p->when, s1) - rows_before(&p->when, s0);
-    const ptrdiff_t groups = divide_up(p->x_columns, size) + divide_up(p->h_columns, size);
-    const fl_range tiles = fl_part(divide_up(p->rows, p->k->rows), workers, worker);
-    const fl_range columns = {tiles.begin * p->k->rows, minimum(tiles.end * p->k->rows, p->rows)};
     fl_barrier_wait(barrier, workers); /* all dz of the segment are there */
     input_gradients(p, s0, fl_part(n, workers, worker));
     for (ptrdiff_t first = 0; first < n; first += FL_TERMS) {
         term_rows terms = {.n = minimum(FL_TERMS, n - first)};
+        matrix_gradient matrices[FL_MATRICES];
         find_terms(p, s0, first, &terms);
-        pack_inputs(p, &terms, fl_part(groups, workers, worker));
-        bias_gradients(p, &terms, columns);
+        find_matrices(p, &terms, matrices);
+        for (int i = 0; i < FL_MATRICES; i++) {
+            pack_inputs(p, &terms, &matrices[i], worker, workers);
+        }
+        unit_gradients(p, &terms, worker, workers);
         if (p->sums.recent) {
-            sum_tokens(p, &terms, s0, first, columns);
+            sum_tokens(p, &terms, s0, first, fl_part(p->rows, workers, worker));
         }
         fl_barrier_wait(barrier, workers);
-        weight_gradients(p, &terms, tiles);
+        for (int i = 0; i < FL_MATRICES; i++) {
+            const matrix_gradient *m = &matrices[i];
+            const ptrdiff_t tiles = divide_up(m->end - m->begin, p->k->rows);
+            for (ptrdiff_t group = 0; group < divide_up(m->width, size); group++) {
+                matrix_tiles(p, &terms, m, group, fl_part(tiles, workers, worker));
+            }
+        }
         fl_barrier_wait(barrier, workers);
     }
 }
@@ -310,7 +288,9 @@ static void token_gradients(const backward_pass *p, fl_barrier *barrier, int wor
         of_tokens.x = (source){p->x.data, p->x.row, 0, NULL};
         of_tokens.x_columns = p->input;
         of_tokens.h_columns = 0;
+        of_tokens.inner_columns = 0;
         of_tokens.db_ih = NULL;
+        of_tokens.at.gain = of_tokens.at.peephole = -1;
         of_tokens.sums.recent = NULL;
         segment_gradients(&of_tokens, barrier, worker, workers, 0, p->sums.count);
         return;

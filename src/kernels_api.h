@@ -31,6 +31,23 @@ typedef struct {
 } FL_NAME(fl_term);
 typedef FL_NAME(fl_term) fl_term;
 
+typedef struct {
+    int kind; /* fl_function_kind */
+    real alpha, beta;
+} FL_NAME(fl_unary);
+typedef FL_NAME(fl_unary) fl_unary;
+
+/* What a cell of FL_LSTM_OPTIONS needs of its layer: fl_options, and vectors of the parameters. */
+typedef struct {
+    int coupled;
+    real preact_clip, cell_clip;
+    fl_unary of_gates, of_candidate, of_cell;
+    const real *peephole;     /* [blocks][4][VL], zeros for g; or NULL */
+    const real *gain, *shift; /* [blocks][4][VL]: layer norm; or NULL */
+    ptrdiff_t hidden;
+} FL_NAME(fl_cell_options);
+typedef FL_NAME(fl_cell_options) fl_cell_options;
+
 /* The element-wise part of a step, forward. */
 typedef struct {
     const real *z; /* [rows][groups][4][VL], rows z_row apart: pre-activations */
@@ -43,12 +60,21 @@ typedef struct {
     real *const *h;              /* hidden state out */
     real *const *y;              /* a second copy of it, or NULL */
     ptrdiff_t units;
+    /* Of FL_LSTM_OPTIONS.  With a layer norm, groups are all there are. */
+    const fl_cell_options *options;
+    ptrdiff_t block;         /* the first one of the tile */
+    const real *const *zone; /* zoneout of c: how much of c_before stays; or NULL */
+    real *sums;              /* like gates, kept for backward, or NULL */
+    real *scale;             /* [rows][4], rows scale_row apart, or NULL */
+    ptrdiff_t scale_row;
+    real *const *inner; /* of FL_GRU_BEFORE: r * h_before */
 } FL_NAME(fl_tile);
 typedef FL_NAME(fl_tile) fl_tile;
 
 /* The element-wise part of a step, backward, for the 4*VL units of one group. */
 typedef struct {
-    const real *dh;    /* [rows][4*VL], contiguous */
+    const real *dh; /* [rows][4*VL], rows dh_row apart */
+    ptrdiff_t dh_row;
     const real *gates; /* [rows][4][4][VL], rows gates_row apart: four unit blocks of the tape */
     ptrdiff_t gates_row;
     const real *const *c_before; /* a pointer for each row, and so on */
@@ -57,6 +83,14 @@ typedef struct {
     real *dz;        /* gradient of the pre-activations: gate q at dz + q*gate_step */
     ptrdiff_t dz_row, gate_step;
     ptrdiff_t units;
+    /* Of FL_LSTM_OPTIONS, as in fl_tile.  Terms of gradients of single units' parameters lie where
+     * these are, laid out as dz. */
+    const fl_cell_options *options;
+    ptrdiff_t block, blocks; /* 4, or all with a layer norm */
+    const real *const *zone;
+    const real *sums, *scale;
+    ptrdiff_t scale_row;
+    real *d_shift, *d_gain, *d_peephole;
 } FL_NAME(fl_gradient);
 typedef FL_NAME(fl_gradient) fl_gradient;
 
@@ -86,6 +120,11 @@ typedef struct FL_NAME(fl_kernels) {
     /* By cell. */
     void (*tile[FL_CELLS])(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *tile);
     void (*gradient[FL_CELLS])(ptrdiff_t rows, const fl_gradient *tile);
+    /* The ends of a step of FL_GRU_BEFORE, for the 4*VL units of one group.  Forward: z is what U_n
+     * and W_n lead to, gates are those of the tile.  Backward: dh is the gradient of r * h_before.
+     */
+    void (*gru_next)(ptrdiff_t rows, const fl_tile *tile);
+    void (*gru_reset_gradient)(ptrdiff_t rows, const fl_gradient *tile);
     void (*softmax)(ptrdiff_t rows, const fl_softmax *block);
 
     /* tile [rows][4*VL] = a (+ b unless NULL), zero beyond n columns. */
@@ -95,6 +134,11 @@ typedef struct FL_NAME(fl_kernels) {
     void (*store)(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out);
     /* out += a for n columns, row after row: the same row may be in out again. */
     void (*add)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, real *const *out);
+    /* out = a * b, and out = zone * a + (1 - zone) * b, for n columns; out may be a or b. */
+    void (*multiply)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
+                     real *const *out);
+    void (*mix)(ptrdiff_t rows, ptrdiff_t n, const real *const *zone, const real *const *a,
+                const real *const *b, real *const *out);
     /* out[j] += sum over i < k of a[i][at + j], for j < n; the sum is one chain. */
     void (*add_columns)(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out);
     /* sigmoid (0), tanh (1) or exp (2) of n elements. */

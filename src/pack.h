@@ -20,14 +20,15 @@ static void pack_gates(const fl_shape *s, int of_u, const real *m, ptrdiff_t k, 
         for (ptrdiff_t i = 0; i < k; i += FL_PIECE) {
             const ptrdiff_t n = minimum(FL_PIECE, k - i);
             real *piece = out + (block * k + i) * vectors;
-            if (units < lanes || gates_of(s) < FL_SLOTS) {
+            if (units < lanes || gates_of(s) < FL_SLOTS) { /* what no gate writes */
                 memset(piece, 0, (size_t)(n * vectors) * sizeof(real));
             }
             for (ptrdiff_t row = 0; row < FL_SLOTS * units; row++) {
                 const ptrdiff_t slot = row / units, u = row % units;
                 const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
+                const int absent = gate < 0 || (of_u && slot >= recurrent_slots_of(s));
                 const real *from = m + (gate * hidden + first + u) * k + i;
-                for (ptrdiff_t j = 0; gate >= 0 && j < n; j++) {
+                for (ptrdiff_t j = 0; !absent && j < n; j++) {
                     piece[j * vectors + slot * width + u] = from[j];
                 }
             }
@@ -44,7 +45,7 @@ static void pack_bias(const fl_shape *s, const real *b_ih, const real *b_hh, ptr
         const ptrdiff_t width = gate_width(s->hidden, lanes, block);
         real *to = out + block * 4 * lanes;
         memset(to, 0, (size_t)(4 * lanes) * sizeof(real));
-        for (ptrdiff_t i = 0; s->bias && i < FL_SLOTS * units; i++) {
+        for (ptrdiff_t i = 0; s->bias && !has_norm(s) && i < FL_SLOTS * units; i++) {
             const ptrdiff_t slot = i / units, u = i % units, unit = first + u;
             const ptrdiff_t of_x = gate_of_slot(s, 0, slot), of_h = gate_of_slot(s, 1, slot);
             const real in = of_x < 0 ? 0 : b_ih[of_x * s->hidden + unit];
@@ -109,11 +110,46 @@ static void pack_slots(const fl_shape *s, int of_u, const real *m, ptrdiff_t n, 
     }
 }
 
+/* One value a unit, by slot -> out [blocks][4][lanes]; part_of: which H values of m a slot has. */
+static void pack_units(const fl_shape *s, ptrdiff_t (*part_of)(const fl_shape *, ptrdiff_t),
+                       const real *m, const real *m2, ptrdiff_t lanes, fl_range blocks, real *out)
+{
+    for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
+        const ptrdiff_t first = block * lanes, units = minimum(lanes, s->hidden - first);
+        real *to = out + block * FL_SLOTS * lanes;
+        memset(to, 0, (size_t)(FL_SLOTS * lanes) * sizeof(real));
+        for (ptrdiff_t i = 0; m && i < FL_SLOTS * units; i++) {
+            const ptrdiff_t slot = i / units, u = i % units, part = part_of(s, slot);
+            if (part >= 0) {
+                const ptrdiff_t at = part * s->hidden + first + u;
+                to[slot * lanes + u] = m2 ? m[at] + m2[at] : m[at];
+            }
+        }
+    }
+}
+
+static ptrdiff_t gate_part(const fl_shape *s, ptrdiff_t slot) { return gate_of_slot(s, 0, slot); }
+
+/* The same for forward and backward. */
+static void pack_options(const fl_shape *s, const flat_cell *from, const real *p, ptrdiff_t lanes,
+                         fl_range blocks, real *peephole, real *gain, real *shift)
+{
+    if (has_peephole(s)) {
+        pack_units(s, peephole_of_slot, p + from->peephole, NULL, lanes, blocks, peephole);
+    }
+    if (has_norm(s)) {
+        pack_units(s, gate_part, p + from->gain, NULL, lanes, blocks, gain);
+        pack_units(s, gate_part, s->bias ? p + from->b_ih : NULL, p + from->b_hh, lanes, blocks,
+                   shift);
+    }
+}
+
 static void pack_forward(const fl_shape *s, const void *kernels, const void *flat, void *packed,
                          int worker, int workers)
 {
     const fl_kernels *k = kernels;
     const fl_range blocks = fl_part(blocks_of(s, k), workers, worker);
+    const fl_range seconds = fl_part(divide_up(second_of(s), 4 * k->lanes), workers, worker);
     ptrdiff_t size;
     for (ptrdiff_t l = 0; l < s->layers; l++) {
         for (ptrdiff_t d = 0; d < s->directions; d++) {
@@ -121,7 +157,11 @@ static void pack_forward(const fl_shape *s, const void *kernels, const void *fla
             const forward_cell to = forward_cell_at(s, k, packed, l, d, &size);
             const real *p = flat;
             pack_gates(s, 0, p + from.w, input_of(s, l), k->lanes, blocks, to.w);
-            pack_gates(s, 1, p + from.u, s->hidden, k->lanes, blocks, to.u);
+            pack_gates(s, 1, p + from.u, out_of(s), k->lanes, blocks, to.u);
+            const real *second = s->cell == FL_GRU_BEFORE ? p + from.u + 2 * s->hidden * s->hidden
+                                                          : p + from.projection;
+            pack_rows(second, second_of(s), s->hidden, 4 * k->lanes, seconds, to.second);
+            pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);
             pack_bias(s, p + from.b_ih, p + from.b_hh, k->lanes, blocks, to.bias);
         }
     }
@@ -133,6 +173,8 @@ static void pack_backward(const fl_shape *s, const void *kernels, const void *fl
     const fl_kernels *k = kernels;
     const ptrdiff_t group = 4 * k->lanes;
     const fl_range units = fl_part(divide_up(s->hidden, group), workers, worker);
+    const fl_range outputs = fl_part(divide_up(out_of(s), group), workers, worker);
+    const fl_range blocks = fl_part(blocks_of(s, k), workers, worker);
     ptrdiff_t size;
     for (ptrdiff_t l = 0; l < s->layers; l++) {
         const fl_range inputs = fl_part(divide_up(input_of(s, l), group), workers, worker);
@@ -141,7 +183,10 @@ static void pack_backward(const fl_shape *s, const void *kernels, const void *fl
             const backward_cell to = backward_cell_at(s, k, packed, l, d, &size);
             const real *p = flat;
             pack_slots(s, 0, p + from.w, input_of(s, l), group, inputs, to.w);
-            pack_slots(s, 1, p + from.u, s->hidden, group, units, to.u);
+            pack_slots(s, 1, p + from.u, out_of(s), group, outputs, to.u);
+            pack_columns(p + from.projection, s->projection, s->hidden, group, units,
+                         to.projection);
+            pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);
         }
     }
 }

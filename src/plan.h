@@ -46,6 +46,12 @@ static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
     return plan->blocks * 4 * k->lanes;
 }
 
+/* Factors of zoneout for a tile of rows. */
+static inline ptrdiff_t zone_size(const fl_shape *s)
+{
+    return has_zoneout(s) ? aligned(FL_MAX_ROWS * s->hidden) : 0;
+}
+
 static void plan_forward(fl_forward_call *call, fl_team_limits limits, int training)
 {
     const fl_shape *s = &call->shape;
@@ -53,17 +59,18 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     fl_plan *plan = &call->plan;
     const double gates = 4 * (double)s->hidden;
     const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_of(s, 1) +
-                          (double)s->layers * (double)s->hidden;
+                          (double)s->layers * (double)out_of(s);
     const double steps = (double)s->directions * (double)call->steps;
     plan->blocks = blocks_of(s, k);
-    plan_team(plan, &limits, call->batch, plan->blocks,
+    /* A layer norm needs whole rows. */
+    plan_team(plan, &limits, call->batch, has_norm(s) ? 1 : plan->blocks,
               work_of(gates * inputs, call->batch) * steps,
               work_of(gates * (double)s->hidden, call->batch));
 
     const ptrdiff_t size = sizeof(real);
     plan->chunk = call->steps;
     if (s->layers > 1 && s->directions == 1 && !training) {
-        const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * s->hidden * size) + 1;
+        const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * out_of(s) * size) + 1;
         plan->chunk = minimum(most, call->steps);
     }
     const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->workers);
@@ -77,13 +84,22 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     carver c = {NULL, 0};
     for (ptrdiff_t l = 0; !training && l < minimum(s->layers - 1, 2); l++) {
         plan->between[l] = c.used;
-        carve(&c, plan->chunk * call->batch * s->directions * s->hidden);
+        carve(&c, plan->chunk * call->batch * s->directions * out_of(s));
     }
     plan->z = c.used;
     plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
     plan->zeros = plan->z + plan->workers * plan->z_worker;
     plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;
-    plan->table = plan->zeros + plan->workers * plan->zeros_worker;
+    plan->zone = plan->zeros + plan->workers * plan->zeros_worker;
+    plan->zone_worker = zone_size(s);
+    plan->gates = plan->zone + plan->workers * plan->zone_worker;
+    plan->inner = plan->gates;
+    if (!training && (has_norm(s) || s->cell == FL_GRU_BEFORE)) {
+        plan->inner += call->batch * table_row_of(plan, k);
+    }
+    plan->fed = plan->inner + (training || !second_of(s) ? 0 : aligned(call->batch * s->hidden));
+    plan->table =
+        plan->fed + (call->dropout.recurrent > 0 ? aligned(2 * call->batch * out_of(s)) : 0);
     plan->scratch = plan->table;
     const fl_tokens *tokens = &call->tokens;
     plan->project_table = tokens->rows && call->x && tokens->count <= call->steps * call->batch;

@@ -34,6 +34,10 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_pd(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm256_min_pd(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm256_max_pd(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm256_andnot_pd(v_set1(-0.0), a); }
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    return _mm256_and_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ), x);
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return _mm256_or_pd(v_abs(magnitude), _mm256_and_pd(v_set1(-0.0), sign));
@@ -69,6 +73,10 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm256_andnot_ps(v_set1(-0.0f), a); }
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ), x);
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return _mm256_or_ps(v_abs(magnitude), _mm256_and_ps(v_set1(-0.0f), sign));

@@ -37,6 +37,10 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm512_min_pd(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm512_max_pd(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm512_andnot_pd(v_set1(-0.0), a); }
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ), x);
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return _mm512_or_pd(v_abs(magnitude), _mm512_and_pd(v_set1(-0.0), sign));
@@ -75,6 +79,10 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm512_andnot_ps(v_set1(-0.0f), a); }
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), x);
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return _mm512_or_ps(v_abs(magnitude), _mm512_and_ps(v_set1(-0.0f), sign));

@@ -14,6 +14,7 @@
  *   v_fma(a, b, c)        a*b + c, rounded once; only this header rounds twice
  *   v_fnma(a, b, c)       c - a*b, rounded likewise
  *   v_min, v_max(a, b)    b may be data: NaN in b gives NaN.  a is a bound: not NaN, not zero
+ *   v_where_greater(a, b, x)   x in the lanes where a > b, else 0
  *   v_abs, v_copysign     on the bits, so also for NaN and zeros
  *   v_exp2_biased(t)      2^n, where t = n + FL_EXP2_BIAS was rounded to an integer and
  *                         -EXPONENT_BIAS <= n <= EXPONENT_BIAS + 1; the least n gives 0, the
@@ -95,6 +96,11 @@ FL_INLINE vec v_abs(vec a)
 {
     for (int i = 0; i < VL; i++) a.lane[i] = (real)fabs(a.lane[i]);
     return a;
+}
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    for (int i = 0; i < VL; i++) x.lane[i] = a.lane[i] > b.lane[i] ? x.lane[i] : 0;
+    return x;
 }
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {

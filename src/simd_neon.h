@@ -39,6 +39,10 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f64(c, a, b); }
 FL_INLINE vec v_min(vec a, vec b) { return vminq_f64(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return vmaxq_f64(a, b); }
 FL_INLINE vec v_abs(vec a) { return vabsq_f64(a); }
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    return vreinterpretq_f64_u64(vandq_u64(vcgtq_f64(a, b), vreinterpretq_u64_f64(x)));
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return vbslq_f64(vdupq_n_u64((ureal)1 << 63), sign, magnitude);
@@ -79,6 +83,10 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
 FL_INLINE vec v_min(vec a, vec b) { return vminq_f32(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return vmaxq_f32(a, b); }
 FL_INLINE vec v_abs(vec a) { return vabsq_f32(a); }
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    return vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(a, b), vreinterpretq_u32_f32(x)));
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return vbslq_f32(vdupq_n_u32((ureal)1 << 31), sign, magnitude);

@@ -12,7 +12,8 @@ static void read_row(const fl_forward_call *call, const tape_cell *tape, const t
 {
     const fl_kernels *k = call->kernels;
     const ptrdiff_t hidden = call->shape.hidden, blocks = blocks_of(&call->shape, k);
-    const ptrdiff_t width = call->shape.directions * hidden, row = s * when->batch + place;
+    const ptrdiff_t out_size = out_of(&call->shape);
+    const ptrdiff_t width = call->shape.directions * out_size, row = s * when->batch + place;
     const size_t bytes = (size_t)hidden * sizeof(real);
     if (what == FL_TRACE_CELL) {
         memcpy(out, tape->c + (row + when->batch) * hidden, bytes);
@@ -20,7 +21,8 @@ static void read_row(const fl_forward_call *call, const tape_cell *tape, const t
     }
     if (what == FL_TRACE_HIDDEN) {
         const ptrdiff_t at = time_of(when, place, s) * when->batch + row_of(when, place);
-        memcpy(out, tape->out + at * width + (when->reverse ? hidden : 0), bytes);
+        memcpy(out, tape->out + at * width + (when->reverse ? out_size : 0),
+               (size_t)out_size * sizeof(real));
         return;
     }
     for (ptrdiff_t block = 0; block < blocks; block++) {
@@ -30,21 +32,21 @@ static void read_row(const fl_forward_call *call, const tape_cell *tape, const t
     }
 }
 
-/* `what` of a layer and direction -> out [T,B,H] in the order of time and rows; what no row lived
- * through is left as it is. */
+/* `what` of a layer and direction -> out [T,B,H] (or Hout) in the order of time and rows; what no
+ * row lived through is left as it is. */
 static void read_tape(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int what,
                       void *out)
 {
     ptrdiff_t size;
-    const tape_cell tape =
-        tape_cell_at(&call->shape, call->kernels, call->tape, call->steps, call->batch,
-                     call->dropout.rate > 0, layer, direction, &size);
+    const tape_cell tape = tape_cell_at(&call->shape, call->kernels, call->tape, call->steps,
+                                        call->batch, &call->dropout, layer, direction, &size);
+    const ptrdiff_t row = what == FL_TRACE_HIDDEN ? out_of(&call->shape) : call->shape.hidden;
     const timetable when = {call->rows, call->steps, call->batch, direction == 1};
     for (ptrdiff_t place = 0; place < call->batch; place++) {
         const ptrdiff_t end = minimum(length_of(&when, place), call->steps);
         for (ptrdiff_t s = 0; s < end; s++) {
             const ptrdiff_t at = time_of(&when, place, s) * call->batch + row_of(&when, place);
-            read_row(call, &tape, &when, what, s, place, (real *)out + at * call->shape.hidden);
+            read_row(call, &tape, &when, what, s, place, (real *)out + at * row);
         }
     }
 }

@@ -26,6 +26,8 @@ typedef struct {
     ptrdiff_t tokens; /* rows of the table they are from; -1: of the unit matrix; 0: none */
     int ragged;       /* rows of different lengths, states that start anew */
     int cell;         /* fl_cell */
+    ptrdiff_t projection;
+    int options; /* 1: of FL_LSTM_OPTIONS all but the layer norm; 2: that too */
 } test_case;
 
 typedef struct {
@@ -34,19 +36,44 @@ typedef struct {
 
 /* Sizes around the edges of tiles, vectors and groups. */
 static const test_case cases[] = {
-    {1, 1, 1, 1, 1, 1, 0, 0, 0, FL_LSTM},         {1, 1, 3, 5, 2, 4, 0, 0, 0, FL_LSTM},
-    {1, 1, 16, 16, 6, 3, 0, 0, 0, FL_LSTM},       {1, 1, 17, 15, 7, 5, 0, 0, 0, FL_LSTM},
-    {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_LSTM},        {3, 1, 20, 64, 1, 40, 0, 0, 0, FL_LSTM},
-    {2, 1, 8, 65, 13, 9, 0.3, 0, 0, FL_LSTM},     {2, 2, 31, 24, 3, 100, 0.5, 0, 0, FL_LSTM},
-    {1, 1, 5, 100, 300, 2, 0, 0, 0, FL_LSTM},     {1, 2, 70, 130, 4, 6, 0, 0, 0, FL_LSTM},
-    {1, 1, 2, 260, 2, 9, 0, 0, 0, FL_LSTM},       {1, 1, 9, 33, 4, 20, 0, 11, 0, FL_LSTM},
-    {2, 2, 9, 17, 3, 100, 0.3, 7, 0, FL_LSTM},    {1, 1, 9, 33, 2, 4, 0, 300, 0, FL_LSTM},
-    {1, 2, 11, 40, 5, 70, 0, -1, 0, FL_LSTM},     {1, 1, 9, 33, 6, 20, 0, 0, 1, FL_LSTM},
-    {2, 2, 9, 17, 13, 60, 0.3, 0, 1, FL_LSTM},    {1, 1, 4, 40, 300, 3, 0, 7, 1, FL_LSTM},
-    {2, 1, 5, 70, 2, 300, 0, -1, 1, FL_LSTM},     {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_GRU},
-    {2, 1, 8, 65, 13, 9, 0.3, 0, 1, FL_GRU},      {1, 1, 5, 100, 300, 2, 0, 7, 0, FL_GRU},
-    {1, 1, 3, 5, 1, 40, 0, -1, 0, FL_GRU},        {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_RNN_TANH},
-    {2, 1, 8, 65, 13, 9, 0.3, 0, 1, FL_RNN_RELU}, {1, 1, 5, 100, 1, 60, 0, 7, 0, FL_RNN_TANH},
+    {1, 1, 1, 1, 1, 1, 0, 0, 0, FL_LSTM, 0, 0},
+    {1, 1, 3, 5, 2, 4, 0, 0, 0, FL_LSTM, 0, 0},
+    {1, 1, 16, 16, 6, 3, 0, 0, 0, FL_LSTM, 0, 0},
+    {1, 1, 17, 15, 7, 5, 0, 0, 0, FL_LSTM, 0, 0},
+    {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_LSTM, 0, 0},
+    {3, 1, 20, 64, 1, 40, 0, 0, 0, FL_LSTM, 0, 0},
+    {2, 1, 8, 65, 13, 9, 0.3, 0, 0, FL_LSTM, 0, 0},
+    {2, 2, 31, 24, 3, 100, 0.5, 0, 0, FL_LSTM, 0, 0},
+    {1, 1, 5, 100, 300, 2, 0, 0, 0, FL_LSTM, 0, 0},
+    {1, 2, 70, 130, 4, 6, 0, 0, 0, FL_LSTM, 0, 0},
+    {1, 1, 2, 260, 2, 9, 0, 0, 0, FL_LSTM, 0, 0},
+    {1, 1, 9, 33, 4, 20, 0, 11, 0, FL_LSTM, 0, 0},
+    {2, 2, 9, 17, 3, 100, 0.3, 7, 0, FL_LSTM, 0, 0},
+    {1, 1, 9, 33, 2, 4, 0, 300, 0, FL_LSTM, 0, 0},
+    {1, 2, 11, 40, 5, 70, 0, -1, 0, FL_LSTM, 0, 0},
+    {1, 1, 9, 33, 6, 20, 0, 0, 1, FL_LSTM, 0, 0},
+    {2, 2, 9, 17, 13, 60, 0.3, 0, 1, FL_LSTM, 0, 0},
+    {1, 1, 4, 40, 300, 3, 0, 7, 1, FL_LSTM, 0, 0},
+    {2, 1, 5, 70, 2, 300, 0, -1, 1, FL_LSTM, 0, 0},
+    {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_GRU, 0, 0},
+    {2, 1, 8, 65, 13, 9, 0.3, 0, 1, FL_GRU, 0, 0},
+    {1, 1, 5, 100, 300, 2, 0, 7, 0, FL_GRU, 0, 0},
+    {1, 1, 3, 5, 1, 40, 0, -1, 0, FL_GRU, 0, 0},
+    {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_RNN_TANH, 0, 0},
+    {2, 1, 8, 65, 13, 9, 0.3, 0, 1, FL_RNN_RELU, 0, 0},
+    {1, 1, 5, 100, 1, 60, 0, 7, 0, FL_RNN_TANH, 0, 0},
+    {2, 2, 9, 33, 5, 7, 0, 0, 0, FL_GRU_BEFORE, 0, 0},
+    {2, 1, 8, 65, 13, 9, 0.3, 0, 1, FL_GRU_BEFORE, 0, 0},
+    {1, 1, 5, 100, 300, 2, 0, 7, 0, FL_GRU_BEFORE, 0, 0},
+    {2, 2, 9, 33, 5, 7, 0.2, 0, 0, FL_LSTM, 17, 0},
+    {2, 1, 8, 65, 13, 60, 0.3, 0, 1, FL_LSTM, 64, 0},
+    {1, 1, 5, 100, 300, 2, 0, 7, 0, FL_LSTM, 1, 0},
+    {2, 2, 9, 33, 5, 7, 0.2, 0, 0, FL_LSTM_OPTIONS, 17, 1},
+    {1, 1, 5, 5, 13, 60, 0.3, 0, 1, FL_LSTM_OPTIONS, 0, 1},
+    {1, 2, 5, 70, 1, 40, 0.3, -1, 1, FL_LSTM_OPTIONS, 3, 1},
+    {2, 2, 9, 33, 5, 7, 0.2, 0, 0, FL_LSTM_OPTIONS, 0, 2},
+    {2, 1, 8, 65, 13, 60, 0.3, 0, 1, FL_LSTM_OPTIONS, 40, 2},
+    {1, 1, 5, 100, 300, 2, 0, 7, 0, FL_LSTM_OPTIONS, 0, 2},
 };
 static const head_case head_cases[] = {
     {1, 1, 1}, {7, 3, 1}, {6, 64, 64}, {13, 65, 17}, {300, 31, 100}, {515, 7, 130},
@@ -146,12 +173,33 @@ static void plan_for(const backend *b, fl_forward_call *f, int workers, int spli
     b->engine->plan_forward(f, (fl_team_limits){1, 1}, f->tape != NULL);
     /* z_worker is enough for all rows and blocks, so more than a worker needs. */
     const ptrdiff_t z = (workers - 1) * f->plan.z_worker;
-    const ptrdiff_t more = z + (workers - 1) * f->plan.zeros_worker;
+    const ptrdiff_t zeros = z + (workers - 1) * f->plan.zeros_worker;
+    const ptrdiff_t more = zeros + (workers - 1) * f->plan.zone_worker;
     f->plan.workers = workers;
     f->plan.split_units = split_units;
     f->plan.zeros += z;
+    f->plan.zone += zeros;
+    f->plan.gates += more;
+    f->plan.inner += more;
+    f->plan.fed += more;
     f->plan.table += more;
     f->plan.scratch += more;
+}
+
+/* All options, with bounds that some values are beyond. */
+static fl_options some_options(int norm)
+{
+    return (fl_options){
+        .peephole = 1,
+        .coupled = 1,
+        .layer_norm = norm,
+        .preact_clip = 1.5,
+        .cell_clip = 0.6,
+        .zoneout_h = 0.2,
+        .zoneout_c = 0.3,
+        .functions = {{{FL_HARD_SIGMOID, 0.2, 0.5}, {FL_SOFTPLUS, 0, 0}, {FL_ELU, 0.7, 0}},
+                      {{FL_SIGMOID, 0, 0}, {FL_LEAKY_RELU, 0.1, 0}, {FL_SCALED_TANH, 1.1, 0.8}}},
+    };
 }
 
 /* Lengths that fall from T to 0 in the opposite order of the rows, and a new state now and then. */
@@ -187,20 +235,33 @@ static ptrdiff_t *token_rows(ptrdiff_t n, ptrdiff_t count)
 
 static uint64_t run(const backend *b, const test_case *t, int workers, int split_units)
 {
-    const fl_shape shape = {t->layers, t->directions, t->input, t->hidden, 1, t->cell};
+    const fl_shape shape = {
+        .layers = t->layers,
+        .directions = t->directions,
+        .input = t->input,
+        .hidden = t->hidden,
+        .projection = t->projection,
+        .bias = 1,
+        .cell = t->cell,
+        .options = t->options ? some_options(t->options == 2) : (fl_options){0},
+    };
+    const ptrdiff_t out = t->projection ? t->projection : t->hidden;
+    /* What has options drops what U reads too. */
+    const fl_dropout dropout = {42, t->dropout, t->projection || t->options ? t->dropout : 0};
     const ptrdiff_t size = b->size, rows = t->steps * t->batch;
     const ptrdiff_t parameters = b->engine->parameters_size(&shape);
-    const ptrdiff_t outputs = rows * t->directions * t->hidden;
-    const ptrdiff_t states = t->layers * t->directions * t->batch * t->hidden;
+    const ptrdiff_t outputs = rows * t->directions * out;
+    const ptrdiff_t states = t->layers * t->directions * t->batch * out;
+    const ptrdiff_t cells = t->layers * t->directions * t->batch * t->hidden;
     const ptrdiff_t count = t->tokens < 0 ? t->input : t->tokens;
     const ptrdiff_t inputs = (t->tokens ? count : rows) * t->input;
     ptrdiff_t *token = t->tokens ? token_rows(rows, count) : NULL;
     const fl_tokens tokens = {token, count};
     const fl_rows ragged = t->ragged ? some_rows(t->steps, t->batch) : (fl_rows){0};
     void *flat = filled(b, parameters, 1, 0.4), *x = t->tokens < 0 ? NULL : filled(b, inputs, 2, 2);
-    void *h = filled(b, states, 3, 1), *c = filled(b, states, 4, 1);
+    void *h = filled(b, states, 3, 1), *c = filled(b, cells, 4, 1);
     void *dy = filled(b, outputs, 5, 1), *dh = filled(b, states, 6, 1);
-    void *dc = filled(b, states, 7, 1), *y = filled(b, outputs, 0, 0);
+    void *dc = filled(b, cells, 7, 1), *y = filled(b, outputs, 0, 0);
     void *dx = filled(b, inputs, 0, 0), *grads = filled(b, parameters, 0, 0);
     const ptrdiff_t sums_size = t->tokens ? b->engine->sums_size(&shape, count) : 0;
     void *sums = exact_aligned(sums_size, size);
@@ -208,17 +269,17 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     void *forward = exact_aligned(b->engine->forward_size(&shape, b->kernels), size);
     void *backward = exact_aligned(b->engine->backward_size(&shape, b->kernels), size);
     const ptrdiff_t tape_size =
-        b->engine->tape_size(&shape, b->kernels, t->steps, t->batch, t->dropout > 0);
+        b->engine->tape_size(&shape, b->kernels, t->steps, t->batch, &dropout);
     void *tape = exact_aligned(tape_size, size);
     b->engine->pack_forward(&shape, b->kernels, flat, forward, 0, 1);
     b->engine->pack_backward(&shape, b->kernels, flat, backward, 0, 1);
 
     uint64_t result = 0;
     for (int training = 0; training < 2; training++) {
-        void *h_n = exact(states, size), *c_n = exact(states, size);
+        void *h_n = exact(states, size), *c_n = exact(cells, size);
         memcpy(h_n, h, (size_t)(states * size));
-        memcpy(c_n, c, (size_t)(states * size));
-        const ptrdiff_t width = t->directions * t->hidden;
+        memcpy(c_n, c, (size_t)(cells * size));
+        const ptrdiff_t width = t->directions * out;
         fl_forward_call f = {
             .shape = shape,
             .kernels = b->kernels,
@@ -236,17 +297,17 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
             .h = h_n,
             .c = c_n,
             .tape = training ? tape : NULL,
-            .dropout = {42, training ? t->dropout : 0},
+            .dropout = training ? dropout : (fl_dropout){0},
         };
         plan_for(b, &f, workers, split_units);
         f.scratch = exact_aligned(f.plan.scratch, size);
         run_team((job){.engine = b->engine, .forward = &f}, workers);
-        result = hash(b, y, outputs, hash(b, h_n, states, hash(b, c_n, states, result)));
+        result = hash(b, y, outputs, hash(b, h_n, states, hash(b, c_n, cells, result)));
         free(f.scratch);
         free(h_n);
         free(c_n);
     }
-    const ptrdiff_t width = t->directions * t->hidden;
+    const ptrdiff_t width = t->directions * out;
     fl_backward_call call = {
         .shape = shape,
         .kernels = b->kernels,
@@ -260,7 +321,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .rows = ragged,
         .sums = sums,
         .tape = tape,
-        .dropout = {42, t->dropout},
+        .dropout = dropout,
         .dy = dy,
         .dy_step = t->batch * width,
         .dy_row = width,
@@ -274,10 +335,11 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     b->engine->plan_backward(&call, (fl_team_limits){1, 1});
     call.plan.workers = workers;
     call.plan.split_units = split_units;
+    call.plan.scratch += (workers - 1) * call.plan.zone_worker;
     call.scratch = exact_aligned(call.plan.scratch, size);
     run_team((job){.engine = b->engine, .backward = &call}, workers);
     result = hash(b, dx, inputs, hash(b, grads, parameters, result));
-    result = hash(b, dh, states, hash(b, dc, states, result));
+    result = hash(b, dh, states, hash(b, dc, cells, result));
 
     void *all[] = {flat,
                    x,
@@ -390,11 +452,12 @@ int main(int argc, char **argv)
         const backend *b = &backends[i % 2];
         const test_case *t = &cases[i / 2];
         const uint64_t one = run(b, t, 1, 0);
-        printf("%s cell %d L%td D%td I%td H%td B%td T%td V%td%s %016llx\n", b->type, t->cell,
-               t->layers, t->directions, t->input, t->hidden, t->batch, t->steps, t->tokens,
-               t->ragged ? " ragged" : "", (unsigned long long)one);
+        printf("%s cell %d options %d P%td L%td D%td I%td H%td B%td T%td V%td%s %016llx\n", b->type,
+               t->cell, t->options, t->projection, t->layers, t->directions, t->input, t->hidden,
+               t->batch, t->steps, t->tokens, t->ragged ? " ragged" : "", (unsigned long long)one);
         for (int workers = 2; workers <= 3; workers++) {
-            for (int split_units = 0; split_units < 2; split_units++) {
+            const int most = t->options == 2 ? 1 : 2; /* a layer norm needs whole rows */
+            for (int split_units = 0; split_units < most; split_units++) {
                 if (run(b, t, workers, split_units) != one) {
                     printf("  differs with %d workers sharing %s\n", workers,
                            split_units ? "units" : "rows");

@@ -24,16 +24,18 @@ def lanes(isa: str, dtype: str) -> int:
 def random_call(rng: Generator, lstm: fastlstm.LSTM, steps: int, batch: int) -> Arrays:
     """x, h_0, c_0 and the gradients of the three outputs: all random, all different."""
     D, H = 1 + lstm.bidirectional, lstm.hidden_size
+    out = lstm.proj_size or H
     first = (batch, steps) if lstm.batch_first else (steps, batch)
     shapes: dict[str, tuple[int, ...]]
-    shapes = {"x": (*first, lstm.input_size), "dy": (*first, D * H)}
-    shapes |= dict.fromkeys(["h_0", "c_0", "dh_n", "dc_n"], (lstm.num_layers * D, batch, H))
+    shapes = {"x": (*first, lstm.input_size), "dy": (*first, D * out)}
+    shapes |= dict.fromkeys(["h_0", "dh_n"], (lstm.num_layers * D, batch, out))
+    shapes |= dict.fromkeys(["c_0", "dc_n"], (lstm.num_layers * D, batch, H))
     return {name: rng.standard_normal(shape).astype(lstm.dtype) for name, shape in shapes.items()}
 
 
-def results(lstm: Any, v: Arrays) -> Arrays:
+def results(lstm: Any, v: Arrays, **options: Any) -> Arrays:
     """Everything that `forward` and `backward` of a layer, or of the reference, return."""
-    y, (h_n, c_n), tape = lstm.forward(v["x"], (v["h_0"], v["c_0"]))
+    y, (h_n, c_n), tape = lstm.forward(v["x"], (v["h_0"], v["c_0"]), **options)
     dx, (dh_0, dc_0), grads = lstm.backward(tape, v["dy"], (v["dh_n"], v["dc_n"]))
     named = {"y": y, "h_n": h_n, "c_n": c_n, "dx": dx, "dh_0": dh_0, "dc_0": dc_0}
     return named | {f"d {name}": grads[name] for name in grads}

@@ -18,6 +18,7 @@ from fastlstm import reference
 
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gru": (fastlstm.GRU, {}),
+    "gru-before": (fastlstm.GRU, {"reset_after": False}),
     "tanh": (fastlstm.RNN, {}),
     "relu": (fastlstm.RNN, {"nonlinearity": "relu"}),
 }
@@ -228,7 +229,6 @@ def test_names() -> None:
 @pytest.mark.parametrize(
     ("action", "error", "message"),
     [
-        (lambda: fastlstm.GRU(2, 3, reset_after=False), ValueError, "reset_after: expected True"),
         (lambda: fastlstm.RNN(2, 3, nonlinearity="sin"), ValueError, "nonlinearity: expected 'ta"),
         (lambda: fastlstm.GRU(2, 3, proj_size=1), TypeError, "proj_size"),
         (
@@ -260,6 +260,8 @@ def test_against_torch(
     """Outputs and all gradients, weights taken over from the module."""
     torch = pytest.importorskip("torch")
     kind, own = cell
+    if "reset_after" in own:
+        pytest.skip("torch has no such GRU")
     torch.manual_seed(1)
     options = {"num_layers": layers, "bidirectional": both, "bias": bias, "batch_first": first}
     module = getattr(torch.nn, kind.__name__)(5, 19, **options, **own, dtype=torch.float64)

@@ -17,6 +17,16 @@ LAYERS: dict[str, dict[str, Any]] = {
     "three": {"input_size": 20, "hidden_size": 33, "num_layers": 3, "bias": False},
     "dropout": {"input_size": 3, "hidden_size": 16, "num_layers": 2, "dropout": 0.4},
     "batch-first": {"input_size": 3, "hidden_size": 16, "batch_first": True},
+    "options": {
+        "input_size": 3,
+        "hidden_size": 20,
+        "num_layers": 2,
+        "proj_size": 6,
+        "peephole": True,
+        "layer_norm": True,
+        "zoneout": (0.2, 0.1),
+        "recurrent_dropout": 0.3,
+    },
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 

@@ -16,6 +16,15 @@ LAYERS: dict[str, dict[str, Any]] = {
     "deep": {"input_size": 20, "hidden_size": 33, "num_layers": 3, "bias": False},
     "both-ways": {"input_size": 9, "hidden_size": 18, "num_layers": 2, "bidirectional": True},
     "batch-first": {"input_size": 3, "hidden_size": 66, "batch_first": True},
+    "projected": {
+        "input_size": 4,
+        "hidden_size": 20,
+        "proj_size": 9,
+        "peephole": True,
+        "num_layers": 2,
+        "bidirectional": True,
+    },
+    "normed": {"input_size": 4, "hidden_size": 20, "layer_norm": True, "cell_clip": 0.3},
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
