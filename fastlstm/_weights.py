@@ -137,6 +137,59 @@ class Weights:
         layer.load_state_dict(mapping)
         return layer
 
+    @classmethod
+    def from_keras(cls, source: Any, **options: Any) -> Self:
+        """Make a layer of a layer of Keras 3, of its weights, or of a stack of them.
+
+        Parameters
+        ----------
+        source, **options
+            As for `fastlstm.keras.from_keras`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As there, and if `source` is of another cell.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> kernel, recurrent_kernel = np.ones((2, 12), "f4"), np.ones((3, 12), "f4")
+        >>> fastlstm.LSTM.from_keras([kernel, recurrent_kernel])
+        LSTM(2, 3, bias=False, batch_first=True)
+        """
+        from fastlstm import keras
+
+        told = dict(options)
+        cell, bidirectional = told.pop("cell", None), told.pop("bidirectional", None)
+        layer: Self = keras._from_keras(source, cls, cell, bidirectional, told)
+        return layer
+
+    def to_keras_weights(self) -> list[list[Array]]:
+        """Return the weights for ``set_weights`` of layers of Keras.
+
+        Returns
+        -------
+        list of list of array
+            As of `fastlstm.keras.to_keras_weights`.
+
+        Raises
+        ------
+        ValueError
+            If the layer has an option that Keras has not.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> [weights] = fastlstm.LSTM(2, 3).to_keras_weights()
+        >>> [array.shape for array in weights]
+        [(2, 12), (3, 12), (12,)]
+        """
+        from fastlstm import keras
+
+        return keras.to_keras_weights(self)  # type: ignore[arg-type]  # Weights of no other class
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a .safetensors file, its configuration in the metadata.
 
