@@ -87,7 +87,7 @@ def train(
     optimizer = Adam(model.trainable, plan.lr)
     history, losses, state = History(), [], None
     step, done, bits, start = 0, 0.0, math.nan, time.perf_counter()
-    with _deferred_interrupt() as interrupted:
+    with deferred_interrupt() as interrupted:
         while not (history.stopped or done >= 1):
             optimizer.lr = plan.lr * (1 - done)
             loss, grads, state = model.gradients(*rows.next(), state)
@@ -115,7 +115,7 @@ def train(
 
 
 @contextlib.contextmanager
-def _deferred_interrupt() -> Iterator[Callable[[], bool]]:
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     """Turn the first Ctrl-C into a flag that the returned function tells; a second one raises.
 
     A handler of the program's own is left alone, and so is every thread but the main one,

@@ -1,0 +1,23 @@
+"""Recurrent classifiers and regressors of scikit-learn.  Needs scikit-learn 1.6 or later.
+
+They read three kinds of ``X``:
+
+* a table (n, features), as every estimator does: a row is a sequence, cut into steps by
+  `n_timesteps`;
+* an array (n, T, F): n sequences of T steps of F features;
+* a list of n arrays (T_i, F): sequences of different lengths.  Nothing is computed for padding.
+"""
+
+from __future__ import annotations
+
+try:
+    from sklearn.utils.validation import validate_data as _new_in_1_6  # noqa: F401
+except ImportError as error:
+    raise ImportError(
+        "fastlstm.sklearn needs scikit-learn 1.6 or later: pip install 'fastlstm[sklearn]'"
+    ) from error
+
+from fastlstm.sklearn._classifier import LSTMClassifier
+from fastlstm.sklearn._regressor import LSTMRegressor
+
+__all__ = ["LSTMClassifier", "LSTMRegressor"]

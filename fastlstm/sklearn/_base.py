@@ -1,0 +1,292 @@
+"""What the classifier and the regressor share: parameters, fitting."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator
+from sklearn.model_selection import train_test_split
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+
+from fastlstm import _arrays
+from fastlstm._cells import GRU, LSTM, RNN
+from fastlstm._optimizer import non_negative
+from fastlstm.optim import AdamW
+from fastlstm.sklearn._examples import Examples
+from fastlstm.sklearn._network import Loss, Network
+from fastlstm.sklearn._progress import Progress
+from fastlstm.sklearn._sequences import Sequences, read
+from fastlstm.sklearn._training import Course, Plan, train
+
+Array = NDArray[Any]
+
+_CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+_MOST_SEED = (1 << 31) - 1
+
+
+class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Base of the estimators; they say what the targets are, and how they are scored."""
+
+    _loss: ClassVar[Loss]
+    _stratified: ClassVar[bool]  # whether parts of a split have equal shares of each target
+    _network: Network
+    _optimizer: AdamW
+    _rng: np.random.RandomState
+    loss_curve_: list[float]
+
+    def __init__(
+        self,
+        hidden_size: int = 32,
+        *,
+        num_layers: int = 1,
+        bidirectional: bool = False,
+        dropout: float = 0.0,
+        cell: str = "lstm",
+        n_timesteps: int | None = None,
+        learning_rate: float = 0.01,
+        batch_size: int = 64,
+        max_iter: int = 100,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        tol: float = 1e-4,
+        clip_norm: float | None = 1.0,
+        weight_decay: float = 0.0,
+        random_state: Any = None,
+        warm_start: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self.hidden_size = hidden_size
+        self.num_layers = num_layers
+        self.bidirectional = bidirectional
+        self.dropout = dropout
+        self.cell = cell
+        self.n_timesteps = n_timesteps
+        self.learning_rate = learning_rate
+        self.batch_size = batch_size
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.clip_norm = clip_norm
+        self.weight_decay = weight_decay
+        self.random_state = random_state
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    def _checked(self, y: Any, fresh: bool, classes: Array | None) -> Array:
+        """Targets, (n,) or (n, K); `fresh` if nothing is known of them yet."""
+        raise NotImplementedError
+
+    def _prepared(self, examples: Examples, fresh: bool) -> Examples:
+        """With the targets and weights that the loss takes."""
+        raise NotImplementedError
+
+    def _outputs(self) -> int:
+        """How many outputs the network has."""
+        raise NotImplementedError
+
+    def _score(self, outputs: Array, examples: Examples) -> float:
+        raise NotImplementedError
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags
+
+    def fit(self, X: Any, y: ArrayLike, sample_weight: ArrayLike | None = None) -> Self:
+        """Train on sequences.
+
+        Ctrl-C ends it after the current batch, with a warning; what was learned is kept.
+
+        Parameters
+        ----------
+        X : (n, features) or (n, T, F) array-like, or list of n array-likes (T_i, F)
+        y : (n,) array-like, or (n, outputs) for a regressor
+        sample_weight : (n,) array-like, optional
+            How much each sequence counts, at least 0, relative to the mean of them.  If all
+            sequences are in one batch and none are held out, a weight of 2 gives the same bits as
+            a sequence that is there twice.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a parameter or an argument is not what it has to be.
+        FloatingPointError
+            If the loss is not finite any more.
+        """
+        return self._learn(X, y, sample_weight, partial=False)
+
+    def _learn(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        *,
+        partial: bool,
+        classes: Array | None = None,
+    ) -> Self:
+        plan = self._plan(partial)
+        going_on = hasattr(self, "_network") and (partial or self.warm_start)
+        network: Network | None = self._network if going_on else None
+        sequences = self._read(X, network)
+        weights = _sample_weights(sample_weight, len(sequences))
+        targets = self._checked(self._required(y, sequences), not going_on, classes)
+        # Without a weight, an example is as if it were not there: it fills no place in a batch.
+        examples = Examples(sequences, targets, weights).take(np.flatnonzero(weights))
+        examples = self._prepared(self._scaled(examples, plan, partial), not going_on)
+
+        resumed = going_on and partial
+        rng = self._rng if resumed else check_random_state(self.random_state)
+        if network is None:
+            network = self._new_network(sequences, rng)
+        if resumed:
+            optimizer = self._optimizer
+            optimizer.lr = self.learning_rate
+        else:
+            optimizer = AdamW(network.trainable, self.learning_rate, weight_decay=self.weight_decay)
+        course = self._train(network, optimizer, examples, plan, rng)
+        self._network, self._optimizer, self._rng = network, optimizer, rng
+        self._tell(course, going_on)
+        return self
+
+    def _required(self, y: Any, sequences: Sequences) -> Any:
+        if y is None:
+            raise ValueError(
+                f"This {type(self).__name__} estimator requires y to be passed, "
+                "but the target y is None"
+            )
+        check_consistent_length(sequences.starts, y)
+        return y
+
+    def _train(
+        self,
+        network: Network,
+        optimizer: AdamW,
+        examples: Examples,
+        plan: Plan,
+        rng: np.random.RandomState,
+    ) -> Course:
+        """Hold out what is to be held out, and train on the rest."""
+        validate = None
+        if self.early_stopping:
+            examples, held = self._split(examples, rng)
+
+            def validate() -> float:
+                return self._score(network.outputs(held.sequences), held)
+
+        loss = type(self)._loss
+        with Progress(plan.max_iter, bool(self.verbose)) as report:
+            return train(network, optimizer, examples, loss, plan, rng, validate, report)
+
+    def _plan(self, partial: bool) -> Plan:
+        """The parameters of the training, checked."""
+        if partial and self.early_stopping:
+            raise ValueError("early_stopping: expected False for partial_fit, got True")
+        if self.cell not in _CELLS:
+            raise ValueError(f"cell: expected 'lstm', 'gru' or 'rnn', got {self.cell!r}")
+        for name in ("learning_rate", "weight_decay"):
+            if not math.isfinite(non_negative(name, getattr(self, name))):
+                raise ValueError(f"{name}: expected a finite number, got {getattr(self, name)}")
+        part = non_negative("validation_fraction", self.validation_fraction)
+        if not 0 < part < 1:
+            raise ValueError(f"validation_fraction: expected a part between 0 and 1, got {part}")
+        most = _arrays.integer(self.max_iter, "max_iter", 1)
+        return Plan(
+            batch_size=_arrays.integer(self.batch_size, "batch_size", 1),
+            max_iter=1 if partial else most,
+            patience=_arrays.integer(self.n_iter_no_change, "n_iter_no_change", 1),
+            tol=non_negative("tol", self.tol),
+            clip_norm=None if self.clip_norm is None else non_negative("clip_norm", self.clip_norm),
+        )
+
+    def _read(self, X: Any, network: Network | None) -> Sequences:
+        """X, for this network or, if there is none, for a new one."""
+        if network is None:
+            return read(self, X, (np.float64, np.float32), None)
+        return read(self, X, (network.layer.dtype,), network.layer.input_size)
+
+    def _new_network(self, sequences: Sequences, rng: np.random.RandomState) -> Network:
+        layer = _CELLS[self.cell](
+            sequences.width,
+            self.hidden_size,
+            self.num_layers,
+            batch_first=True,
+            dropout=self.dropout,
+            bidirectional=self.bidirectional,
+            dtype=sequences.steps.dtype,
+            seed=int(rng.randint(_MOST_SEED)),
+        )
+        return Network(layer, self._outputs(), rng)
+
+    def _scaled(self, examples: Examples, plan: Plan, partial: bool) -> Examples:
+        """With weights that have the mean 1; or, in one part of more, as they are."""
+        n = len(examples)
+        # In one batch, the gradient is that of the whole: what is equal need not be repeated.
+        if n <= plan.batch_size and not self.early_stopping:
+            examples = examples.merged()
+        weights = examples.weights
+        factor = len(weights) / (n if partial else weights.sum())
+        return Examples(examples.sequences, examples.targets, weights * factor)
+
+    def _split(self, examples: Examples, rng: np.random.RandomState) -> tuple[Examples, Examples]:
+        """Examples to train on, and those to hold out."""
+        rows, held = train_test_split(
+            np.arange(len(examples)),
+            test_size=self.validation_fraction,
+            random_state=rng,
+            stratify=examples.targets if self._stratified else None,
+        )
+        if len(held) < 2:
+            raise ValueError(
+                f"validation_fraction: expected at least 2 sequences, got {len(held)}: "
+                "increase it, or give more of them"
+            )
+        return examples.take(rows), examples.take(held)
+
+    def _tell(self, course: Course, going_on: bool) -> None:
+        """Set the attributes of a fitted estimator."""
+        self.lstm_ = self._network.layer
+        self.out_ = self._network.out
+        self.n_iter_ = len(course.losses)
+        self.loss_curve_ = (self.loss_curve_ if going_on else []) + course.losses
+        self.validation_scores_ = course.scores if self.early_stopping else None
+        self.best_validation_score_ = max(course.scores, default=None)
+        if course.interrupted:
+            warnings.warn(
+                f"interrupted after {self.n_iter_} whole epochs: what was learned is kept",
+                stacklevel=4,  # of fit's caller
+            )
+
+    def _predict(self, X: Any) -> Array:
+        """(n, K) array: the outputs of the network."""
+        check_is_fitted(self, "lstm_")
+        outputs: Array = self._network.outputs(self._read(X, self._network))
+        return outputs
+
+
+def _sample_weights(value: Any, n: int) -> Array:
+    """(n,) array of float64; ones if there is none."""
+    if value is None:
+        return np.ones(n)
+    weights: Array = check_array(
+        value, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
+    )
+    if weights.shape != (n,):
+        shape = _arrays.shape_text(weights.shape)
+        raise ValueError(f"sample_weight: expected ({n},), got {shape}")
+    if weights.min() < 0:
+        raise ValueError(f"sample_weight: expected no negative weights, got {weights.min()}")
+    if weights.max() == 0:
+        raise ValueError("sample_weight: expected a weight that is not zero")
+    return weights
