@@ -29,6 +29,7 @@ from sklearn.preprocessing import StandardScaler  # noqa: E402
 from sklearn.utils.estimator_checks import check_estimator  # noqa: E402
 
 from fastlstm.sklearn import LSTMClassifier, LSTMRegressor  # noqa: E402
+from fastlstm.sklearn._examples import Examples  # noqa: E402
 from fastlstm.sklearn._network import Network, cross_entropy, squared_error  # noqa: E402
 from fastlstm.sklearn._sequences import Sequences  # noqa: E402
 
@@ -409,30 +410,23 @@ def test_early_stopping_keeps_the_best(rng: Generator, kind: Any) -> None:
     np.testing.assert_array_equal(weights_of(shorter), weights_of(estimator))
 
 
-class Spy(LSTMClassifier):
-    """Remembers what it trains on and what it holds out."""
-
-    def _train(self, network: Any, optimizer: Any, examples: Any, *args: Any) -> Any:
-        self._all = examples
-        return super()._train(network, optimizer, examples, *args)
-
-    def _score(self, outputs: Any, examples: Any) -> float:
-        self._held = examples
-        return super()._score(outputs, examples)
-
-
-def test_the_validation_score_is_that_of_the_held_out_part(rng: Generator) -> None:
+@BOTH
+def test_the_validation_score_is_that_of_the_held_out_part(
+    rng: Generator, kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     X, y = rng.normal(size=(80, 4, 1)), np.arange(80) % 4 // 3  # three of four are 0
-    weights = rng.uniform(0.5, 2, size=80)
+    weights, held, score = rng.uniform(0.5, 2, size=80), [], kind._score
+    monkeypatch.setattr(kind, "_score", lambda *args: held.append(args[2]) or score(*args))
     options = {"max_iter": 1, "early_stopping": True, "validation_fraction": 0.25}
-    spy = Spy(random_state=0, **options).fit(X, y, sample_weight=weights)
-    held = spy._held
-    np.testing.assert_array_equal(np.bincount(held.targets), [15, 5])
-    places = held.sequences.starts // 4
-    np.testing.assert_array_equal(y[places], held.targets)
-    np.testing.assert_allclose(weights[places] / weights.mean(), held.weights)
-    score = spy.score(X[places], y[places], sample_weight=weights[places])
-    assert spy.best_validation_score_ == pytest.approx(score)
+    estimator = kind(random_state=0, **options).fit(X, y, sample_weight=weights)
+    monkeypatch.undo()
+    places = held[0].sequences.starts // 4
+    assert len(np.unique(places)) == 20
+    if kind is LSTMClassifier:
+        np.testing.assert_array_equal(np.bincount(y[places]), [15, 5])
+    found = estimator.score(X[places], y[places], sample_weight=weights[places])
+    assert estimator.best_validation_score_ == pytest.approx(found)
+    assert found != pytest.approx(estimator.score(X[places], y[places]))
 
 
 def test_too_few_to_hold_out(rng: Generator) -> None:
@@ -462,8 +456,25 @@ def test_the_seed_decides_and_threads_do_not(rng: Generator, kind: Any) -> None:
         fastlstm.set_num_threads(before)
     np.testing.assert_array_equal(found[0], found[1])
     np.testing.assert_array_equal(found[0], found[2])
-    other = kind(**{**options, "random_state": 8}).fit(X, y)
-    assert (weights_of(other) != found[0]).any()
+    options |= {"learning_rate": 0.0}
+    start, other = (kind(**{**options, "random_state": seed}).fit(X, y) for seed in (7, 8))
+    assert (start.lstm_.parameters.flat != other.lstm_.parameters.flat).any()
+    assert (start.out_.flat != other.out_.flat).any()
+
+
+def test_every_epoch_has_another_order(rng: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = data(rng)
+    batch, orders = Examples.batch, []
+
+    def spy(self: Examples, rows: Any) -> Any:
+        orders.extend(rows)
+        return batch(self, rows)
+
+    monkeypatch.setattr(Examples, "batch", spy)
+    LSTMRegressor(**SMALL, batch_size=8).fit(X, y)
+    epochs = np.reshape(orders, (3, 30))
+    np.testing.assert_array_equal(np.sort(epochs), np.tile(np.arange(30), (3, 1)))
+    assert len(np.unique(np.vstack([epochs, np.arange(30)]), axis=0)) == 4
 
 
 @BOTH
