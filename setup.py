@@ -129,6 +129,6 @@ more = [
         include_dirs=core.include_dirs,
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     )
-    for name in ("_stream", "_kernels", "_updates")
+    for name in ("_stream", "_pool", "_kernels", "_updates")
 ]
 setup(ext_modules=[core, *more], cmdclass={"build_ext": build_ext})

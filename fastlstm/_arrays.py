@@ -132,6 +132,19 @@ def table(value: Any, name: str, size: int, dtype: np.dtype[Any]) -> Array:
     return array
 
 
+def slot_numbers(value: Any, name: str) -> Array:
+    """A new array (k,) of whole numbers."""
+    try:
+        array = np.asarray(value)
+    except (ValueError, OverflowError) as error:  # nested lists of unequal lengths
+        raise TypeError(f"{name}: expected an array of integers, got {error}") from None
+    if array.dtype.kind not in "iu" and array.shape != (0,):
+        raise TypeError(f"{name}: expected an array of integers, got {array.dtype}")
+    if array.ndim != 1:
+        raise ValueError(f"{name}: expected (k,), got {shape_text(array.shape)}")
+    return array.astype(np.intp, order="C")
+
+
 def shape_text(shape: tuple[int, ...]) -> str:
     return str(tuple(int(n) for n in shape))
 

@@ -12,6 +12,7 @@ cdef extern from "team.h" nogil:
         pass
     int fl_team_size()
     int fl_has_openmp()
+    void fl_barrier_wait(fl_barrier *, int)
 
 
 cdef extern from "fastlstm.h" nogil:

@@ -1,14 +1,15 @@
 /* Counts what a real-time thread must not do: allocate, lock, ask the system for memory.  Loaded
- * with LD_PRELOAD before everything else; test_realtime.py reads the counter. */
+ * with LD_PRELOAD before everything else; test_realtime.py reads the counters. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <pthread.h>
 #include <stddef.h>
 #include <sys/types.h>
 
-static long counted;
+static long counted, locks;
 
-long interposed_calls(void) { return counted; }
+long interposed_calls(void) { return counted + locks; }
+long interposed_allocations(void) { return counted; }
 
 /* glibc's own allocator under its internal names: dlsym allocates, so it cannot be asked. */
 void *__libc_malloc(size_t n);
@@ -60,7 +61,7 @@ void *mmap(void *p, size_t n, int protection, int flags, int fd, off_t offset)
 int pthread_mutex_lock(pthread_mutex_t *mutex)
 {
     static int (*next)(pthread_mutex_t *);
-    counted++;
+    locks++;
     if (!next) {
         *(void **)&next = dlsym(RTLD_NEXT, "pthread_mutex_lock");
     }

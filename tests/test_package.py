@@ -37,7 +37,7 @@ def test_examples_of_the_readme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     exec(compile("\n".join(blocks), "README.md", "exec"), {})
 
 
-@pytest.mark.parametrize("name", ["_core", "_stream", "_kernels", "_updates"])
+@pytest.mark.parametrize("name", ["_core", "_stream", "_pool", "_kernels", "_updates"])
 def test_stubs_match_what_is_compiled(name: str, tmp_path: Path) -> None:
     """mypy's stubtest; it reads the stubs of the checkout and imports what is installed."""
     allowed = tmp_path / "allowlist"  # what Cython adds to modules and classes
@@ -49,9 +49,8 @@ def test_stubs_match_what_is_compiled(name: str, tmp_path: Path) -> None:
 
 
 def test_stubs_are_installed() -> None:
-    assert {"py.typed", "_core.pyi", "_stream.pyi", "_kernels.pyi", "_updates.pyi"} <= set(
-        os.listdir(FOLDER)
-    )
+    names = ["_core", "_stream", "_pool", "_kernels", "_updates"]
+    assert {"py.typed", *(f"{name}.pyi" for name in names)} <= set(os.listdir(FOLDER))
 
 
 def test_import_needs_numpy_alone() -> None:

@@ -1,4 +1,4 @@
-"""A step of a stream allocates no memory and takes no lock."""
+"""A step of a stream allocates no memory and takes no lock; one of a pool allocates none."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ import ctypes, sys
 import numpy as np
 import fastlstm
 
-calls = ctypes.PyDLL(sys.argv[1]).interposed_calls
+calls = ctypes.PyDLL(sys.argv[1]).interposed_{counted}
 calls.restype = ctypes.c_long
 fastlstm.set_num_threads(1)
 stream = fastlstm.LSTM({input}, {hidden}, {layers}, dtype={dtype!r}, seed=0).stream({batch})
 x = np.ones(({batch}, {input}), {dtype!r})
 out = np.empty(({batch}, {hidden}), {dtype!r})
 step = stream.step
+pool = fastlstm.StreamPool(stream.layer, {batch})
+slots = np.array([pool.open() for _ in range({batch})])
+pool_step, x_1, slots_1, out_1 = pool.step, x[:1], slots[:1], out[:1]
 
 def run(steps):
     before = calls()
@@ -51,8 +54,10 @@ def interposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def calls_of_1000_steps(interposer: Path, statement: str, **sizes: object) -> int:
-    script = COUNT.format(statement=statement, **sizes)
+def calls_of_1000_steps(
+    interposer: Path, statement: str, counted: str = "calls", **sizes: object
+) -> int:
+    script = COUNT.format(statement=statement, counted=counted, **sizes)
     run = subprocess.run(
         [sys.executable, "-c", script, str(interposer)],
         env={**os.environ, "LD_PRELOAD": str(interposer), "PYTHONMALLOC": "malloc"},
@@ -73,6 +78,19 @@ def test_a_step_with_out_allocates_and_locks_nothing(
     sizes = {"input": input_size, "hidden": hidden, "layers": layers, "batch": batch}
     # Not 0: counting makes integers, and one of them may be new.
     assert calls_of_1000_steps(interposer, "step(x, out)", dtype=dtype, **sizes) < 5
+
+
+@pytest.mark.parametrize(
+    ("input_size", "hidden", "layers", "batch"), [(7, 33, 3, 5), (64, 64, 2, 20)]
+)
+def test_a_step_of_a_pool_with_out_allocates_nothing(
+    interposer: Path, input_size: int, hidden: int, layers: int, batch: int
+) -> None:
+    """Whether it keeps the GIL or gives it away, and with changing numbers of streams."""
+    sizes = {"input": input_size, "hidden": hidden, "layers": layers, "batch": batch}
+    statement = "pool_step(x, slots, out); pool_step(x_1, slots_1, out_1)"
+    count = calls_of_1000_steps(interposer, statement, "allocations", dtype="float32", **sizes)
+    assert count < 5
 
 
 def test_the_counter_counts(interposer: Path) -> None:
