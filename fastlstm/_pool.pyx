@@ -188,10 +188,12 @@ cdef class StreamPool:
         >>> slot = fastlstm.StreamPool(gru, 8).open(h_n)
         """
         cdef Py_ssize_t slot
-        h, c = self._arrays(state)
+        h = c = None
+        if state is not None:  # else it is zero already
+            h, c = self._arrays(state)
         self._acquire()
         slot = open_lowest(&self._slots)
-        if slot < self.capacity:
+        if slot < self.capacity and h is not None:
             move_state(&self._slots, slot, _data(h), _data(c), True)
         self._release()
         if slot == self.capacity:

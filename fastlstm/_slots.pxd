@@ -51,7 +51,7 @@ cdef inline void move_state(Slots *s, Py_ssize_t slot, char *h, char *c, bint in
 
 
 cdef inline Py_ssize_t open_lowest(Slots *s) noexcept nogil:
-    """The number of a slot that was free, or the capacity."""
+    """The number of a slot that was free, or the capacity; its state is zero."""
     while s.lowest < s.capacity and s.marks[s.lowest] != CLOSED:
         s.lowest += 1
     if s.lowest < s.capacity:
@@ -61,6 +61,7 @@ cdef inline Py_ssize_t open_lowest(Slots *s) noexcept nogil:
 
 
 cdef inline void close_slot(Slots *s, Py_ssize_t slot) noexcept nogil:
+    """Free a slot, and leave nothing in it."""
     cdef Py_ssize_t side, layer
     for side in range(2):
         for layer in range(s.layers):
