@@ -1,0 +1,104 @@
+"""From the weights of a module to a layer that has them."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlstm import _arrays
+from fastlstm._cells import GRU, LSTM, RNN
+from fastlstm._layer import Layer
+from fastlstm._parameters import Parameters
+
+Array = NDArray[Any]
+AnyLayer = Layer[Any, Any, Any]
+
+CHUNK = 1 << 15  # values compared at a time: a difference is mostly in the first of them
+
+
+class Spec(NamedTuple):
+    """What a layer is made from, beside its weights: the attributes of a module of torch."""
+
+    mode: str
+    """LSTM, GRU, RNN_TANH or RNN_RELU."""
+    input_size: int
+    hidden_size: int
+    num_layers: int
+    bias: bool
+    bidirectional: bool
+    proj_size: int
+
+    def make(self, dtype: np.dtype[Any]) -> AnyLayer:
+        """A new layer."""
+        options = self._asdict()
+        mode, proj_size = options.pop("mode"), options.pop("proj_size")
+        if mode == "LSTM":
+            return LSTM(**options, proj_size=proj_size, dtype=dtype)
+        if mode == "GRU":
+            return GRU(**options, dtype=dtype)
+        return RNN(**options, nonlinearity=mode.removeprefix("RNN_").lower(), dtype=dtype)
+
+
+class Layers:
+    """The layer of a module: the one of the last call, as long as it has the same weights.
+
+    A layer that has been used never changes: there may be tapes of it.  When the weights have
+    changed, a copy takes its place.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[Spec, AnyLayer] | None = None
+
+    def get(
+        self, spec: Spec, weights: list[Array], *, batch_first: bool, dropout: float
+    ) -> AnyLayer:
+        """A layer with these weights."""
+        last = self._last
+        if last is None or last[0] != spec or last[1].dtype != weights[0].dtype:
+            layer = with_weights(spec.make(weights[0].dtype), weights)
+        elif have_changed(last[1].parameters, weights):
+            layer = with_weights(last[1], weights)
+        else:
+            layer = last[1]
+        if (layer.batch_first, layer.dropout) != (batch_first, dropout):
+            layer = sibling(layer)
+            layer.batch_first = batch_first
+            layer.dropout = _arrays.probability(dropout, "dropout")
+        self._last = spec, layer
+        return layer
+
+
+def have_changed(parameters: Parameters, weights: list[Array]) -> bool:
+    """Whether any bit differs."""
+    pairs = zip(parameters.values(), weights, strict=True)
+    return not all(a.shape == b.shape and same_bits(a, b) for a, b in pairs)
+
+
+def same_bits(a: Array, b: Array) -> bool:
+    bits = np.uint32 if a.itemsize == 4 else np.uint64
+    a, b = a.reshape(-1).view(bits), b.reshape(-1).view(bits)
+    return all((a[i : i + CHUNK] == b[i : i + CHUNK]).all() for i in range(0, a.size, CHUNK))
+
+
+def with_weights(layer: AnyLayer, weights: list[Array]) -> AnyLayer:
+    """A copy of the layer with other weights."""
+    shapes = {name: array.shape for name, array in layer.parameters.items()}
+    for (name, shape), weight in zip(shapes.items(), weights, strict=True):
+        if weight.shape != shape:
+            raise ValueError(f"{name}: expected {shape}, got {weight.shape}")
+    parameters = Parameters(shapes, layer.dtype)
+    np.concatenate([weight.reshape(-1) for weight in weights], out=parameters.writable())
+    other = sibling(layer)
+    other.parameters, other._packed = parameters, None
+    return other
+
+
+def sibling(layer: AnyLayer) -> AnyLayer:
+    """A copy of the layer that shares its parameters and its work space."""
+    other = copy.copy(layer)
+    for name in ("isa", "_packed", "_scratch", "_tapes"):
+        setattr(other, name, getattr(layer, name))
+    return other
