@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -98,7 +97,6 @@ def with_weights(layer: AnyLayer, weights: list[Array]) -> AnyLayer:
 
 def sibling(layer: AnyLayer) -> AnyLayer:
     """A copy of the layer that shares its parameters and its work space."""
-    other = copy.copy(layer)
-    for name in ("isa", "_packed", "_scratch", "_tapes"):
-        setattr(other, name, getattr(layer, name))
+    other: AnyLayer = object.__new__(type(layer))
+    other.__dict__.update(layer.__dict__)  # copy.copy prepares a layer anew
     return other
