@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from fastlstm import _tensor_file
 from fastlstm._parameters import Parameters
@@ -237,6 +237,40 @@ class Weights:
             layer.load_state_dict(tensors)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: weights and configuration do not agree ({error})") from None
+        return layer
+
+    def to_onnx(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer as a model of ONNX; see `fastlstm.onnx.to_onnx`.
+
+        Parameters
+        ----------
+        path : path-like
+        """
+        from fastlstm.onnx import _write
+
+        _write.write(self, path)
+
+    @classmethod
+    def from_onnx(
+        cls,
+        path: str | os.PathLike[str],
+        name: str | None = None,
+        *,
+        dtype: DTypeLike | None = None,
+    ) -> Self:
+        """Read a layer of this cell from a model of ONNX; see `fastlstm.onnx.from_onnx`.
+
+        Parameters
+        ----------
+        path : path-like
+        name : str, optional
+            Of its first node, if the model has several layers of this cell.
+        dtype : {"float32", "float64"}, optional
+            To convert the weights to.
+        """
+        from fastlstm.onnx import _read
+
+        layer: Self = _read.read(path, name, dtype, cls)
         return layer
 
 
