@@ -152,7 +152,7 @@ def run_node(
     >>> import numpy as np
     >>> from fastlstm import onnx
     >>> x, w, r = (np.ones(shape, np.float32) for shape in [(5, 2, 3), (1, 16, 3), (1, 16, 4)])
-    >>> outputs = onnx.run_node("LSTM", {"X": x, "W": w, "R": r}, {"clip": 0.5})
+    >>> outputs = onnx.run_node("LSTM", {"X": x, "W": w, "R": r}, {"direction": "reverse"})
     >>> {name: array.shape for name, array in outputs.items()}
     {'Y': (5, 1, 2, 4), 'Y_h': (1, 2, 4), 'Y_c': (1, 2, 4)}
     """

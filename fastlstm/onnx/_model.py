@@ -39,8 +39,10 @@ class Graph:
         The node that makes a value.
     stored : dict of str to TensorProto
         Initializers.
-    inputs : dict of str to list, or None
-        Shapes of the graph's inputs, if declared: an int, a name or None for each axis.
+    inputs : set of str
+        What the caller passes in.
+    declared : dict of str to list
+        Shapes of values, if they are declared: an int, a name or None for each axis.
     nbytes : int
         Of all constants, as they are stored.
     """
@@ -49,10 +51,11 @@ class Graph:
         self.nodes = list(model.graph.node)
         self.maker = {name: k for k, node in enumerate(self.nodes) for name in node.output if name}
         self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.inputs = {
+        self.inputs = {value.name for value in model.graph.input} - set(self.stored)
+        self.declared = {
             value.name: _declared_shape(value)
-            for value in model.graph.input
-            if value.name not in self.stored
+            for value in [*model.graph.input, *model.graph.value_info]
+            if value.type.tensor_type.HasField("shape")
         }
         constants = [node for node in self.nodes if node.op_type == "Constant"]
         self.nbytes = sum(item.ByteSize() for item in [*self.stored.values(), *constants])
@@ -132,8 +135,6 @@ def _text(value: Any) -> Any:
     return value.decode() if isinstance(value, bytes) else value
 
 
-def _declared_shape(value: Any) -> list[int | str | None] | None:
-    tensor = value.type.tensor_type
-    if not tensor.HasField("shape"):
-        return None
-    return [axis.dim_param or (axis.dim_value or None) for axis in tensor.shape.dim]
+def _declared_shape(value: Any) -> list[int | str | None]:
+    shape = value.type.tensor_type.shape
+    return [axis.dim_param or (axis.dim_value or None) for axis in shape.dim]

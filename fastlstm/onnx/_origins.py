@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import numpy as np
+
 from fastlstm.onnx._model import Graph, array_of, attributes_of
 
 Origin = Literal["caller", "shape", "zeros", "constant"]
@@ -51,4 +53,5 @@ def _of(graph: Graph, name: str, found: dict[str, set[Origin]]) -> set[Origin]:
 
 def _stored(tensor: Any) -> set[Origin]:
     array = array_of(tensor)
-    return {"constant" if array is None or array.any() else "zeros"}
+    with np.errstate(invalid="ignore"):  # NaN is no zero
+        return {"constant" if array is None or array.any() else "zeros"}

@@ -21,6 +21,8 @@ from onnx import helper
 from fastlstm.onnx._model import Graph, array_of, attributes_of
 
 Array = NDArray[Any]
+SOME_SIZE = 1_000_003  # of an axis whose size is not fixed; the next has two more, and so on
+
 Factor = tuple[str, int]  # what it counts, and how many there are; never 1
 Axis = tuple[Factor, ...]
 
@@ -69,24 +71,24 @@ class Values:
 
     def some_axis(self, name: str) -> Axis:
         """An axis whose size is not fixed; the same name is the same axis."""
-        return axis(name, self._sizes.setdefault(name, 1_000_003 + 2 * len(self._sizes)))
+        return axis(name, self._sizes.setdefault(name, SOME_SIZE + 2 * len(self._sizes)))
 
     def _ready(self, name: str) -> Value:
         if name not in self.known and name in self._graph.stored:
             self.known[name] = array_of(self._graph.stored[name])
         elif name not in self.known:
-            self.known[name] = self._input(name)
+            self.known[name] = self.beginning(name) if name in self._graph.inputs else None
         return self.known[name]
 
-    def _input(self, name: str) -> Arrangement | None:
-        shape = self._graph.inputs.get(name)
-        if shape is None:
+    def beginning(self, name: str) -> Arrangement | None:
+        """A value whose origin is not followed, if its shape is declared."""
+        if name not in self._graph.declared:
             return None
         axes = [
             axis(f"{name} {k}", size)
             if isinstance(size, int)
             else self.some_axis(size or f"{name} {k}")
-            for k, size in enumerate(shape)
+            for k, size in enumerate(self._graph.declared[name])
         ]
         return Arrangement(name, tuple(axes))
 
@@ -95,9 +97,11 @@ class Values:
         if rule is None:
             return []
         inputs = [self._ready(name) for name in node.input]
-        self._left -= sum(value.size for value in inputs if isinstance(value, np.ndarray))
-        if self._left < 0:  # a small file that multiplies its constants
-            return []
+        if node.op_type not in _VIEWS:
+            copied = sum(value.size for value in inputs if isinstance(value, np.ndarray))
+            if copied > self._left:  # a small file that multiplies its constants
+                return []
+            self._left -= copied
         try:
             outputs = rule(inputs, {**attributes_of(node), "outputs": len(node.output)})
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
@@ -209,6 +213,16 @@ def _gather(inputs: list[Value], attributes: Attributes) -> Value:
     return array.take(indices, axis=k) if indices.size <= array.shape[k] else None
 
 
+def _filled(inputs: list[Value], attributes: Attributes) -> Value:
+    value = array_of(attributes["value"]) if "value" in attributes else np.zeros(1, np.float32)
+    return np.broadcast_to(_array(value), _integers(inputs[0]))  # a view of one element
+
+
+def _expand(inputs: list[Value], attributes: Attributes) -> Value:
+    array, shape = _array(inputs[0]), _integers(inputs[1])
+    return np.broadcast_to(array, np.broadcast_shapes(array.shape, tuple(shape)))
+
+
 def _multiply(inputs: list[Value], attributes: Attributes) -> Value:
     a, b = map(_array, inputs)
     return a * b if max(a.size, b.size) <= 16 else None  # for shapes
@@ -218,7 +232,9 @@ RULES: dict[str, Callable[[list[Value], Attributes], Value | list[Value]]] = {
     "Cast": _cast,
     "Concat": _concat,
     "Constant": _constant,
+    "ConstantOfShape": _filled,
     "Dropout": _dropout,
+    "Expand": _expand,
     "Gather": _gather,
     "Identity": _identity,
     "Mul": _multiply,
@@ -230,6 +246,9 @@ RULES: dict[str, Callable[[list[Value], Attributes], Value | list[Value]]] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
 }
+
+
+_VIEWS = {"ConstantOfShape", "Expand", "Identity", "Slice", "Split", "Transpose"}
 
 
 def _array(value: Value) -> Array:

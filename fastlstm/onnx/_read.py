@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from fastlstm.onnx import _mapping
 from fastlstm.onnx._mapping import CELLS, INPUTS, WEIGHTS, AnyLayer, Form
 from fastlstm.onnx._model import Graph, attributes_of, load
 from fastlstm.onnx._origins import origins
-from fastlstm.onnx._plumbing import Arrangement, Axis, Values, axis
+from fastlstm.onnx._plumbing import SOME_SIZE, Arrangement, Axis, Values, axis
 
 Array = NDArray[Any]
 FLOATS = ("float32", "float64", "float16", "bfloat16")
@@ -33,6 +33,7 @@ class Recurrent:
     error: ValueError | None  # instead of `form`
     turned: bool  # X has just been turned from rows first to time first
     lead: tuple[Axis, ...] = ()  # the first two axes of X
+    states: dict[str, tuple[int, ...]] = field(default_factory=dict)  # shapes that are known
     above: Recurrent | None = None  # the next layer of the stack
     is_above: bool = False
 
@@ -77,6 +78,7 @@ def _recurrent_nodes(graph: Graph) -> list[Recurrent]:
         if below and _stacks(below, recurrent) and x == _output(below, x.source, joined=True):
             below.above, recurrent.is_above = recurrent, True
         recurrent.lead = x.axes[:2]
+        recurrent.states = _known_shapes(values, recurrent)
         if node.output and node.output[0]:
             y = node.output[0]
             by_output[y] = recurrent
@@ -87,7 +89,9 @@ def _recurrent_nodes(graph: Graph) -> list[Recurrent]:
 def _followed(values: Values, name: str, size: int) -> Arrangement:
     """X of a node, as a beginning if what made it is not followed."""
     x = values[name]
-    if not isinstance(x, Arrangement) or len(x.axes) != 3:
+    if not isinstance(x, Arrangement):
+        x = values.known[name] = values.beginning(name)
+    if x is None or len(x.axes) != 3:
         lead = (values.some_axis(f"{name} 0"), values.some_axis(f"{name} 1"))
         x = values.known[name] = Arrangement(name, (*lead, axis(f"{name} 2", size)))
     return x
@@ -124,6 +128,18 @@ def _constant(graph: Graph, values: Values, name: str, source: str) -> Array:
     if value.dtype.name not in FLOATS:
         raise ValueError(f"{name}: expected one of {', '.join(FLOATS)}, got {value.dtype.name}")
     return value
+
+
+def _known_shapes(values: Values, node: Recurrent) -> dict[str, tuple[int, ...]]:
+    """Shapes of initial states, as far as they can be told from the file."""
+    found = {}
+    for name in ("initial_h", "initial_c"):
+        source = node.inputs.get(name, "")
+        value = values[source]
+        value = values.beginning(source) if value is None else value
+        if value is not None:
+            found[name] = value.shape
+    return found
 
 
 def _output(node: Recurrent, name: str, *, joined: bool) -> Arrangement:
@@ -176,6 +192,10 @@ def _check(graph: Graph, node: Recurrent) -> None:
     assert node.form is not None
     if node.form.direction == "reverse":
         raise ValueError("direction: fastlstm has no layer of the reverse direction alone")
+    for name, shape in node.states.items():
+        if len(shape) != 3 or node.form.hidden_size != shape[2] < SOME_SIZE:
+            expected = f"(..., {node.form.hidden_size})"
+            raise ValueError(f"{name}: expected 3 axes, {expected}, got {shape}")
     for name in ("initial_h", "initial_c", "sequence_lens"):
         if name in node.inputs:
             kinds = origins(graph, node.inputs[name])

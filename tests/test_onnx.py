@@ -1,0 +1,709 @@
+"""Files of ONNX: written for ONNX Runtime, read from torch's exporters, refused when damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.random import Generator
+from onnx_models import check, model, needs, random_inputs, random_tensors, run_layer, run_model
+from oracle import check_bits, same_bits
+
+import fastlstm
+
+pytestmark = pytest.mark.peer
+onnx = pytest.importorskip("onnx")
+from fastlstm.onnx import from_onnx, run_node, to_onnx  # noqa: E402
+
+T, B, I, H = 7, 5, 4, 3  # all different, so that a mix-up shows
+TOLERANCE = 2e-6
+CELLS: list[Any] = [fastlstm.LSTM, fastlstm.GRU, fastlstm.RNN]
+EXAMPLE = Path(__file__).parent.parent / "examples" / "onnx_round_trip.py"
+NAMES = ("y", "h_n", "c_n")
+
+every_cell = pytest.mark.parametrize("cell", CELLS)
+
+
+def round_trip(rng: Generator, path: Path, layer: Any) -> None:
+    """Written, run by ONNX Runtime with two sizes, read."""
+    to_onnx(layer, path)
+    onnx.checker.check_model(os.fspath(path), full_check=True)
+    for steps, rows in [(T, B), (1, 2)]:
+        inputs = random_inputs(rng, layer, steps, rows)
+        for name, got, expected in zip(
+            NAMES, run_model(path, inputs), run_layer(layer, inputs), strict=False
+        ):
+            check(got, expected, TOLERANCE, name)
+    again = from_onnx(path)
+    assert repr(again) == repr(layer)
+    check_bits(again.state_dict(), layer.state_dict())
+
+
+# Written and read
+
+
+@pytest.mark.parametrize("batch_first", [False, True], ids=["time-first", "batch-first"])
+@pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "both-ways"])
+@pytest.mark.parametrize("layers", [1, 2, 3])
+@every_cell
+def test_round_trip(
+    rng: Generator, tmp_path: Path, cell: Any, layers: int, bidirectional: bool, batch_first: bool
+) -> None:
+    layer = cell(I, H, layers, bidirectional=bidirectional, batch_first=batch_first, seed=1)
+    round_trip(rng, tmp_path / "layer.onnx", layer)
+
+
+@every_cell
+def test_without_bias(rng: Generator, tmp_path: Path, cell: Any) -> None:
+    layer = cell(I, H, 2, bias=False, bidirectional=True, seed=1)
+    round_trip(rng, tmp_path / "layer.onnx", layer)
+
+
+@every_cell
+def test_one_of_everything(rng: Generator, tmp_path: Path, cell: Any) -> None:
+    """Axes of one element can be taken for each other; the shapes must still be right."""
+    round_trip(rng, tmp_path / "layer.onnx", cell(1, 1, 2, seed=1))
+    round_trip(rng, tmp_path / "layer.onnx", cell(1, 1, 2, bidirectional=True, seed=1))
+
+
+HARD = ("hard_sigmoid", 0.25, 0.4)
+OPTIONS: list[tuple[Any, dict[str, Any]]] = [
+    (fastlstm.RNN, {"nonlinearity": "relu"}),
+    (fastlstm.GRU, {"reset_after": False}),
+    (fastlstm.LSTM, {"peephole": True}),
+    (fastlstm.LSTM, {"coupled": True}),
+    (fastlstm.LSTM, {"coupled": True, "peephole": True}),
+    (fastlstm.LSTM, {"preact_clip": 0.3}),
+    (fastlstm.LSTM, {"activations": ("hard_sigmoid", "softsign", ("elu", 0.5))}),
+    (fastlstm.LSTM, {"activations": (HARD, "tanh", "tanh", "sigmoid", "relu", ("scaled_tanh", 2))}),
+    (fastlstm.LSTM, {"peephole": True, "preact_clip": 0.3, "activations": (HARD, "tanh", "tanh")}),
+]
+
+
+@pytest.mark.parametrize(("cell", "options"), OPTIONS)
+def test_options(rng: Generator, tmp_path: Path, cell: Any, options: dict[str, Any]) -> None:
+    needs(cell, bidirectional=True, **options)
+    layer = cell(I, H, 2, bidirectional=True, **options, seed=1)
+    path = tmp_path / "layer.onnx"
+    to_onnx(layer, path)
+    inputs = random_inputs(rng, layer, T, B)
+    for name, got, expected in zip(
+        NAMES, run_model(path, inputs), run_layer(layer, inputs), strict=False
+    ):
+        check(got, expected, TOLERANCE, name)
+    again = from_onnx(path)
+    check_bits(again.state_dict(), layer.state_dict())
+    for got, expected in zip(run_layer(again, inputs), run_layer(layer, inputs), strict=True):
+        assert same_bits(got, expected)
+
+
+@every_cell
+def test_float64(rng: Generator, tmp_path: Path, cell: Any) -> None:
+    """ONNX Runtime has no such nodes; the definition in NumPy has, and of one direction."""
+    layer = cell(I, H, 2, dtype="float64", seed=1)
+    path = tmp_path / "layer.onnx"
+    to_onnx(layer, path)
+    onnx.checker.check_model(os.fspath(path), full_check=True)
+    inputs = random_inputs(rng, layer, T, B)
+    from onnx.reference import ReferenceEvaluator
+
+    outputs = ReferenceEvaluator(os.fspath(path)).run(None, inputs)
+    for name, got, expected in zip(NAMES, outputs, run_layer(layer, inputs), strict=False):
+        check(got, expected, 1e-14, name)
+    again = from_onnx(path)
+    assert repr(again) == repr(layer)
+    check_bits(again.state_dict(), layer.state_dict())
+    single = from_onnx(path, dtype="float32")
+    expected_bits = {name: a.astype(np.float32) for name, a in layer.state_dict().items()}
+    check_bits(single.state_dict(), expected_bits)
+
+
+def test_training_options_are_left_out(tmp_path: Path) -> None:
+    fastlstm.LSTM(I, H, 2, dropout=0.5).to_onnx(tmp_path / "layer.onnx")
+    assert fastlstm.LSTM.from_onnx(tmp_path / "layer.onnx").dropout == 0
+
+
+def test_what_a_file_says(tmp_path: Path) -> None:
+    """Names and shapes, any number of steps and rows, who wrote it."""
+    path = tmp_path / "layer.onnx"
+    fastlstm.LSTM(I, H, 2, bidirectional=True, batch_first=True).to_onnx(path)
+    file = onnx.load(path)
+    assert (file.producer_name, file.producer_version) == ("fastlstm", fastlstm.__version__)
+    assert file.ir_version <= 10
+    assert [(opset.domain, opset.version) for opset in file.opset_import] == [("", 14)]
+    shapes = {
+        value.name: tuple(a.dim_param or a.dim_value for a in value.type.tensor_type.shape.dim)
+        for value in [*file.graph.input, *file.graph.output]
+    }
+    states = (4, "B", H)
+    assert shapes == {"x": ("B", "T", I), "y": ("B", "T", 2 * H)} | dict.fromkeys(
+        ["h_0", "c_0", "h_n", "c_n"], states
+    )
+
+
+def test_methods(tmp_path: Path) -> None:
+    class Mine(fastlstm.GRU):
+        pass
+
+    layer, path = fastlstm.GRU(I, H, seed=1), tmp_path / "layer.onnx"
+    layer.to_onnx(path)
+    assert type(Mine.from_onnx(path)) is Mine
+    assert fastlstm.GRU.from_onnx(path, "GRU_l0", dtype="float64").dtype == np.float64
+    with pytest.raises(ValueError, match="expected a node of LSTM, found none"):
+        fastlstm.LSTM.from_onnx(path)
+
+
+UNWRITABLE: list[tuple[dict[str, Any], str]] = [
+    ({"proj_size": 2}, "proj_size: ONNX cannot express 2, only 0"),
+    ({"layer_norm": True}, "layer_norm: ONNX cannot express True, only False"),
+    ({"cell_clip": 1.5}, "cell_clip: ONNX cannot express 1.5, only None"),
+    ({"zoneout": (0.1, 0.0)}, "zoneout: ONNX cannot express (0.1, 0.0), only (0.0, 0.0)"),
+]
+
+
+@pytest.mark.parametrize(("options", "message"), UNWRITABLE)
+def test_options_that_cannot_be_written(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    needs(fastlstm.LSTM, **options)
+    path = tmp_path / "layer.onnx"
+    path.write_text("before")
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        fastlstm.LSTM(I, H, **options).to_onnx(path)
+    assert path.read_text() == "before"
+    assert os.listdir(tmp_path) == ["layer.onnx"]
+
+
+def test_writing_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(TypeError, match=r"^layer: expected an LSTM, a GRU or an RNN of fast"):
+        to_onnx("layer", tmp_path / "layer.onnx")  # type: ignore[arg-type]
+    with pytest.raises(FileNotFoundError, match="there is no directory"):
+        to_onnx(fastlstm.LSTM(I, H), tmp_path / "missing" / "layer.onnx")
+    from fastlstm.onnx import _write
+
+    monkeypatch.setattr(_write, "MOST_BYTES", 100)
+    with pytest.raises(ValueError, match=r"^layer: expected at most 100 bytes of weights"):
+        to_onnx(fastlstm.LSTM(I, H), tmp_path / "layer.onnx")
+    assert os.listdir(tmp_path) == []
+
+
+# Written by torch
+
+
+def exported(path: Path, module: Any, arguments: tuple[Any, ...], **options: Any) -> None:
+    """A file by one of torch's exporters."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    with warnings.catch_warnings(action="ignore"):  # of the exporter about itself
+        torch.onnx.export(module, arguments, os.fspath(path), verbose=False, **options)
+
+
+def state_dict_of(module: Any) -> dict[str, Any]:
+    return {name: tensor.numpy() for name, tensor in module.state_dict().items()}
+
+
+EXPORTS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
+    "plain": ("LSTM", {}, {}),
+    "both ways": ("LSTM", {"num_layers": 2, "bidirectional": True}, {"axes": True}),
+    "batch first": ("LSTM", {"num_layers": 2, "batch_first": True}, {"axes": True}),
+    "without bias": ("LSTM", {"num_layers": 2, "bias": False}, {}),
+    "given state": ("LSTM", {"num_layers": 2, "bidirectional": True}, {"state": True}),
+    "large": ("LSTM", {"hidden_size": 200}, {}),  # weights are cut and joined in the graph
+    "GRU": ("GRU", {"num_layers": 2, "bidirectional": True}, {"state": True}),
+    "RNN": ("RNN", {"num_layers": 2, "nonlinearity": "relu", "bidirectional": True}, {}),
+}
+
+
+# The newer exporter takes seconds, and writes no nodes of RNN.
+NEWER = ["both ways", "large", "GRU"]
+
+
+@pytest.mark.parametrize(
+    ("case", "dynamo"), [*((case, False) for case in EXPORTS), *((case, True) for case in NEWER)]
+)
+def test_torch(tmp_path: Path, case: str, dynamo: bool) -> None:
+    torch = pytest.importorskip("torch")
+    kind, options, how = EXPORTS[case]
+    module = getattr(torch.nn, kind)(I, **{"hidden_size": H, **options}).eval()
+    states = module.num_layers * (1 + module.bidirectional)
+    h = torch.zeros(states, T if module.batch_first else B, module.hidden_size)
+    state = ((h, h) if kind == "LSTM" else h,) if how.get("state") else ()
+    axes: dict[str, Any] = {}
+    if how.get("axes") and dynamo:
+        any_size = {0: torch.export.Dim("first"), 1: torch.export.Dim("second")}
+        axes = {"dynamic_shapes": (any_size, *({1: any_size[1]} for _ in state))}
+    elif how.get("axes"):
+        axes = {"input_names": ["x"], "dynamic_axes": {"x": {0: "first", 1: "second"}}}
+    path = tmp_path / "module.onnx"
+    exported(path, module, (torch.zeros(T, B, I), *state), dynamo=dynamo, **axes)
+    layer = from_onnx(path)
+    assert repr(layer) == repr(getattr(fastlstm, kind).from_torch(module))
+    check_bits(layer.state_dict(), state_dict_of(module))
+
+
+def test_torch_inside_a_model(tmp_path: Path) -> None:
+    """Between other operators, and with its weights in a file beside the model."""
+    torch = pytest.importorskip("torch")
+
+    class Tagger(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding = torch.nn.Embedding(11, I)
+            self.lstm = torch.nn.LSTM(I, H, 2, batch_first=True, bidirectional=True)
+            self.gru = torch.nn.GRU(2 * H, H)
+            self.linear = torch.nn.Linear(H, 2)
+
+        def forward(self, tokens: Any) -> Any:
+            y, _ = self.lstm(self.embedding(tokens))
+            y, _ = self.gru(y.tanh())
+            return self.linear(y)
+
+    module, path = Tagger().eval(), tmp_path / "module.onnx"
+    tokens = torch.zeros(B, T, dtype=torch.int64)
+    exported(path, module, (tokens,), dynamo=True, external_data=True)
+    lstm, gru = fastlstm.LSTM.from_onnx(path), fastlstm.GRU.from_onnx(path)
+    assert lstm.batch_first
+    check_bits(lstm.state_dict(), state_dict_of(module.lstm))
+    check_bits(gru.state_dict(), state_dict_of(module.gru))
+    with pytest.raises(ValueError, match=r"name: expected that of one node of .*\(LSTM\).*\(GRU\)"):
+        from_onnx(path)
+    for beside in tmp_path.glob("*.data"):
+        beside.unlink()
+        with pytest.raises(ValueError, match="not a model of ONNX, or not all of one"):
+            from_onnx(path)
+
+
+def test_torch_projection(tmp_path: Path) -> None:
+    """torch writes a node of the wrong sizes, which no runtime accepts."""
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "module.onnx"
+    module, h, c = torch.nn.LSTM(I, H, proj_size=2), torch.zeros(1, B, 2), torch.zeros(1, B, H)
+    for state in [(), ((h, c),)]:
+        exported(path, module, (torch.zeros(T, B, I), *state), dynamo=True)
+        with pytest.raises(ValueError, match=r"initial_c: expected 3 axes, \(\.\.\., 2\), got \(1"):
+            from_onnx(path)
+
+
+# Written by others
+
+
+def written(path: Path, layer: Any, *edits: Callable[[Any], None]) -> Path:
+    """The file of a layer, edited."""
+    to_onnx(layer, path)
+    file = onnx.load(path)
+    for edit in edits:
+        edit(file)
+    path.write_bytes(file.SerializeToString())
+    return path
+
+
+def node_of(file: Any, name: str) -> Any:
+    [node] = [node for node in file.graph.node if node.name == name]
+    return node
+
+
+def tensor_of(file: Any, name: str) -> Any:
+    [tensor] = [tensor for tensor in file.graph.initializer if tensor.name == name]
+    return tensor
+
+
+def stored(name: str, array: Any) -> Callable[[Any], None]:
+    """An edit that adds a tensor, or replaces one."""
+
+    def edit(file: Any) -> None:
+        kept = [tensor for tensor in file.graph.initializer if tensor.name != name]
+        del file.graph.initializer[:]
+        tensor = onnx.numpy_helper.from_array(np.asarray(array), name)
+        file.graph.initializer.extend([*kept, tensor])
+
+    return edit
+
+
+def wired(node: str, position: int, value: str) -> Callable[[Any], None]:
+    """An edit that connects an input of a node."""
+
+    def edit(file: Any) -> None:
+        inputs = node_of(file, node).input
+        inputs.extend([""] * (position + 1 - len(inputs)))
+        inputs[position] = value
+
+    return edit
+
+
+def asking(node: str, **attributes: Any) -> Callable[[Any], None]:
+    """An edit that sets attributes of a node."""
+
+    def edit(file: Any) -> None:
+        asked = node_of(file, node)
+        kept = [attribute for attribute in asked.attribute if attribute.name not in attributes]
+        del asked.attribute[:]
+        made = [onnx.helper.make_attribute(name, value) for name, value in attributes.items()]
+        asked.attribute.extend([*kept, *made])
+
+    return edit
+
+
+def made_by(op: str, inputs: list[str], output: str, **attributes: Any) -> Callable[[Any], None]:
+    """An edit that puts a node before all others."""
+
+    def edit(file: Any) -> None:
+        node = onnx.helper.make_node(op, inputs, [output], **attributes)
+        file.graph.node.insert(0, node)
+
+    return edit
+
+
+def test_layout(rng: Generator, tmp_path: Path) -> None:
+    inputs = random_tensors(rng, "LSTM", "bidirectional", T, B, I, H)
+    inputs |= {"X": inputs["X"].swapaxes(0, 1), "initial_h": inputs["initial_h"].swapaxes(0, 1)}
+    inputs["initial_c"] = inputs["initial_c"].swapaxes(0, 1)
+    asked = {"direction": "bidirectional", "hidden_size": H, "layout": 1}
+    file = model("LSTM", {name: inputs[name] for name in inputs}, asked)
+    for name in "WRB":
+        stored(name, inputs[name])(file)
+    path = tmp_path / "layer.onnx"
+    path.write_bytes(file.SerializeToString())
+    layer = from_onnx(path)
+    assert layer.batch_first
+    state = tuple(inputs[name].swapaxes(0, 1) for name in ["initial_h", "initial_c"])
+    y, (h_n, c_n) = layer(np.ascontiguousarray(inputs["X"]), state)
+    expected = run_node("LSTM", inputs, asked)
+    assert (y == expected["Y"].reshape(B, T, 2 * H)).all()
+    assert (h_n == expected["Y_h"].swapaxes(0, 1)).all()
+    assert (c_n == expected["Y_c"].swapaxes(0, 1)).all()
+
+
+def test_states_of_zeros(tmp_path: Path) -> None:
+    """Stored, missing, or made for the number of rows: what a layer begins with by default."""
+    layer = fastlstm.LSTM(I, H, seed=1)
+    edits: list[list[Callable[[Any], None]]] = [
+        [wired("LSTM_l0", 5, ""), wired("LSTM_l0", 6, "")],
+        [stored("zeros", np.zeros((1, B, H), "f4")), wired("LSTM_l0", 5, "zeros")],
+        [
+            made_by("Expand", ["zero", "shape"], "zeros"),
+            made_by("Shape", ["h_0"], "shape"),
+            stored("zero", np.zeros((1, 1, 1), "f4")),
+            wired("LSTM_l0", 5, "zeros"),
+        ],
+        [
+            made_by("ConstantOfShape", ["shape"], "zeros"),
+            made_by("Shape", ["h_0"], "shape"),
+            wired("LSTM_l0", 6, "zeros"),
+        ],
+        [wired("LSTM_l0", 4, "lengths")],
+    ]
+    for some in edits:
+        again = from_onnx(written(tmp_path / "layer.onnx", layer, *some[:4], lengths_input))
+        check_bits(again.state_dict(), layer.state_dict())
+
+
+def lengths_input(file: Any) -> None:
+    file.graph.input.append(onnx.helper.make_tensor_value_info("lengths", 6, ["B"]))
+
+
+def test_weights_by_operators(tmp_path: Path) -> None:
+    """From constant nodes, turned, cut and joined."""
+    layer = fastlstm.LSTM(I, H, seed=1)
+
+    def constant_node(file: Any) -> None:
+        file.graph.node.insert(
+            0, onnx.helper.make_node("Constant", [], ["W"], value=tensor_of(file, "W_l0"))
+        )
+        tensor = onnx.numpy_helper.to_array(tensor_of(file, "R_l0"))
+        stored("R_turned", tensor.transpose(2, 1, 0))(file)
+        file.graph.node.insert(1, onnx.helper.make_node("Transpose", ["R_turned"], ["R"]))
+        file.graph.node.insert(2, onnx.helper.make_node("Split", ["B_l0"], ["b", "c"], axis=1))
+        file.graph.node.insert(3, onnx.helper.make_node("Concat", ["b", "c"], ["B"], axis=-1))
+
+    edits = [wired("LSTM_l0", k, name) for k, name in [(1, "W"), (2, "R"), (3, "B")]]
+    again = from_onnx(written(tmp_path / "layer.onnx", layer, constant_node, *edits))
+    check_bits(again.state_dict(), layer.state_dict())
+
+
+def test_names(tmp_path: Path) -> None:
+    """Two stacks in a file, and one that begins in the middle of another."""
+    layers = [fastlstm.LSTM(I, H, 3, seed=1), fastlstm.LSTM(I, H, seed=2)]
+    files = [onnx.load(written(tmp_path / "layer.onnx", layer)) for layer in layers]
+    both = onnx.compose.merge_models(*files, io_map=[], prefix1="a_", prefix2="b_")
+    path = tmp_path / "both.onnx"
+    path.write_bytes(both.SerializeToString())
+    check_bits(from_onnx(path, "a_LSTM_l0").state_dict(), layers[0].state_dict())
+    check_bits(from_onnx(path, "b_LSTM_l0").state_dict(), layers[1].state_dict())
+    upper = from_onnx(path, "a_LSTM_l1")
+    assert repr(upper) == f"LSTM({H}, {H}, num_layers=2)"
+    assert same_bits(upper.parameters["bias_hh_l1"], layers[0].parameters["bias_hh_l2"])
+    message = r"name: expected that of one node of LSTM, GRU or RNN, got .*; those that follow on "
+    message += r"no other of their kind are 'a_LSTM_l0' \(LSTM\), 'b_LSTM_l0' \(LSTM\)"
+    for name in (None, "LSTM_l0"):
+        with pytest.raises(ValueError, match=message):
+            from_onnx(path, name)
+    with pytest.raises(TypeError, match=r"^name: expected the name of a node"):
+        from_onnx(path, 0)  # type: ignore[arg-type]
+
+
+def test_half_precision(tmp_path: Path) -> None:
+    layer = fastlstm.GRU(I, H, seed=1)
+
+    def halve(file: Any) -> None:
+        for tensor in list(file.graph.initializer):
+            if tensor.data_type == 1:
+                stored(tensor.name, onnx.numpy_helper.to_array(tensor).astype("f2"))(file)
+
+    path = written(tmp_path / "layer.onnx", layer, halve)
+    with pytest.raises(ValueError, match="weights are float16: give dtype='float32' or 'float64'"):
+        from_onnx(path)
+    halved = {name: array.astype("f2").astype("f4") for name, array in layer.state_dict().items()}
+    check_bits(from_onnx(path, dtype="float32").state_dict(), halved)
+
+
+# What is between two nodes
+
+
+def between(*edits: Callable[[Any], None]) -> tuple[Callable[[Any], None], ...]:
+    return edits
+
+
+TURNED, JOINED = "Y_l0_turned", "Y_l0_joined"
+NO_STACK: dict[str, tuple[Callable[[Any], None], ...]] = {
+    "rows and steps exchanged": (asking(TURNED, perm=[2, 0, 1, 3]),),
+    "directions within features": (asking(TURNED, perm=[0, 2, 3, 1]),),
+    "not turned": (wired(JOINED, 0, "Y_l0"),),
+    "fixed rows": (stored("joined", [0, 5, 2 * H]),),
+    "another operator": (
+        lambda file: file.graph.node.insert(3, onnx.helper.make_node("Tanh", ["y_l0"], ["z"])),
+        wired("LSTM_l1", 0, "z"),
+    ),
+    "its own lengths": (wired("LSTM_l1", 4, "lengths"), lengths_input),
+    "another clip": (asking("LSTM_l1", clip=0.5),),
+    "another bias": (wired("LSTM_l1", 3, ""),),
+    "another activation": (asking("LSTM_l1", activations=["Relu"] * 6),),
+}
+
+
+@pytest.mark.parametrize("case", NO_STACK)
+def test_no_stack(tmp_path: Path, case: str) -> None:
+    """Nodes that are not the layers of one LSTM are found, but one has to be chosen."""
+    layer = fastlstm.LSTM(I, H, 2, bidirectional=True, seed=1)
+    path = written(tmp_path / "layer.onnx", layer, *NO_STACK[case])
+    with pytest.raises(ValueError, match=r"name: expected .* 'LSTM_l0' \(LSTM\), 'LSTM_l1'"):
+        from_onnx(path)
+    lower = from_onnx(path, "LSTM_l0")
+    assert lower.num_layers == 1
+    assert same_bits(lower.parameters["weight_hh_l0"], layer.parameters["weight_hh_l0"])
+
+
+# What is refused
+
+
+def claim(name: str, *shape: int) -> Callable[[Any], None]:
+    """An edit that makes a tensor claim a shape."""
+
+    def edit(file: Any) -> None:
+        tensor_of(file, name).dims[:] = shape
+
+    return edit
+
+
+def run_time_weights(file: Any) -> None:
+    tensor = tensor_of(file, "W_l0")
+    file.graph.initializer.remove(tensor)
+    file.graph.input.append(onnx.helper.make_tensor_value_info("W_l0", 1, tensor.dims))
+
+
+RNN_ASKS: dict[str, tuple[tuple[Callable[[Any], None], ...], str]] = {
+    "reverse": (
+        (asking("LSTM_l0", direction="reverse"),),
+        "direction: fastlstm has no layer of the reverse direction alone",
+    ),
+    "unknown attribute": (
+        (asking("LSTM_l0", output_sequence=1),),
+        "attributes: LSTM has no 'output_sequence'",
+    ),
+    "unknown function": (
+        (asking("LSTM_l0", activations=["Gelu", "Tanh", "Tanh"]),),
+        "activations: expected names out of Sigmoid, ",
+    ),
+    "hidden size": (
+        (asking("LSTM_l0", hidden_size=4),),
+        "hidden_size: 4 does not agree with R, which is (1, 12, 3)",
+    ),
+    "type of attribute": (
+        (asking("LSTM_l0", hidden_size="3"),),
+        "hidden_size: expected an integer, got str",
+    ),
+    "gate count": (
+        (stored("W_l0", np.ones((1, 9, I), "f4")),),
+        "W: expected (1, 12, 4), got (1, 9, 4)",
+    ),
+    "bias": ((stored("B_l0", np.ones((1, 12), "f4")),), "B: expected (1, 24), got (1, 12)"),
+    "integers": (
+        (stored("W_l0", np.ones((1, 12, I), "i8")),),
+        "W: expected one of float32, float64, float16, bfloat16, got int64",
+    ),
+    "bytes": (
+        (stored("W_l0", np.ones((1, 12, I), "u1")),),
+        "W: expected constants stored in the file, got 'W_l0', of another type",
+    ),
+    "no W": ((wired("LSTM_l0", 1, ""),), "W: missing, a node of LSTM needs it"),
+    "too many inputs": ((wired("LSTM_l0", 8, "x"),), "LSTM has no input 'x'"),
+    "weights at run time": (
+        (run_time_weights,),
+        "W: expected constants stored in the file, got 'W_l0', an input of the graph",
+    ),
+    "computed weights": (
+        (wired("LSTM_l0", 1, "w"), made_by("Exp", ["W_l0"], "w")),
+        "W: expected constants stored in the file, got 'w', made by Exp",
+    ),
+    "weights that grow": (
+        (
+            *(made_by("Concat", [f"w{k}"] * 2, f"w{k + 1}", axis=0) for k in reversed(range(60))),
+            made_by("Identity", ["W_l0"], "w0"),
+            wired("LSTM_l0", 1, "w60"),
+        ),
+        "W: expected constants stored in the file, got 'w60', made by Concat",
+    ),
+    "stored state": (
+        (stored("h", np.ones((1, B, H), "f4")), wired("LSTM_l0", 5, "h")),
+        "initial_h: expected an input of the graph, or a state of zeros: a layer takes",
+    ),
+    "learned state": (
+        (
+            made_by("Expand", ["c", "shape"], "c_all"),
+            made_by("Shape", ["h_0"], "shape"),
+            stored("c", np.ones((1, 1, H), "f4")),
+            wired("LSTM_l0", 6, "c_all"),
+        ),
+        "initial_c: expected an input of the graph, or a state of zeros: a layer takes",
+    ),
+    "partly stored state": (
+        (
+            made_by("Concat", ["h_0", "h"], "both", axis=1),
+            stored("h", np.ones((1, B, H), "f4")),
+            wired("LSTM_l0", 5, "both"),
+        ),
+        "initial_h: expected an input of the graph, or a state of zeros: a layer takes",
+    ),
+    "stored lengths": (
+        (stored("lengths", np.ones(B, "i4")), wired("LSTM_l0", 4, "lengths")),
+        "sequence_lens: expected an input of the graph",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", RNN_ASKS)
+def test_refused_nodes(tmp_path: Path, case: str) -> None:
+    edits, message = RNN_ASKS[case]
+    path = written(tmp_path / "layer.onnx", fastlstm.LSTM(I, H, seed=1), *edits)
+    with pytest.raises(ValueError, match="^" + re.escape(f"{path}: node 'LSTM_l0': {message}")):
+        from_onnx(path)
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 12, 5), (2**40, 12, I), (2**62, 2**62, 2**62), (1, -12, -I), (1, 12), (0, 12, I)]
+)
+def test_tensors_that_claim_more_or_less(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = written(tmp_path / "layer.onnx", fastlstm.LSTM(I, H), claim("W_l0", *shape))
+    with pytest.raises(ValueError, match=r"tensor 'W_l0': claims the shape .*, has 48 values"):
+        from_onnx(path)
+
+
+def test_other_claims(tmp_path: Path) -> None:
+    """A state of a size that no memory holds is not made; nor is a layer of that hidden size."""
+    huge = stored("shape", [1, 2**40, 2**20])
+    zeros = made_by("ConstantOfShape", ["shape"], "zeros")
+    path = written(
+        tmp_path / "layer.onnx", fastlstm.GRU(I, H), huge, zeros, wired("GRU_l0", 5, "zeros")
+    )
+    assert from_onnx(path).hidden_size == H
+    path = written(path, fastlstm.GRU(I, H), asking("GRU_l0", hidden_size=2**40))
+    with pytest.raises(ValueError, match="hidden_size: 1099511627776 does not agree with R"):
+        from_onnx(path)
+
+
+def test_files_that_are_no_models(tmp_path: Path) -> None:
+    path = tmp_path / "layer.onnx"
+    with pytest.raises(FileNotFoundError):
+        from_onnx(path)
+    for content in (b"", b"\0", b"layer", bytes(range(256))):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="not a model of ONNX, or not all of one"):
+            from_onnx(path)
+    other = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
+    path.write_bytes(onnx.helper.make_model(other).SerializeToString())
+    with pytest.raises(ValueError, match="expected a node of LSTM, GRU or RNN, found none"):
+        from_onnx(path)
+
+
+def test_old_opsets(tmp_path: Path) -> None:
+    def old(file: Any) -> None:
+        file.opset_import[0].version = 6
+
+    path = written(tmp_path / "layer.onnx", fastlstm.LSTM(I, H), old)
+    with pytest.raises(ValueError, match="expected opset 7 or later, got 6"):
+        from_onnx(path)
+
+
+def test_truncated(tmp_path: Path) -> None:
+    path = tmp_path / "layer.onnx"
+    fastlstm.LSTM(2, 1, 2, bidirectional=True, seed=1).to_onnx(path)
+    whole = path.read_bytes()
+    for size in range(0, len(whole), 3):
+        path.write_bytes(whole[:size])
+        with pytest.raises(ValueError, match=re.escape(str(path))):
+            from_onnx(path)
+
+
+def test_damaged(rng: Generator, tmp_path: Path) -> None:
+    """Any byte may be wrong: a layer, or one clear error."""
+    path = tmp_path / "layer.onnx"
+    fastlstm.LSTM(2, 1, 2, bidirectional=True, seed=1).to_onnx(path)
+    whole, accepted = path.read_bytes(), 0
+    for _ in range(500):
+        data = bytearray(whole)
+        for place in rng.integers(len(data), size=rng.integers(1, 4)):
+            data[place] = rng.integers(256)
+        path.write_bytes(data)
+        with contextlib.suppress(ValueError):
+            from_onnx(path)
+            accepted += 1
+    assert 0 < accepted < 400
+
+
+def test_circle(tmp_path: Path) -> None:
+    edits = [wired("LSTM_l0", 0, "b"), made_by("Identity", ["b"], "a")]
+    edits += [made_by("Identity", ["a"], "b")]
+    path = written(tmp_path / "layer.onnx", fastlstm.LSTM(I, H, seed=1), *edits)
+    assert repr(from_onnx(path)) == f"LSTM({I}, {H})"  # what X is does not matter to the layer
+    path = written(path, fastlstm.LSTM(I, H), *edits[1:], wired("LSTM_l0", 1, "b"))
+    with pytest.raises(ValueError, match="W: expected constants stored in the file, got 'b'"):
+        from_onnx(path)
+
+
+# Around
+
+
+def test_without_onnx() -> None:
+    code = "import sys; sys.modules['onnx'] = None\nimport fastlstm\n"
+    code += "try: fastlstm.LSTM(2, 3).to_onnx('x')\nexcept ImportError as error: print(error)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "fastlstm.onnx needs onnx: pip install 'fastlstm[onnx]'\n"
+
+
+def test_example(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    path = tmp_path / "kept.onnx"
+    command = [sys.executable, str(EXAMPLE), "--updates", "50", "--keep", str(path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = run.stdout.splitlines()
+    assert all(float(line.split()[-1]) < 1e-5 for line in lines[2:4])
+    assert lines[4] == "read again: GRU(1, 32, num_layers=2), the same weights"
+    assert repr(from_onnx(path)) == "GRU(1, 32, num_layers=2)"
