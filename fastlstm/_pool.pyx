@@ -347,12 +347,9 @@ cdef class StreamPool:
     # Arguments.
 
     cdef tuple _arrays(self, state, rows=None):
-        """New arrays h and c, (L, H) or (L, rows, H): copies of a user's, or zeros."""
-        layer = self.layer
-        shape = (layer.num_layers, layer.hidden_size)
-        if rows is not None:
-            shape = (shape[0], rows, shape[1])
-        return layer._state_pair(state, "state", shape)
+        """New arrays h and c, (L, ...) or (L, rows, ...): copies of a user's, or zeros."""
+        lead = (self.layer.num_layers,) if rows is None else (self.layer.num_layers, rows)
+        return self.layer._state_pair(state, "state", lead)
 
     cdef bint _is_slots(self, object a):
         """Whether `a` can be used as it is: an array (k,) of intp."""

@@ -24,14 +24,6 @@ OUTPUTS = {"LSTM": ["Y", "Y_h", "Y_c"], "GRU": ["Y", "Y_h"], "RNN": ["Y", "Y_h"]
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 
-def needs(cell: Any, **options: Any) -> None:
-    """Skip a test of options that the layers of this version do not have."""
-    try:
-        cell(2, 3, **options)
-    except (TypeError, ValueError) as error:
-        pytest.skip(f"{cell.__name__} without {', '.join(options)}: {error}")
-
-
 def random_tensors(
     rng: Generator, op: str, direction: str, T: int, B: int, I: int, H: int, **options: bool
 ) -> Arrays:

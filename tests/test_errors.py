@@ -53,7 +53,6 @@ CONSTRUCTOR: list[Case] = [
         TypeError,
         "dropout: expected a number from 0 to 1, got boo",
     ),
-    (lambda: LSTM(I, H, proj_size=2), ValueError, "proj_size: expected 0 (not available yet), got"),
     (lambda: LSTM(I, H, proj_size=-1), ValueError, "proj_size: expected at least 0, got -1"),
     (
         lambda: LSTM(I, H, dtype="f2"),

@@ -38,14 +38,6 @@ def keras() -> Any:
         return pytest.importorskip("keras")
 
 
-def constructed(kind: type[Any], *sizes: int, **options: Any) -> Any:
-    """A layer, or a skip where an option is not there."""
-    try:
-        return kind(*sizes, **options)
-    except (TypeError, ValueError) as error:
-        pytest.skip(f"no such option yet: {error}")
-
-
 def randomize(rng: Generator, layer: Any) -> None:
     """Weights and biases that are all different."""
     shapes = [w.shape for w in layer.get_weights()]
@@ -158,7 +150,6 @@ def test_ours_in_keras(
 @both_ways
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 def test_reset_before(rng: Generator, keras: Any, bias: bool, bidirectional: bool) -> None:
-    constructed(fastlstm.GRU, I, H, reset_after=False)
     theirs = stack_of(rng, keras, "GRU", 2, bidirectional, reset_after=False, use_bias=bias)
     ours = from_keras(theirs)
     assert not ours.reset_after
@@ -258,7 +249,6 @@ def test_activations_are_the_same_functions(keras: Any, name: str) -> None:
 def test_activations(
     rng: Generator, keras: Any, gate: str, candidate: str, bidirectional: bool
 ) -> None:
-    constructed(fastlstm.LSTM, I, H, activations=(_ACTIVATIONS[gate], "tanh", "tanh"))
     options = {"recurrent_activation": gate, "activation": candidate}
     theirs = stack_of(rng, keras, "LSTM", 2, bidirectional, **options)
     ours = from_keras(theirs)
@@ -269,7 +259,6 @@ def test_activations(
 @pytest.mark.peer
 def test_activations_of_each_direction(rng: Generator, keras: Any) -> None:
     functions = ("sigmoid", "relu", "relu", "sigmoid", "tanh", "tanh")
-    constructed(fastlstm.LSTM, I, H, bidirectional=True, activations=functions)
     forward = layer_of(keras, "LSTM", activation="relu")
     backward = layer_of(keras, "LSTM", go_backwards=True)
     theirs = keras.layers.Bidirectional(forward, backward_layer=backward)

@@ -21,7 +21,9 @@ from torch_modules import torch_settings  # noqa: E402, F401
 
 import fastlstm.torch  # noqa: E402
 
-pytestmark = pytest.mark.peer
+# torch says so itself when a projection takes its slow path.
+SLOW = "ignore:LSTM with projections is not supported:UserWarning"
+pytestmark = [pytest.mark.peer, pytest.mark.filterwarnings(SLOW)]
 
 I, H, P, L, T, N = 10, 6, 3, 2, 7, 6
 LENGTHS = [7, 5, 5, 2, 1, 1]
@@ -66,14 +68,6 @@ def test_the_grid_is_whole() -> None:
     assert len({str(at) for at in GRID}) == 258
 
 
-def skip_unless_projections(options: dict[str, Any]) -> None:
-    if "proj_size" in options:
-        try:
-            fastlstm.LSTM(4, 3, proj_size=2)
-        except ValueError as error:
-            pytest.skip(str(error))
-
-
 def laid_out(tensor: Any, contiguous: bool) -> Any:
     """A leaf with these values, perhaps every second value of a larger tensor."""
     if not contiguous:
@@ -114,7 +108,6 @@ def results(module: Any, v: dict[str, Any], at: Configuration) -> dict[str, Any]
 
 
 def check(at: Configuration, dtype: Any) -> None:
-    skip_unless_projections(at.options)
     torch.manual_seed(2)
     options = {"bias": at.bias, "bidirectional": at.bidirectional, "batch_first": at.batch_first}
     module = getattr(torch.nn, at.cell)(I, H, L, **options, **at.options).to(dtype)
