@@ -73,7 +73,7 @@ static void pass_by(const backward_pass *p, const share *me, ptrdiff_t s, ptrdif
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&p->when, place);
         const ptrdiff_t time = time_of(&p->when, place, s);
-        const real *zone = zone_factors(&p->zone_h, time, b, unit, n, p->zone);
+        const real *zone = zone_factors(p->k, &p->zone_h, time, b, unit, n, p->zone);
         const real *dh = tile + r * size, *nothing = zeros;
         real *by = p->dh + b * p->out_size + unit, *through = tile + r * size;
         p->k->multiply(1, n, &zone, &dh, &by);
@@ -111,7 +111,7 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
         t->dc[r] = p->dc + b * h + unit;
         if (!plain && p->zone_c.rate > 0) {
             const ptrdiff_t n = p->options.gain ? h : minimum(size, h - unit);
-            t->zone[r] = zone_factors(&p->zone_c, time, b, unit, n, p->zone + r * h);
+            t->zone[r] = zone_factors(p->k, &p->zone_c, time, b, unit, n, p->zone + r * h);
         }
     }
     t->gradient = (fl_gradient){

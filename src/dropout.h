@@ -7,29 +7,8 @@
 #ifndef FL_DROPOUT_H
 #define FL_DROPOUT_H
 
+#include "draws.h"
 #include "layout.h"
-
-#define FL_GOLDEN UINT64_C(0x9e3779b97f4a7c15) /* 2^64 / golden ratio */
-
-/* The finalizer of splitmix64 (Steele, Lea, Flood 2014): a bijection that passes BigCrush on
- * consecutive counters. */
-static inline uint64_t mix64(uint64_t z)
-{
-    z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
-    z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
-    return z ^ (z >> 31);
-}
-
-/* Draws are uniform integers below 2^53. */
-static inline uint64_t stream_key(uint64_t key, ptrdiff_t stream)
-{
-    return mix64(key + FL_GOLDEN * (uint64_t)(stream + 1));
-}
-
-static inline uint64_t draw_of(uint64_t stream, ptrdiff_t number)
-{
-    return mix64(stream + FL_GOLDEN * (uint64_t)number) >> 11;
-}
 
 static inline uint64_t threshold_of(double rate) { return (uint64_t)(rate * 9007199254740992.0); }
 
@@ -85,13 +64,16 @@ static inline zoneout zoneout_of(const fl_shape *s, const fl_dropout *dropout, i
 }
 
 /* Factors of n units of row b at a time, from `unit` on: into out, which is returned. */
-static const real *zone_factors(const zoneout *z, ptrdiff_t time, ptrdiff_t b, ptrdiff_t unit,
-                                ptrdiff_t n, real *out)
+static const real *zone_factors(const fl_kernels *k, const zoneout *z, ptrdiff_t time, ptrdiff_t b,
+                                ptrdiff_t unit, ptrdiff_t n, real *out)
 {
     const ptrdiff_t first = ((z->first_step + time) * z->batch + b) * z->width + unit;
-    const uint64_t threshold = threshold_of(z->rate);
+    if (z->random) {
+        k->draw(n, z->stream, first, threshold_of(z->rate), out);
+        return out;
+    }
     for (ptrdiff_t i = 0; i < n; i++) {
-        out[i] = !z->random ? (real)z->rate : draw_of(z->stream, first + i) < threshold;
+        out[i] = (real)z->rate;
     }
     return out;
 }

@@ -4,6 +4,7 @@
  * The numerics contract: an output element is one chain of fused multiply-adds whose order depends
  * on nothing but the sizes of the layer.  So no kernel may split a sum, and lanes never mix (except
  * in softmax: see FL_SUM_LANES). */
+#include "draws.h"
 #include "kernels_gru.h"
 #include "kernels_lstm.h"
 #include "kernels_options.h"
@@ -206,6 +207,14 @@ static void mix(ptrdiff_t rows, ptrdiff_t n, const real *const *zone, const real
     }
 }
 
+/* Integers: the compiler makes vectors of it. */
+static void draw(ptrdiff_t n, uint64_t stream, ptrdiff_t first, uint64_t threshold, real *out)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        out[i] = draw_of(stream, first + i) < threshold ? (real)1 : (real)0;
+    }
+}
+
 static void add_columns(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out)
 {
     for (ptrdiff_t j = 0; j < n; j += VL) {
@@ -242,6 +251,7 @@ const fl_kernels FL_TABLE = {
     .add = add,
     .multiply = multiply,
     .mix = mix,
+    .draw = draw,
     .add_columns = add_columns,
     .activate = activate,
     .probe_fma = probe_fma,

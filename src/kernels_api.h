@@ -14,6 +14,7 @@
 #include "real.h"
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* The largest tile of any instruction set, in rows and in elements. */
 enum { FL_MAX_ROWS = 6, FL_MAX_TILE = 24 * 16 };
@@ -139,6 +140,8 @@ typedef struct FL_NAME(fl_kernels) {
                      real *const *out);
     void (*mix)(ptrdiff_t rows, ptrdiff_t n, const real *const *zone, const real *const *a,
                 const real *const *b, real *const *out);
+    /* out[i] = 1 where the draw of element first + i of a stream is below the threshold, else 0. */
+    void (*draw)(ptrdiff_t n, uint64_t stream, ptrdiff_t first, uint64_t threshold, real *out);
     /* out[j] += sum over i < k of a[i][at + j], for j < n; the sum is one chain. */
     void (*add_columns)(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out);
     /* sigmoid (0), tanh (1) or exp (2) of n elements. */

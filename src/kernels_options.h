@@ -22,44 +22,64 @@ FL_INLINE vec through_clip(vec d, vec x, real bound)
     return v_where_greater(v_set1(bound), v_abs(x), d);
 }
 
-/* A slot of a sequence of groups: sums over units, in FL_SUM_LANES lanes. */
-FL_INLINE real mean_of(const real *slot, ptrdiff_t hidden)
+/* Sums over the units of a row, in FL_SUM_LANES lanes, of some slots at once: their chains are long
+ * and independent. */
+typedef struct {
+    vec of[SLOTS][SUM_VECTORS];
+} slot_sums;
+
+FL_INLINE slot_sums no_sums(void)
 {
-    vec sum[SUM_VECTORS];
+    slot_sums s;
     FL_UNROLL
-    for (int i = 0; i < SUM_VECTORS; i++) {
-        sum[i] = v_set1(0);
+    for (int slot = 0; slot < SLOTS; slot++) {
+        FL_UNROLL
+        for (int i = 0; i < SUM_VECTORS; i++) {
+            s.of[slot][i] = v_set1(0);
+        }
     }
-    for (ptrdiff_t u = 0; u < hidden; u += VL, slot += GROUP) {
-        const ptrdiff_t i = u / VL % SUM_VECTORS;
-        sum[i] = v_add(sum[i], load_part(slot, hidden - u));
-    }
-    return total_of(sum) / (real)hidden;
+    return s;
 }
 
-/* Layer norm of a slot, without gain and shift; returns 1 / standard deviation. */
-static real normalize(real *slot, ptrdiff_t hidden)
+/* Layer norm of the slots from `first` to `last`, without gain and shift: in place.  scale: 1 /
+ * standard deviation, slot by slot. */
+FL_INLINE void normalize(const int first, const int last, real *gates, ptrdiff_t hidden,
+                         real *scale)
 {
-    const vec mean = v_set1(mean_of(slot, hidden));
-    vec sum[SUM_VECTORS];
-    FL_UNROLL
-    for (int i = 0; i < SUM_VECTORS; i++) {
-        sum[i] = v_set1(0);
+    slot_sums sums = no_sums(), squares = no_sums();
+    vec mean[SLOTS];
+    for (ptrdiff_t u = 0; u < hidden; u += VL) {
+        const ptrdiff_t i = u / VL % SUM_VECTORS;
+        FL_UNROLL
+        for (int slot = first; slot <= last; slot++) {
+            vec x = load_part(gates + u * SLOTS + slot * VL, hidden - u);
+            sums.of[slot][i] = v_add(sums.of[slot][i], x);
+        }
+    }
+    for (int slot = first; slot <= last; slot++) {
+        mean[slot] = v_set1(total_of(sums.of[slot]) / (real)hidden);
     }
     for (ptrdiff_t u = 0; u < hidden; u += VL) {
-        real *p = slot + u * SLOTS;
         const ptrdiff_t i = u / VL % SUM_VECTORS, n = hidden - u;
-        store_part(p, v_sub(load_part(p, n), mean), n);
-        vec d = load_part(p, n);
-        sum[i] = v_fma(d, d, sum[i]);
+        FL_UNROLL
+        for (int slot = first; slot <= last; slot++) {
+            real *p = gates + u * SLOTS + slot * VL;
+            store_part(p, v_sub(load_part(p, n), mean[slot]), n);
+            vec d = load_part(p, n);
+            squares.of[slot][i] = v_fma(d, d, squares.of[slot][i]);
+        }
     }
-    const real variance = total_of(sum) / (real)hidden;
-    const real scale = 1 / (real)sqrt(variance + NORM_EPSILON);
+    for (int slot = first; slot <= last; slot++) {
+        const real variance = total_of(squares.of[slot]) / (real)hidden;
+        scale[slot] = 1 / (real)sqrt(variance + NORM_EPSILON);
+    }
     for (ptrdiff_t u = 0; u < hidden; u += VL) {
-        real *p = slot + u * SLOTS;
-        store_part(p, v_mul(load_part(p, hidden - u), v_set1(scale)), hidden - u);
+        FL_UNROLL
+        for (int slot = first; slot <= last; slot++) {
+            real *p = gates + u * SLOTS + slot * VL;
+            store_part(p, v_mul(load_part(p, hidden - u), v_set1(scale[slot])), hidden - u);
+        }
     }
-    return scale;
 }
 
 /* What the function of a slot is given, from what the sums (or their norm) are. */
@@ -117,6 +137,9 @@ FL_INLINE void open_first_gates(const fl_tile *t, ptrdiff_t r, ptrdiff_t j)
     if (p->coupled) {
         f = v_sub(v_set1(1), i);
         v_store(gates + FORGET * VL, f);
+        if (t->sums) {
+            v_store(t->sums + r * t->gates_row + j * GROUP + FORGET * VL, v_set1(0));
+        }
     } else {
         f = open_gate(t, r, j, FORGET);
     }
@@ -152,14 +175,14 @@ static void options_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
         for (ptrdiff_t j = 0; j < groups; j++) {
             gather_sums(t, r, j, j == groups - 1 ? t->width : VL);
         }
-        for (int slot = IN; p->gain && slot < OUT; slot++) {
-            scale[slot] = normalize(gates + slot * VL, p->hidden);
+        if (p->gain) {
+            normalize(IN, CANDIDATE, gates, p->hidden, scale);
         }
         for (ptrdiff_t j = 0; j < groups; j++) {
             open_first_gates(t, r, j);
         }
         if (p->gain) {
-            scale[OUT] = normalize(gates + OUT * VL, p->hidden);
+            normalize(OUT, OUT, gates, p->hidden, scale);
         }
         for (ptrdiff_t j = 0; j < groups; j++) {
             put_out(t, r, j);
@@ -210,30 +233,38 @@ static void close_gate(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j, int slot,
     store_part(t->dz + at, d, n);
 }
 
-/* Through a layer norm: dz = scale * (d - mean(d) - norm * mean(d * norm)), in place. */
-static void through_norm(const fl_gradient *t, ptrdiff_t r, int slot)
+/* Through the layer norm of the slots from `first` to `last`, in place:
+ * dz = scale * (d - mean(d) - norm * mean(d * norm)). */
+FL_INLINE void through_norm(const int first, const int last, const fl_gradient *t, ptrdiff_t r)
 {
     const ptrdiff_t hidden = t->options->hidden;
-    const real *norm = t->sums + r * t->gates_row + slot * VL;
-    real *d = t->dz + r * t->dz_row + slot * t->gate_step;
-    vec sum[SUM_VECTORS], product[SUM_VECTORS];
-    FL_UNROLL
-    for (int i = 0; i < SUM_VECTORS; i++) {
-        sum[i] = product[i] = v_set1(0);
-    }
+    const real *norm = t->sums + r * t->gates_row;
+    real *dz = t->dz + r * t->dz_row;
+    slot_sums sums = no_sums(), products = no_sums();
+    vec mean[SLOTS], along[SLOTS];
     for (ptrdiff_t u = 0; u < hidden; u += VL) {
         const ptrdiff_t i = u / VL % SUM_VECTORS, n = hidden - u;
-        vec of_unit = load_part(d + u, n);
-        sum[i] = v_add(sum[i], of_unit);
-        product[i] = v_fma(of_unit, load_part(norm + u * SLOTS, n), product[i]);
+        FL_UNROLL
+        for (int slot = first; slot <= last; slot++) {
+            vec d = load_part(dz + slot * t->gate_step + u, n);
+            vec normed = load_part(norm + u * SLOTS + slot * VL, n);
+            sums.of[slot][i] = v_add(sums.of[slot][i], d);
+            products.of[slot][i] = v_fma(d, normed, products.of[slot][i]);
+        }
     }
-    const vec mean = v_set1(total_of(sum) / (real)hidden);
-    const vec along = v_set1(total_of(product) / (real)hidden);
-    const vec scale = v_set1(t->scale[r * t->scale_row + slot]);
+    for (int slot = first; slot <= last; slot++) {
+        mean[slot] = v_set1(total_of(sums.of[slot]) / (real)hidden);
+        along[slot] = v_set1(total_of(products.of[slot]) / (real)hidden);
+    }
     for (ptrdiff_t u = 0; u < hidden; u += VL) {
         const ptrdiff_t n = hidden - u;
-        vec rest = v_fnma(load_part(norm + u * SLOTS, n), along, v_sub(load_part(d + u, n), mean));
-        store_part(d + u, v_mul(scale, rest), n);
+        FL_UNROLL
+        for (int slot = first; slot <= last; slot++) {
+            real *d = dz + slot * t->gate_step + u;
+            vec normed = load_part(norm + u * SLOTS + slot * VL, n);
+            vec rest = v_fnma(normed, along[slot], v_sub(load_part(d, n), mean[slot]));
+            store_part(d, v_mul(v_set1(t->scale[r * t->scale_row + slot]), rest), n);
+        }
     }
 }
 
@@ -297,15 +328,13 @@ static void options_gradient(ptrdiff_t rows, const fl_gradient *t)
             close_gate(t, r, j, OUT, v_mul(v_load(t->dh + r * t->dh_row + j * VL), k.of_c), k.o);
         }
         if (p->gain) {
-            through_norm(t, r, OUT);
+            through_norm(OUT, OUT, t, r);
         }
         for (ptrdiff_t j = 0; j < groups; j++) {
             close_first_gates(t, r, j);
         }
-        for (int slot = IN; p->gain && slot < OUT; slot++) {
-            if (slot != FORGET || !p->coupled) {
-                through_norm(t, r, slot);
-            }
+        if (p->gain) { /* coupled, the forget gate has no sums, and its part of dz remains 0 */
+            through_norm(IN, CANDIDATE, t, r);
         }
         for (ptrdiff_t j = 0; p->peephole && j < groups; j++) {
             through_peepholes(t, r, j);

@@ -42,22 +42,22 @@ FL_INLINE vec mixed_of(vec zone, vec a, vec b) { return v_fma(zone, a, v_fnma(zo
 
 enum { SUM_VECTORS = FL_SUM_LANES / VL };
 
-/* The sum of FL_SUM_LANES partial sums. */
+/* The sum of FL_SUM_LANES partial sums, in the same order for every vector length. */
 FL_INLINE real total_of(const vec *sum)
 {
-    real lanes[FL_SUM_LANES];
+    vec half[SUM_VECTORS];
     FL_UNROLL
     for (int i = 0; i < SUM_VECTORS; i++) {
-        v_storeu(lanes + i * VL, sum[i]);
+        half[i] = sum[i];
     }
     FL_UNROLL
-    for (int width = FL_SUM_LANES / 2; width > 0; width /= 2) {
+    for (int width = SUM_VECTORS / 2; width > 0; width /= 2) {
         FL_UNROLL
         for (int i = 0; i < width; i++) {
-            lanes[i] += lanes[i + width];
+            half[i] = v_add(half[i], half[i + width]);
         }
     }
-    return lanes[0];
+    return v_sum(half[0]);
 }
 
 #endif

@@ -34,6 +34,11 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_pd(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm256_min_pd(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm256_max_pd(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm256_andnot_pd(v_set1(-0.0), a); }
+FL_INLINE real v_sum(vec a)
+{
+    __m128d s = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+}
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return _mm256_and_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ), x);
@@ -73,6 +78,12 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm256_andnot_ps(v_set1(-0.0f), a); }
+FL_INLINE real v_sum(vec a)
+{
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ), x);

@@ -37,6 +37,12 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm512_min_pd(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm512_max_pd(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm512_andnot_pd(v_set1(-0.0), a); }
+FL_INLINE real v_sum(vec a)
+{
+    __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+    __m128d s = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+}
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ), x);
@@ -79,6 +85,13 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm512_andnot_ps(v_set1(-0.0f), a); }
+FL_INLINE real v_sum(vec a)
+{
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), x);

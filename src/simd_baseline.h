@@ -14,6 +14,7 @@
  *   v_fma(a, b, c)        a*b + c, rounded once; only this header rounds twice
  *   v_fnma(a, b, c)       c - a*b, rounded likewise
  *   v_min, v_max(a, b)    b may be data: NaN in b gives NaN.  a is a bound: not NaN, not zero
+ *   v_sum(a)              of its lanes: i and i + VL/2 first, then the halves of these sums, ...
  *   v_where_greater(a, b, x)   x in the lanes where a > b, else 0
  *   v_abs, v_copysign     on the bits, so also for NaN and zeros
  *   v_exp2_biased(t)      2^n, where t = n + FL_EXP2_BIAS was rounded to an integer and
@@ -96,6 +97,12 @@ FL_INLINE vec v_abs(vec a)
 {
     for (int i = 0; i < VL; i++) a.lane[i] = (real)fabs(a.lane[i]);
     return a;
+}
+FL_INLINE real v_sum(vec a)
+{
+    for (int width = VL / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) a.lane[i] += a.lane[i + width];
+    return a.lane[0];
 }
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {

@@ -39,6 +39,7 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f64(c, a, b); }
 FL_INLINE vec v_min(vec a, vec b) { return vminq_f64(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return vmaxq_f64(a, b); }
 FL_INLINE vec v_abs(vec a) { return vabsq_f64(a); }
+FL_INLINE real v_sum(vec a) { return vgetq_lane_f64(a, 0) + vgetq_lane_f64(a, 1); }
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return vreinterpretq_f64_u64(vandq_u64(vcgtq_f64(a, b), vreinterpretq_u64_f64(x)));
@@ -83,6 +84,11 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
 FL_INLINE vec v_min(vec a, vec b) { return vminq_f32(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return vmaxq_f32(a, b); }
 FL_INLINE vec v_abs(vec a) { return vabsq_f32(a); }
+FL_INLINE real v_sum(vec a)
+{
+    float32x2_t s = vadd_f32(vget_low_f32(a), vget_high_f32(a));
+    return vget_lane_f32(s, 0) + vget_lane_f32(s, 1);
+}
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(a, b), vreinterpretq_u32_f32(x)));

@@ -28,7 +28,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const share *me, ptr
         }
         if (!plain && p->zone_c.rate > 0) {
             const ptrdiff_t n = minimum(groups * p->k->lanes, p->hidden - unit);
-            zone[r] = zone_factors(&p->zone_c, time, b, unit, n, p->zone + r * p->hidden);
+            zone[r] = zone_factors(p->k, &p->zone_c, time, b, unit, n, p->zone + r * p->hidden);
         }
     }
     fl_tile tile = {
@@ -196,7 +196,7 @@ static void end_hidden(const pass *p, const share *me, ptrdiff_t s, int first, p
         const ptrdiff_t time = time_of(&p->when, place, s), t = time - p->first;
         real *h = sink_at(&p->out, t, b) + part.begin;
         if (p->zone_h.rate > 0) {
-            const real *zone = zone_factors(&p->zone_h, time, b, part.begin, n, p->zone);
+            const real *zone = zone_factors(p->k, &p->zone_h, time, b, part.begin, n, p->zone);
             const real *before = first ? p->h + b * p->out_size
                                        : sink_at(&p->out, p->when.reverse ? t + 1 : t - 1, b);
             before = starts_anew(&p->when, place, time) ? p->zeros : before + part.begin;
