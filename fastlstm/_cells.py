@@ -108,8 +108,8 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
 
     N divides by the square root of the variance plus 1e-5.  It is TFLite's norm: gate by gate,
     after the peephole, bias afterwards, the cell state itself is not normed.  Haste's is another
-    one: over all 4H sums at once, of W x and of U h apart, and of the cell state.  `fastlstm.
-    reference` computes all this in NumPy.
+    one: over all 4H sums at once, of W x and of U h apart, and of the cell state.  All this is in
+    NumPy in `fastlstm.reference`.
 
     Memory beside parameters and results: a packed copy of the weights, a second one once
     `backward` was called, and a work space that is kept between calls and shared by them.  In
