@@ -126,8 +126,8 @@ MUTANTS = {
             "(void)x, (void)bound, d",
         ),
         "norm of a gradient": (
-            "v_fnma(load_part(norm + u * SLOTS, n), along,",
-            "v_fnma(v_set1(0), along,",
+            "v_fnma(normed, along[slot],",
+            "v_fnma(v_set1(0), along[slot],",
         ),
         "gain as shift": (
             "pack_units(s, gate_part, p + from->gain",
