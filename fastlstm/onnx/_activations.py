@@ -7,23 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm._options import ACTIVATIONS
+
 Entry = str | tuple[str | float, ...]  # a name, or (name, alpha), or (name, alpha, beta)
 
-# Our names of ONNX's functions, and the values of alpha and beta of those that have them.
-DEFAULTS: dict[str, tuple[float, ...]] = {
-    "sigmoid": (),
-    "tanh": (),
-    "relu": (),
-    "affine": (1.0, 0.0),
-    "leaky_relu": (0.01,),
-    "thresholded_relu": (1.0,),
-    "scaled_tanh": (1.0, 1.0),
-    "hard_sigmoid": (0.2, 0.5),
-    "elu": (1.0,),
-    "softsign": (),
-    "softplus": (),
-}
-ONNX_NAMES = {name: name.title().replace("_", "") for name in DEFAULTS}
+ONNX_NAMES = {name: name.title().replace("_", "") for name in ACTIVATIONS}
 _NO_DEFAULTS = {"affine", "scaled_tanh"}  # no operator of ONNX has them: runtimes guess
 _OUR_NAMES = {onnx_name.lower(): name for name, onnx_name in ONNX_NAMES.items()}
 
@@ -68,7 +56,7 @@ def write(entries: Sequence[Entry]) -> dict[str, Any]:
         if name not in ONNX_NAMES:
             raise ValueError(f"activations: ONNX has no twin of {name!r}")
         names.append(ONNX_NAMES[str(name)])
-        for k, default in enumerate(DEFAULTS[str(name)]):
+        for k, default in enumerate(ACTIVATIONS[str(name)]):
             values[k].append(float(given[k]) if k < len(given) else default)
     found = {"activations": names, "activation_alpha": values[0], "activation_beta": values[1]}
     return {attribute: value for attribute, value in found.items() if value}
@@ -82,8 +70,8 @@ def decimal(value: float) -> float:
 def _entry(name: str, left: dict[str, list[float]]) -> Entry:
     """One entry, with the next alpha and beta."""
     given = []
-    for default, (attribute, values) in zip(DEFAULTS[name], left.items(), strict=False):
+    for default, (attribute, values) in zip(ACTIVATIONS[name], left.items(), strict=False):
         if not values and name in _NO_DEFAULTS:
             raise ValueError(f"{attribute}: missing, ONNX has no default for {ONNX_NAMES[name]}")
         given.append(decimal(values.pop(0)) if values else default)
-    return name if tuple(given) == DEFAULTS[name] else (name, *given)
+    return name if tuple(given) == ACTIVATIONS[name] else (name, *given)
