@@ -61,20 +61,23 @@ def gates(trace: Trace, text: str | None = None, *, row: int = 0) -> Any:
     panels = figure.subplots(len(arrays), 1, sharex=True, squeeze=False)[:, 0]
     for axes, (name, array) in zip(panels, arrays.items(), strict=True):
         signed = name in _SIGNED
-        limit = max(1.0, float(np.abs(array).max(initial=0))) if signed else 1.0
+        limit = max(1.0, float(np.abs(array).max(initial=0)))
         image = axes.imshow(
             array.T,
             aspect="auto",
-            interpolation="nearest",
+            interpolation="none",  # vector files hold the values, not pixels of the page
             cmap="RdBu_r" if signed else "viridis",
             vmin=-limit if signed else 0,
             vmax=limit,
         )
         axes.set_title(name, loc="left", fontsize="small")
         axes.set_ylabel("unit")
-        figure.colorbar(image, ax=axes, pad=0.01)
+        # A picture of the colours: as paths, they would be most of an SVG file.
+        figure.colorbar(image, ax=axes, pad=0.01).solids.set_rasterized(True)
     if text is not None:
         panels[-1].set_xticks(range(steps), [_visible(character) for character in text])
+        for axes in panels:
+            axes.tick_params(axis="x", bottom=False)
     panels[-1].set_xlabel("step" if text is None else "what it reads")
     return figure
 
@@ -100,6 +103,11 @@ def flow(trace: LSTMTrace, t: int, *, row: int = 0, unit: int | None = None) -> 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Notes
+    -----
+    The cell state before step 0 is not in a trace.  It is computed from the others as in the plain
+    cell, which is not exact with `zoneout` or `cell_clip`.
 
     Raises
     ------
@@ -184,8 +192,8 @@ def gradient_flow(layers: Mapping[str, Layer[Any, Any, Any]], x: ArrayLike) -> A
         norms = gradient_norms(layer, x)
         axes.plot(np.arange(len(norms)) - (len(norms) - 1), norms, label=name)
     axes.set_yscale("log")
-    axes.set_xlabel("steps before the loss")
-    axes.set_ylabel("norm of d loss / d h, at the loss = 1")
+    axes.set_xlabel("step, 0 is that of the loss")
+    axes.set_ylabel("gradient by the state, last = 1")
     axes.grid(linewidth=0.4)
     axes.legend()
     return figure
@@ -206,8 +214,8 @@ def gradient_norms(layer: Layer[Any, Any, Any], x: ArrayLike) -> Array:
     Returns
     -------
     (T,) array
-        The norm, over rows, layers and units, of the gradient by the state after each step, with
-        that after the last step as 1.  An LSTM's cell state is a part of its state.
+        In float64: the norm, over rows, layers and units, of the gradient by the state after each
+        step, with that after the last step as 1.  An LSTM's cell state is a part of its state.
 
     Raises
     ------
@@ -229,17 +237,19 @@ def gradient_norms(layer: Layer[Any, Any, Any], x: ArrayLike) -> Array:
     x = _arrays.sequence(x, "x", layer.input_size, layer.dtype, False)
     if x.ndim != 3 or not len(x):
         raise ValueError(f"x: expected (T, B, {layer.input_size}), T > 0, got {x.shape}")
-    states = [layer(x[:1])[1]]
+    y, state = layer(x[:1])
+    states = [state]
     for x_t in x[1:]:
         states.append(layer(x_t[None], states[-1])[1])
     norms = np.empty(len(x))
-    norms[-1] = np.sqrt(x.shape[1] * layer.hidden_size)
+    norms[-1] = np.sqrt(y.size)
     for t in range(len(x) - 1):  # the last output alone, as seen from the state after step t
         y, _, tape = layer.forward(x[t + 1 :], states[t])
         dy = np.zeros_like(y)
         dy[-1] = 1
-        parts = np.stack(layer.backward(tape, dy, input_gradient=False)[1])
-        norms[t] = np.linalg.norm(parts)
+        parts = [np.ravel(part) for part in layer.backward(tape, dy, input_gradient=False)[1]]
+        # The squares of small float32 gradients would be 0.
+        norms[t] = np.linalg.norm(np.concatenate(parts).astype(np.float64))
     result: Array = norms / norms[-1]
     return result
 
@@ -264,7 +274,7 @@ def _one_row(array: Array, row: int) -> Array:
 def _values_at(trace: LSTMTrace, t: int, row: int, unit: int | None) -> dict[str, float]:
     """What `flow` shows: gates, candidate, states, and the cell state before."""
     rows = {name: _one_row(array, row) for name, array in trace._asdict().items()}
-    steps, units = rows["cell"].shape
+    steps, units = len(rows["cell"]), min(array.shape[1] for array in rows.values())
     if not 0 <= t < steps:
         raise ValueError(f"t: expected 0 to {steps - 1}, got {t}")
     if unit is not None and not 0 <= unit < units:

@@ -107,6 +107,29 @@ def test_gradient_norms(rng: Generator) -> None:
     assert norms[-1] == 1
 
 
+def test_gradient_norms_of_all_layers_and_parts(rng: Generator) -> None:
+    """A projection makes h narrower than c; both count, and the outputs are the narrow ones."""
+    plot = pytest.importorskip("fastlstm.plot")
+    lstm = fastlstm.LSTM(2, 5, 2, proj_size=3, dtype="float64", seed=1)
+    x = rng.standard_normal((4, 2, 2))
+    _, state, _ = lstm.forward(x[:2])
+    y, _, tape = lstm.forward(x[2:], state)
+    dy = np.zeros_like(y)
+    dy[-1] = 1
+    dh, dc = lstm.backward(tape, dy)[1]
+    expected = np.sqrt(((dh**2).sum() + (dc**2).sum()) / (2 * 3))
+    assert plot.gradient_norms(lstm, x)[1] == pytest.approx(expected, rel=1e-12)
+
+
+def test_small_gradients_are_not_none(rng: Generator) -> None:
+    """Their squares are not numbers of float32, they are."""
+    plot = pytest.importorskip("fastlstm.plot")
+    rnn = fastlstm.RNN(2, 3, seed=1)
+    norms = plot.gradient_norms(rnn, rng.standard_normal((70, 1, 2), dtype=np.float32))
+    assert norms.min() < 1e-24
+    assert norms.all()
+
+
 @every_kind
 def test_pictures_of_gates(rng: Generator, kind: Any, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
@@ -120,6 +143,17 @@ def test_pictures_of_gates(rng: Generator, kind: Any, tmp_path: Path) -> None:
     labels = [label.get_text() for label in figure.axes[len(trace) - 1].get_xticklabels()]
     assert labels == ["a", "\u2423", "b", "\u21b5"]
     figure.savefig(tmp_path / "gates.svg")
+
+
+def test_gates_above_one_keep_their_colours() -> None:
+    pytest.importorskip("matplotlib")
+    from fastlstm import plot
+
+    lstm = fastlstm.LSTM(2, 5, activations=("softplus", "tanh", "tanh"), seed=1)
+    [trace] = lstm.trace(np.full((4, 2), 9, np.float32))
+    assert trace.input.max() > 1
+    image = plot.gates(trace).axes[0].images[0]
+    assert image.get_clim() == (0, trace.input.max())
 
 
 def test_picture_of_the_flow(rng: Generator, tmp_path: Path) -> None:
@@ -151,6 +185,7 @@ def test_picture_of_gradients(rng: Generator) -> None:
 
 
 TRACE = fastlstm.LSTM(2, 5, seed=1).trace(np.ones((4, 3, 2), np.float32))[0]
+NARROW = fastlstm.LSTM(2, 5, proj_size=3, seed=1).trace(np.ones((4, 2), np.float32))[0]
 
 
 @pytest.mark.parametrize(
@@ -160,6 +195,7 @@ TRACE = fastlstm.LSTM(2, 5, seed=1).trace(np.ones((4, 3, 2), np.float32))[0]
         (lambda p: p.gates(TRACE, row=3), ValueError, "row: expected 0 to 2, got 3"),
         (lambda p: p.flow(TRACE, 4), ValueError, "t: expected 0 to 3, got 4"),
         (lambda p: p.flow(TRACE, 0, unit=5), ValueError, "unit: expected 0 to 4, got 5"),
+        (lambda p: p.flow(NARROW, 0, unit=3), ValueError, "unit: expected 0 to 2, got 3"),
         (lambda p: p.flow([1], 0), TypeError, "trace: expected an LSTMTrace, got list"),
         (
             lambda p: p.gradient_norms(fastlstm.RNN(2, 3, bidirectional=True), np.ones((3, 1, 2))),
