@@ -4,7 +4,7 @@
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 C_FILES := $(wildcard src/*.[ch] tests/*.[ch])
-PY_FILES := setup.py fastlstm tests bench examples
+PY_FILES := setup.py fastlstm tests bench examples docs
 
 .PHONY: build test check lint format mutants asan arm arm-tools bench clean
 
