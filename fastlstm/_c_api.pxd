@@ -74,6 +74,7 @@ cdef extern from "fastlstm.h" nogil:
         uint64_t key
         double rate
         double recurrent
+        bint zoneout
 
     ctypedef struct fl_forward_call:
         fl_shape shape

@@ -159,10 +159,10 @@ cdef Py_ssize_t out_of(const fl_shape *s) noexcept:
 
 
 cdef fl_dropout _dropout(object dropout) except *:
-    """(key, rate, recurrent rate), or None."""
+    """(key, rate, recurrent rate), with zoneout at random; or None: as in inference."""
     if dropout is None:
-        return fl_dropout(0, 0, 0)
-    return fl_dropout(dropout[0], dropout[1], dropout[2])
+        return fl_dropout(0, 0, 0, False)
+    return fl_dropout(dropout[0], dropout[1], dropout[2], True)
 
 
 cdef class Packed:

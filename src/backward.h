@@ -129,8 +129,8 @@ static void add_backward_options(const fl_backward_call *call, const backward_sp
     p->zone = space->zone + worker * space->zone_worker;
     if (s->cell == FL_LSTM_OPTIONS) {
         p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
-        p->zone_h = zoneout_of(s, &call->dropout, 1, l, d, 0, call->batch);
-        p->zone_c = zoneout_of(s, &call->dropout, 1, l, d, 1, call->batch);
+        p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
+        p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
         p->zone_h.first_step = p->zone_c.first_step = call->first_step;
     }
 }

@@ -51,12 +51,12 @@ typedef struct {
     ptrdiff_t batch, width, first_step;
 } zoneout;
 
-static inline zoneout zoneout_of(const fl_shape *s, const fl_dropout *dropout, int random,
-                                 ptrdiff_t l, ptrdiff_t d, int of_c, ptrdiff_t batch)
+static inline zoneout zoneout_of(const fl_shape *s, const fl_dropout *dropout, ptrdiff_t l,
+                                 ptrdiff_t d, int of_c, ptrdiff_t batch)
 {
     return (zoneout){
         .rate = of_c ? s->options.zoneout_c : s->options.zoneout_h,
-        .random = random,
+        .random = dropout->zoneout,
         .stream = stream_key(dropout->key, stream_of(s, l, d, of_c)),
         .batch = batch,
         .width = of_c ? s->hidden : out_of(s),

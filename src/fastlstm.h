@@ -102,6 +102,7 @@ typedef struct {
     uint64_t key;
     double rate;      /* between layers; 0: none */
     double recurrent; /* of what U reads: a mask for all steps; 0: none */
+    int zoneout;      /* at random; 0: by its rates, as in inference */
 } fl_dropout;
 
 /* One call, forward. */
@@ -119,7 +120,7 @@ typedef struct {
     ptrdiff_t y_step, y_row;
     void *h, *c; /* [L*D,B,Hout] and [L*D,B,H] contiguous: initial state in, final state out */
     void *tape;  /* tape_size elements: what backward needs; NULL for inference */
-    fl_dropout dropout; /* used with a tape only, as is zoneout at random */
+    fl_dropout dropout; /* zeros without a tape */
     void *scratch;
     fl_plan plan;
     fl_barrier barrier;

@@ -51,8 +51,8 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
     }
     if (s->cell == FL_LSTM_OPTIONS) {
         p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
-        p->zone_h = zoneout_of(s, &call->dropout, call->tape != NULL, l, d, 0, call->batch);
-        p->zone_c = zoneout_of(s, &call->dropout, call->tape != NULL, l, d, 1, call->batch);
+        p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
+        p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
         p->zone_h.first_step = p->zone_c.first_step = call->first_step;
     }
 }

@@ -247,7 +247,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     };
     const ptrdiff_t out = t->projection ? t->projection : t->hidden;
     /* What has options drops what U reads too. */
-    const fl_dropout dropout = {42, t->dropout, t->projection || t->options ? t->dropout : 0};
+    const fl_dropout dropout = {42, t->dropout, t->projection || t->options ? t->dropout : 0, 1};
     const ptrdiff_t size = b->size, rows = t->steps * t->batch;
     const ptrdiff_t parameters = b->engine->parameters_size(&shape);
     const ptrdiff_t outputs = rows * t->directions * out;
