@@ -43,13 +43,20 @@ class Options(NamedTuple):
     functions: list[tuple[_Function, _Function, _Function]]  # of each direction
 
 
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the largest float
+        return False
+
+
 def bound(value: Any, name: str) -> float | None:
     """None, or a number above 0."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         raise TypeError(f"{name}: expected None or a number above 0, got {type(value).__name__}")
-    if not 0 < value < math.inf:
+    if not (value > 0 and _is_finite(value)):
         raise ValueError(f"{name}: expected None or a number above 0, got {value}")
     return float(value)
 
@@ -86,7 +93,8 @@ def _activation(value: Any, name: str) -> Activation:
             f"{name}: expected at most {len(defaults)} numbers with {parts[0]!r}, got {value!r}"
         )
     for number in parts[1:]:
-        if not isinstance(number, int | float | np.floating) or not math.isfinite(number):
+        real = isinstance(number, int | float | np.floating | np.integer)
+        if not real or not _is_finite(number):
             raise ValueError(f"{name}: expected finite numbers with {parts[0]!r}, got {value!r}")
     numbers = (*map(float, parts[1:]), *defaults[len(parts) - 1 :])
     return parts[0] if numbers == defaults else (parts[0], *numbers)  # type: ignore[return-value]

@@ -50,7 +50,7 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
         raise ValueError(f"{path}: not a safetensors file, or not all of one ({error})") from None
     try:
         config = json.loads(metadata["config"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         config = None
     if not isinstance(config, dict):
         raise ValueError(f"{path}: the configuration in the file is damaged")

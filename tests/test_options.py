@@ -242,6 +242,8 @@ def test_shapes_of_parameters() -> None:
         ({"preact_clip": 0}, ValueError, "preact_clip: expected None or a number above 0, got 0"),
         ({"preact_clip": "1"}, TypeError, "preact_clip: expected None or a number above 0, got s"),
         ({"cell_clip": np.nan}, ValueError, "cell_clip: .* got nan"),
+        ({"cell_clip": np.float32(np.inf)}, ValueError, "cell_clip: .* got inf"),
+        ({"preact_clip": 10**400}, ValueError, "preact_clip: expected None or a number above 0"),
         ({"activations": "tanh"}, ValueError, "activations: expected 3 functions .* got 'tanh'"),
         ({"activations": ("tanh",) * 6}, ValueError, "activations: expected 3 functions"),
         (
@@ -261,6 +263,11 @@ def test_shapes_of_parameters() -> None:
         ),
         (
             {"activations": (("elu", "a"), "tanh", "tanh")},
+            ValueError,
+            r"activations\[0\]: expected finite numbers with 'elu'",
+        ),
+        (
+            {"activations": (("elu", 10**400), "tanh", "tanh")},
             ValueError,
             r"activations\[0\]: expected finite numbers with 'elu'",
         ),
