@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -441,3 +444,13 @@ def test_reset_before() -> None:
     layer = fastlstm.GRU(I, H, reset_after=False)
     with pytest.raises(ValueError, match="Flax has no GRU with reset_after=False"):
         to_flax_params(layer)
+
+
+@pytest.mark.peer
+def test_example(flax: Any) -> None:
+    example = Path(__file__).parent.parent / "examples" / "flax_weights.py"
+    command = [sys.executable, str(example), "--steps", "5"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    differences = [line.split()[-1] for line in run.stdout.splitlines()[1:]]
+    assert len(differences) == 4
+    assert all(float(number) < 1e-5 for number in differences)
