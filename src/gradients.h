@@ -227,8 +227,9 @@ static void settle_tokens(const token_sums *sums, const fl_kernels *k, fl_range 
 static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t s0,
                        ptrdiff_t first, fl_range columns)
 {
-    const ptrdiff_t pieces = divide_up(p->segment * p->when.batch, FL_TERMS);
-    const ptrdiff_t piece = (p->first_step + s0) / p->segment * pieces + first / FL_TERMS;
+    const ptrdiff_t segment = segment_of(p->when.batch); /* p->segment may be cut by a short call */
+    const ptrdiff_t pieces = divide_up(segment * p->when.batch, FL_TERMS);
+    const ptrdiff_t piece = (p->first_step + s0) / segment * pieces + first / FL_TERMS;
     const real *from[FL_TERMS];
     real *to[FL_TERMS];
     for (ptrdiff_t i = 0; i < terms->n; i++) {

@@ -72,6 +72,17 @@ def test_same_bits_of_tokens(rng: Generator, embedding: str) -> None:
     check_bits(found[2], found[0])
 
 
+def test_same_bits_of_tokens_with_a_short_last_part(rng: Generator) -> None:
+    """27 steps of 32 rows are three parts of 8, and one of 3 whose place counts in whole parts."""
+    lstm = fastlstm.LSTM(5, 9, seed=0)
+    v, tokens = random_call(rng, lstm, 27, 32), rng.integers(0, 5, (27, 32))
+    found = []
+    for every in (None, 8):
+        _, _, tape = lstm.forward(tokens, embedding="one-hot", checkpoint_every=every)
+        found.append({"grads": lstm.backward(tape, v["dy"])[2].flat})
+    check_bits(found[1], found[0])
+
+
 @pytest.mark.parametrize("threads", [2, 3])
 def test_same_bits_with_threads(
     rng: Generator, threads: int, monkeypatch: pytest.MonkeyPatch
