@@ -23,6 +23,9 @@ StateLike = TypeVar("StateLike")
 TraceKind = TypeVar("TraceKind", bound=Trace)
 Embedding = ArrayLike | None
 
+_SIZES = {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype"}
+_RATES = {"recurrent_dropout"}  # as `dropout`, of the calls that follow
+
 MOST_LAYERS = 1000  # a typing error in a larger number would fill the memory with names
 
 
@@ -80,6 +83,12 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
                 self.parameters[name] = np.ones(shapes[name])
         self._dropout_keys = generator
         self._prepare()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in self.__dict__ and (name in _SIZES or name in self._OPTIONS.keys() - _RATES):
+            kind = type(self).__name__
+            raise AttributeError(f"{name}: cannot be changed; make another {kind}")
+        super().__setattr__(name, value)
 
     def _prepare(self) -> None:
         """Set up what is no part of the layer's value: it is neither pickled nor copied."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -43,20 +42,17 @@ class Options(NamedTuple):
     functions: list[tuple[_Function, _Function, _Function]]  # of each direction
 
 
-def _is_finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer beyond the largest float
-        return False
+# What float32 can hold: a layer may be saved in the one type and loaded in the other.
+_LEAST, _MOST = 2.0**-126, 3.4e38
 
 
 def bound(value: Any, name: str) -> float | None:
-    """None, or a number above 0."""
+    """None, or a number above 0 that float32 can hold too."""
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
         raise TypeError(f"{name}: expected None or a number above 0, got {type(value).__name__}")
-    if not (value > 0 and _is_finite(value)):
+    if not _LEAST <= value <= _MOST:
         raise ValueError(f"{name}: expected None or a number above 0, got {value}")
     return float(value)
 
@@ -94,7 +90,7 @@ def _activation(value: Any, name: str) -> Activation:
         )
     for number in parts[1:]:
         real = isinstance(number, int | float | np.floating | np.integer)
-        if not real or not _is_finite(number):
+        if not real or not -_MOST <= number <= _MOST:
             raise ValueError(f"{name}: expected finite numbers with {parts[0]!r}, got {value!r}")
     numbers = (*map(float, parts[1:]), *defaults[len(parts) - 1 :])
     return parts[0] if numbers == defaults else (parts[0], *numbers)  # type: ignore[return-value]

@@ -279,14 +279,14 @@ cdef class StreamPool:
         x : (k, I) array
         slots : (k,) array of int
             Of open slots, in any order, each once: row j of `x` is for the stream in slots[j].
-        out : (k, H) array, optional
+        out : (k, Hout) array, optional
             C-contiguous, of the layer's dtype.  With it, with `x` contiguous too, and with
             contiguous `slots` of type ``np.intp``, a call allocates no memory unless k is larger
             than before.
 
         Returns
         -------
-        y : (k, H) array
+        y : (k, Hout) array
             `out` if it was given.
 
         Raises

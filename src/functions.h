@@ -5,7 +5,7 @@
 #include "kernels_parts.h"
 
 /* The part of x below 0, else 0. */
-FL_INLINE vec below_zero(vec x) { return v_sub(x, rectified(x)); }
+FL_INLINE vec below_zero(vec x) { return v_add(v_min(v_set1(0), x), v_set1(0)); }
 
 /* log(1 + u) for u from 0 to 1: 2 atanh(s) with s = u / (2 + u) <= 1/3, by its power series, whose
  * rest is below 1e-8 (float64: 1e-18) of the result. */
@@ -46,7 +46,10 @@ static vec function_of(const fl_unary *f, vec x)
     case FL_SCALED_TANH: return v_mul(alpha, v_tanh(v_mul(beta, x)));
     case FL_HARD_SIGMOID: return v_min(one, rectified(v_fma(alpha, x, beta)));
     case FL_ELU: return v_fma(alpha, expm1_of(below_zero(x)), rectified(x));
-    case FL_SOFTSIGN: return v_div(x, v_add(one, v_abs(x)));
+    case FL_SOFTSIGN: {
+        vec u = v_min(v_set1((real)0x1p100), v_abs(x)); /* beyond, it is 1 */
+        return v_copysign(v_div(u, v_add(one, u)), x);
+    }
     default: return softplus_of(x);
     }
 }

@@ -27,8 +27,8 @@ FL_INLINE vec through_sigmoid(vec d, vec s) { return v_mul(d, v_fnma(s, s, s)); 
 
 FL_INLINE vec through_tanh(vec d, vec s) { return v_mul(d, v_fnma(s, s, v_set1(1))); }
 
-/* max(0, x), and +0 for either zero, on every instruction set. */
-FL_INLINE vec rectified(vec x) { return v_mul(v_set1((real)0.5), v_add(x, v_abs(x))); }
+/* max(0, x), and +0 for either zero, on every instruction set: the sum settles its sign. */
+FL_INLINE vec rectified(vec x) { return v_add(v_max(v_set1(0), x), v_set1(0)); }
 
 /* 1 for every positive number, 0 for 0. */
 FL_INLINE vec positive(vec x)

@@ -220,17 +220,18 @@ def test_exports_are_copies_that_sum_biases(kind: str) -> None:
 def test_options_that_keras_has_not() -> None:
     with pytest.raises(ValueError, match="layer: Keras has no peephole, and the layer has True"):
         to_keras_weights(fastlstm.LSTM(I, H, peephole=True))
-    layer = fastlstm.LSTM(I, H)
+    functions: Any
     for functions, message in [
         (("sigmoid", "tanh", "relu"), "one activation for candidate and hidden state"),
         (("sigmoid", "tanh", "tanh", "sigmoid", "relu", "tanh"), "the layer has 'relu' and 'tanh'"),
         ((("hard_sigmoid", 0.2, 0.5), "tanh", "tanh"), "Keras has no activation"),
         (("sigmoid", ("affine", 2.0), ("affine", 2.0)), "Keras has no activation"),
     ]:
-        layer.activations = functions
+        layer = fastlstm.LSTM(I, H, bidirectional=len(functions) > 3, activations=functions)
         with pytest.raises(ValueError, match=message):
             to_keras_weights(layer)
-    layer.activations = (("hard_sigmoid", 1 / 6), ("elu", 1.0), ("elu", 1.0))
+    functions = (("hard_sigmoid", 1 / 6), ("elu", 1.0), ("elu", 1.0))
+    layer = fastlstm.LSTM(I, H, activations=functions)
     assert len(to_keras_weights(layer)) == 1
     with pytest.raises(TypeError, match=r"layer: expected a fastlstm\.LSTM, GRU or RNN, got list"):
         to_keras_weights([layer])

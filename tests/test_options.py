@@ -241,6 +241,7 @@ def test_shapes_of_parameters() -> None:
         ({"cell_clip": -1}, ValueError, "cell_clip: expected None or a number above 0, got -1"),
         ({"preact_clip": 0}, ValueError, "preact_clip: expected None or a number above 0, got 0"),
         ({"preact_clip": "1"}, TypeError, "preact_clip: expected None or a number above 0, got s"),
+        ({"cell_clip": 1e-60}, ValueError, "cell_clip: .* got 1e-60"),
         ({"cell_clip": np.nan}, ValueError, "cell_clip: .* got nan"),
         ({"cell_clip": np.float32(np.inf)}, ValueError, "cell_clip: .* got inf"),
         ({"preact_clip": 10**400}, ValueError, "preact_clip: expected None or a number above 0"),
@@ -291,6 +292,31 @@ def test_errors(options: dict[str, Any], error: type[Exception], message: str) -
 def test_options_of_other_cells(kind: Any, option: str) -> None:
     with pytest.raises(TypeError, match=f"{option}: is an option of LSTM, not of {kind.__name__}"):
         kind(2, 3, **{option: True})
+
+
+@pytest.mark.parametrize("name", ["cell_clip", "zoneout", "hidden_size", "dtype"])
+def test_what_is_made_cannot_be_changed(name: str) -> None:
+    lstm = make()
+    before = getattr(lstm, name)
+    with pytest.raises(AttributeError, match=f"{name}: cannot be changed; make another LSTM"):
+        setattr(lstm, name, 1)
+    assert getattr(lstm, name) == before
+    lstm.recurrent_dropout = 0.5  # this can, as dropout
+    x = np.ones((2, 1, 7), np.float32)
+    assert not same_bits(lstm.forward(x)[0], lstm(x)[0])
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_functions_of_infinite_numbers(isa: str, name: str) -> None:
+    """As of large ones: what overflowed upstream is no reason for a not-a-number."""
+    lstm = fastlstm.LSTM(1, 1, activations=("sigmoid", name, "tanh"), dtype="float64")
+    lstm.parameters.flat = np.ones(lstm.parameters.flat.shape)
+    for sign in (1.0, -1.0):
+        candidate = lstm.trace(np.array([[sign * np.inf]]))[0].candidate.item()
+        large = lstm.trace(np.array([[sign * 1e9]]))[0].candidate.item()
+        assert candidate == pytest.approx(large, rel=1e-6) or (
+            np.isinf(candidate) and abs(large) > 1e6
+        )
 
 
 def test_states_have_their_own_widths() -> None:
