@@ -6,6 +6,7 @@ import argparse
 import importlib
 import importlib.util
 import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return int(status or 0)
     except BrokenPipeError:
+        # What is still to be written has no reader: at exit, Python would complain of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
         print("fastlstm: interrupted", file=sys.stderr)

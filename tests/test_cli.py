@@ -304,7 +304,8 @@ def test_a_reader_that_goes_away_is_no_error(model: Path, n: int) -> None:
     read, write = os.pipe()
     os.close(read)
     arguments = ("generate", model, "--prompt", "the", "-n", n)
-    result = in_a_process(*arguments, stdout=write, stderr=subprocess.PIPE)
+    buffered = {name: v for name, v in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    result = in_a_process(*arguments, stdout=write, stderr=subprocess.PIPE, env=buffered)
     os.close(write)
     assert (result.returncode, result.stderr) == (141, "")
 
