@@ -65,7 +65,7 @@ MUTANTS = {
             "(void)me",
         ),
         "dropout by segment": ("call->first_step * call->batch * width + at", "at"),
-        "sums by segment": ("(p->first_step + s0) / p->segment", "s0 / p->segment"),
+        "sums by segment": ("(p->first_step + s0) / segment", "s0 / segment"),
     },
     "test_tokens.py": {
         "sum of recent tokens lost": (

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from mutants import CHECKOUT
+from mutants import MUTANTS as IN_C
 from numpy.random import Generator
 from oracle import Array, check_against_reference
 
@@ -112,3 +114,10 @@ def test_the_comparison_notices(
     monkeypatch.setattr(_core, *mutant)
     with pytest.raises(AssertionError, match=r"error .* allowed"):
         check_against_reference(rng, fastlstm.LSTM(*SIZES, bidirectional=True, seed=1), 4, 3)
+
+
+def test_what_mutants_in_c_change_is_there() -> None:
+    headers = [path.read_text() for path in (CHECKOUT / "src").glob("*.h")]
+    for mutants in IN_C.values():
+        for mistake, (old, _) in mutants.items():
+            assert sum(text.count(old) for text in headers) == 1, mistake
