@@ -54,8 +54,15 @@ def check_size(size: int, dtype: np.dtype[Any], name: str) -> None:
         raise ValueError(f"{name}: too large, {size} values cannot be held in memory")
 
 
+def refuse_masks(value: Any, name: str) -> None:
+    """NumPy drops the mask of a masked array where it makes an array of it, without a word."""
+    if type(value) is not np.ndarray and np.ma.isMaskedArray(value) and np.ma.is_masked(value):
+        raise ValueError(f"{name}: expected an array without masked values; fill them in")
+
+
 def convert(value: Any, name: str, dtype: np.dtype[Any]) -> Array:
     """An array of `dtype` whose last axis is contiguous: a view wherever possible."""
+    refuse_masks(value, name)
     try:
         foreign = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
         array = np.from_dlpack(value) if foreign else np.asarray(value)
@@ -86,6 +93,7 @@ def sequence(value: Any, name: str, size: int, dtype: np.dtype[Any], batch_first
 
 def tokens(value: Any, name: str, count: int, batch_first: bool) -> Array:
     """A new array of whole numbers below `count`, (T, B), (B, T) or (T,)."""
+    refuse_masks(value, name)
     try:
         array = np.asarray(value)
     except ValueError as error:  # nested lists of unequal lengths
@@ -103,6 +111,7 @@ def tokens(value: Any, name: str, count: int, batch_first: bool) -> Array:
 
 def lengths(value: Any, name: str, steps: int, rows: int) -> Array:
     """A new array of `rows` whole numbers from 0 to `steps`."""
+    refuse_masks(value, name)
     array = np.asarray(value)
     if array.dtype.kind not in "iu" and array.size:
         raise TypeError(f"{name}: expected integers, got {array.dtype}")
@@ -116,6 +125,7 @@ def lengths(value: Any, name: str, steps: int, rows: int) -> Array:
 
 def flags(value: Any, name: str, shape: tuple[int, ...]) -> Array:
     """An array of bool of exactly this shape."""
+    refuse_masks(value, name)
     array = np.asarray(value)
     if array.dtype != bool:
         raise TypeError(f"{name}: expected an array of bool, got {array.dtype}")

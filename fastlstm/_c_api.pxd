@@ -1,4 +1,4 @@
-# The C API, line for line like src/fastlstm.h and src/team.h.
+# The C API, line for line like src/fastlstm.h, src/team.h and src/interrupt.h.
 
 from libc.stdint cimport uint64_t
 
@@ -12,7 +12,14 @@ cdef extern from "team.h" nogil:
         pass
     int fl_team_size()
     int fl_has_openmp()
+    int fl_threads_for(int wanted)
     void fl_barrier_wait(fl_barrier *, int)
+
+
+cdef extern from "interrupt.h" nogil:
+    ctypedef struct fl_interrupt:
+        int (*ask)(void *) noexcept nogil
+        void *context
 
 
 cdef extern from "fastlstm.h" nogil:
@@ -92,6 +99,7 @@ cdef extern from "fastlstm.h" nogil:
         void *tape
         fl_dropout dropout
         void *scratch
+        fl_interrupt *interrupt
         fl_plan plan
         fl_barrier barrier
 
@@ -117,6 +125,7 @@ cdef extern from "fastlstm.h" nogil:
         int earlier, later
         void *edge
         void *scratch
+        fl_interrupt *interrupt
         fl_plan plan
         fl_barrier barrier
 

@@ -30,7 +30,7 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
 
     Results have the same bits whatever the batch, a row's place in it, the number of threads,
     the chunking of time and the instruction set (except the baseline one, for processors
-    without fused multiply-add).
+    without fused multiply-add).  Only the sign and the payload of a NaN may differ.
 
     Parameters
     ----------
@@ -112,8 +112,9 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
     NumPy in `fastlstm.reference`.
 
     Memory beside parameters and results: a packed copy of the weights, a second one once
-    `backward` was called, and a work space that is kept between calls and shared by them.  In
-    values, with H' hidden units rounded up to whole vectors, it has at most
+    `forward` was called, and a work space.  The two largest work spaces and the two largest tapes
+    are kept for the calls to come, until the layer is deleted.  In values, with H' hidden units
+    rounded up to whole vectors, a work space has at most
 
     * inference: min(L-1, 2) * C*B*D*H between layers, where C steps are 128 KiB of one layer's
       output or one step (T steps if D = 2), and for each thread, if it has less than 6 rows b,

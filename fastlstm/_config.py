@@ -10,7 +10,7 @@ from fastlstm import _arrays, _core, _kernels
 
 __version__ = "0.1.0"
 
-MOST_THREADS = 1024  # OpenMP ends the process when the system refuses a thread
+MOST_THREADS = 1024
 
 _forked = False
 _threads = 0  # 0: not decided yet
@@ -43,7 +43,8 @@ def _from_environment() -> int:
 def set_num_threads(n: int) -> None:
     """Set how many threads a call may use.
 
-    A call uses fewer where more would not pay; results do not depend on it.
+    A call uses fewer where more would not pay, or where the system refuses them when a thread
+    first asks for so many; results do not depend on it.
 
     Parameters
     ----------

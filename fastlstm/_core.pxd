@@ -30,10 +30,8 @@ cdef class Packed:
     cdef const fl_engine *engine
     cdef const void *kernels
     cdef readonly bint is_double
-    cdef readonly object flat
     cdef readonly Py_ssize_t itemsize
-    cdef Buffer weights, _backward
+    cdef readonly long version
+    cdef Buffer weights, for_backward
 
-    cdef const void *_flat_data(self) except NULL
-    cdef Buffer _pack(self, bint backward, int threads)
-    cdef Buffer _for_backward(self, int threads)
+    cdef Buffer _pack(self, array, bint backward, int threads)

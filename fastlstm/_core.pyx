@@ -4,10 +4,13 @@
 cimport cython
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport uint64_t, uintptr_t
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastlstm._c_api cimport *
+
+from threading import get_ident, main_thread
 
 import numpy as np
 
@@ -27,6 +30,14 @@ cdef extern from *:
 
 cdef extern from "Python.h":
     Py_ssize_t PY_SSIZE_T_MAX
+
+cdef extern from "<time.h>" nogil:
+    enum:
+        TIME_UTC
+    cdef struct timespec:
+        long long tv_sec
+        long tv_nsec
+    int timespec_get(timespec *, int)
 
 
 def isas():
@@ -173,38 +184,43 @@ cdef class Packed:
     isa : str
     shape : Shape
     flat : (N,) array of float32 or float64
+        Read at once: the weights for forward.
+    version : int
+        Of the parameters, a number that only they have, and only now.
     threads : int
     """
 
-    def __cinit__(self, str isa, Shape shape not None, flat, int threads):
+    def __cinit__(self, str isa, Shape shape not None, flat, long version, int threads):
         cdef const fl_isa *found = find_isa(isa)
         self.shape = shape.shape
         self.is_double = flat.dtype == np.float64
         self.itemsize = 8 if self.is_double else 4
         self.engine = engine_of(self.is_double)
         self.kernels = found.f64 if self.is_double else found.f32
-        if flat.shape[0] != self.engine.parameters_size(&self.shape):
-            raise ValueError("flat: wrong size")
-        self.flat = flat
-        self.weights = self._pack(False, threads)
+        self.version = version
+        self.weights = self._pack(flat, False, threads)
 
-    cdef const void *_flat_data(self) except NULL:
-        cdef const float[::1] f32
-        cdef const double[::1] f64
-        if self.is_double:
-            f64 = self.flat
-            return &f64[0]
-        f32 = self.flat
-        return &f32[0]
+    def is_of(self, long version, bint backward):
+        """Whether these are the weights of that version, for backward too if it is asked for."""
+        return self.version == version and (self.for_backward is not None or not backward)
 
-    cdef Buffer _pack(self, bint backward, int threads):
+    def add_backward(self, flat, int threads):
+        """Pack the same parameters for backward too, once."""
+        if self.for_backward is None:
+            self.for_backward = self._pack(flat, True, threads)
+
+    cdef Buffer _pack(self, array, bint backward, int threads):
         cdef const fl_engine *engine = self.engine
         cdef const fl_shape *shape = &self.shape
         cdef const void *kernels = self.kernels
-        cdef const void *flat = self._flat_data()
+        if array.shape[0] != engine.parameters_size(shape):
+            raise ValueError("flat: wrong size")
+        cdef const float[::1] f32 = None if self.is_double else array
+        cdef const double[::1] f64 = array if self.is_double else None
+        cdef const void *flat = <const void *>&f64[0] if self.is_double else &f32[0]
         size = (engine.backward_size if backward else engine.forward_size)(shape, kernels)
         cdef Buffer to = Buffer(size * self.itemsize)
-        cdef int workers = threads if to.nbytes >= PARALLEL_PACKING else 1
+        cdef int workers = fl_threads_for(threads) if to.nbytes >= PARALLEL_PACKING else 1
         with nogil:
             if workers == 1:
                 (engine.pack_backward if backward else engine.pack_forward)(
@@ -214,11 +230,6 @@ cdef class Packed:
                     (engine.pack_backward if backward else engine.pack_forward)(
                         shape, kernels, flat, to.data, threadid(), fl_team_size())
         return to
-
-    cdef Buffer _for_backward(self, int threads):
-        if self._backward is None:
-            self._backward = self._pack(True, threads)
-        return self._backward
 
     def tape_nbytes(self, Py_ssize_t steps, Py_ssize_t batch, dropout):
         """Bytes of a tape for so many steps and rows; dropout as for `forward`."""
@@ -312,6 +323,65 @@ cdef class Rows:
         return rows
 
 
+# A call of so many multiply-adds, or a hundredth of a second, is worth looking for signals in.
+cdef enum:
+    LONG_CALL = 100_000_000
+
+
+cdef double SECONDS_TO_LOOK = 0.1
+
+
+cdef double _now() noexcept nogil:
+    cdef timespec time
+    timespec_get(&time, TIME_UTC)  # C11: Windows has it too
+    return time.tv_sec + 1e-9 * time.tv_nsec
+
+
+cdef class Interrupt:
+    """Looks for signals during a long call, in the thread that made it.
+
+    Between two looks the GIL is not taken: another thread may keep it for 5 ms.
+    """
+
+    cdef fl_interrupt call
+    cdef double looked
+    cdef object error  # what a signal handler raised
+
+    def __cinit__(self):
+        memset(&self.call, 0, sizeof(self.call))
+        self.call.ask, self.call.context = _ask, <void *>self
+        self.looked = _now()
+
+    cdef bint look(self) noexcept:
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            self.error = error
+        self.looked = _now()
+        return self.error is not None
+
+    cdef int end(self) except -1:
+        """After the call: raise what a handler raised."""
+        if self.error is not None:
+            raise self.error
+        return 0
+
+
+cdef int _ask(void *context) noexcept nogil:
+    if 0 <= _now() - (<Interrupt>context).looked < SECONDS_TO_LOOK:
+        return 0
+    with gil:
+        return (<Interrupt>context).look()
+
+
+cdef Interrupt _interrupt(const fl_shape *shape, Py_ssize_t steps, Py_ssize_t batch):
+    """For a long call of the thread that handles signals; None for others."""
+    cdef double weights = <double>shape.hidden * (shape.input + shape.hidden) * shape.layers
+    if 4 * weights * shape.directions * steps * batch < LONG_CALL:
+        return None
+    return Interrupt() if get_ident() == main_thread().ident else None
+
+
 def forward(Packed packed not None, Pool pool not None, x, tokens, Rows rows, y, h, c, Buffer tape,
             dropout, Py_ssize_t first_step, int threads):
     """Run all steps; y, h and c are written, h and c hold the initial state before.
@@ -345,6 +415,7 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssiz
     cdef const fl_engine *engine = packed.engine
     cdef Py_ssize_t size = sizeof(real)
     cdef Buffer scratch
+    cdef Interrupt interrupt
     cdef int workers
     _check[real](&packed.shape, y, h, c)
     memset(&call, 0, sizeof(call))
@@ -372,6 +443,9 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssiz
     engine.plan_forward(&call, team_limits(threads), tape is not None)
     scratch = pool.take(call.plan.scratch * size)
     call.scratch = scratch.data
+    interrupt = _interrupt(&packed.shape, call.steps, call.batch)
+    if interrupt is not None:
+        call.interrupt = &interrupt.call
     workers = call.plan.workers
     with nogil:
         if workers == 1:
@@ -380,6 +454,8 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssiz
             with parallel(num_threads=workers):
                 engine.forward(&call, threadid(), fl_team_size())
     pool.give(scratch)
+    if interrupt is not None:
+        interrupt.end()
     return 0
 
 
@@ -429,13 +505,16 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
     cdef fl_backward_call call
     cdef const fl_engine *engine = packed.engine
     cdef Py_ssize_t size = sizeof(real), count = packed.shape.input if x is None else x.shape[0]
-    cdef Buffer scratch, weights = packed._for_backward(threads)
+    cdef Buffer scratch
+    cdef Interrupt interrupt
     cdef int workers
+    if packed.for_backward is None:
+        raise ValueError("packed: expected weights for backward too")
     _check[real](&packed.shape, dy, dh, dc)
     memset(&call, 0, sizeof(call))
     call.shape = packed.shape
     call.kernels = packed.kernels
-    call.packed = weights.data
+    call.packed = packed.for_backward.data
     call.steps, call.batch, call.first_step = dy.shape[0], dy.shape[1], first_step
     call.tokens = _tokens(tokens, count, call.steps, call.batch)
     if rows is not None:
@@ -474,6 +553,9 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
     engine.plan_backward(&call, team_limits(threads))
     scratch = pool.take(call.plan.scratch * size)
     call.scratch = scratch.data
+    interrupt = _interrupt(&packed.shape, call.steps, call.batch)
+    if interrupt is not None:
+        call.interrupt = &interrupt.call
     workers = call.plan.workers
     with nogil:
         if workers == 1:
@@ -482,6 +564,8 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
             with parallel(num_threads=workers):
                 engine.backward(&call, threadid(), fl_team_size())
     pool.give(scratch)
+    if interrupt is not None:
+        interrupt.end()
     return 0
 
 

@@ -85,15 +85,31 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         self._prepare()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self.__dict__ and (name in _SIZES or name in self._OPTIONS.keys() - _RATES):
-            kind = type(self).__name__
-            raise AttributeError(f"{name}: cannot be changed; make another {kind}")
+        if name in self.__dict__:
+            if name in _SIZES or name in self._OPTIONS.keys() - _RATES:
+                kind = type(self).__name__
+                raise AttributeError(f"{name}: cannot be changed; make another {kind}")
+            if name in ("dropout", *_RATES):
+                value = _arrays.probability(value, name)
+            elif name == "parameters":
+                self._exchange_parameters(value)
+                return
         super().__setattr__(name, value)
+
+    def _exchange_parameters(self, parameters: Parameters) -> None:
+        before = self.parameters
+        if not isinstance(parameters, Parameters):
+            raise TypeError(f"parameters: expected Parameters, got {type(parameters).__name__}")
+        if (parameters._shapes, parameters.flat.dtype) != (before._shapes, before.flat.dtype):
+            raise ValueError(f"parameters: expected {before!r}, got {parameters!r}")
+        super().__setattr__("parameters", parameters)
+        parameters.renew()  # versions only ever grow for those who compare them
+        before.renew()  # streams and pools watch these, and then look for others
 
     def _prepare(self) -> None:
         """Set up what is no part of the layer's value: it is neither pickled nor copied."""
         self.isa = _config.chosen_isa()
-        self._packed: tuple[int, _core.Packed] | None = None
+        self._packed: _core.Packed | None = None
         self._scratch = _core.Pool()
         self._tapes = _core.Pool()
 
@@ -158,26 +174,24 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
             self._core_options(),
         )
 
-    def _packed_weights(self) -> _core.Packed:
-        """The parameters as they are now, in the kernels' layout.
+    def _packed_weights(self, *, backward: bool = False) -> _core.Packed:
+        """The parameters as they are now, in the kernels' layout: for forward, or both ways.
 
         A call keeps the object it got, so a change of the parameters by another thread cannot
         disturb it.
         """
-        packed = self._packed
-        if packed is None or packed[0] != self.parameters.version:
-            with self.parameters.lock:
-                packed = (
-                    self.parameters.version,
-                    _core.Packed(
-                        self.isa,
-                        self._core_shape(),
-                        self.parameters.flat,
-                        _config.get_num_threads(),
-                    ),
-                )
-            self._packed = packed
-        return packed[1]
+        packed, parameters = self._packed, self.parameters
+        if packed is None or not packed.is_of(parameters.version, backward):
+            threads = _config.get_num_threads()
+            with parameters.lock:
+                packed, version = self._packed, parameters.version
+                if packed is None or not packed.is_of(version, False):
+                    shape = self._core_shape()
+                    packed = _core.Packed(self.isa, shape, parameters.flat, version, threads)
+                if backward:
+                    packed.add_backward(parameters.flat, threads)
+                self._packed = packed
+        return packed
 
     def _time_first(self, array: Array, lead: tuple[int, ...]) -> Array:
         """A view (T, B, ...) of a sequence whose steps and rows are as the user has them."""
@@ -270,7 +284,8 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
                 raise ValueError(
                     "checkpoint_every: expected a layer of one direction, got a bidirectional one"
                 )
-            tape = Tape(self, inputs, y_shape, self._draw_dropout(), checkpoint_every)
+            dropout = self._draw_dropout()
+            tape = Tape(self, inputs, y_shape, dropout, checkpoint_every, backward=True)
         y = np.empty(y_shape, self.dtype)
         self._clear_padding(y, inputs, lead)
         if y.size and tape:
@@ -459,7 +474,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
             raise TypeError(f"tape: expected a tape of forward, got {type(tape).__name__}")
         if tape._layer is not self:
             raise ValueError("tape: expected a tape of this layer, got one of another layer")
-        if tape._version != self.parameters.version:
+        if tape._packed.version != self.parameters.version:
             raise ValueError(
                 "tape: expected one made with the present parameters, got an older one"
             )
@@ -477,7 +492,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
             dx_steps = dx[:, None]
         grads = Gradients(self.parameters._shapes, np.zeros_like(self.parameters.flat))
         if dy.size:
-            with tape._busy:
+            with tape._turn():
                 tape._back_propagate(self._time_first(dy, lead), dh, dc, dx_steps, grads.flat)
         return dx, self._given_back(dh, dc, lead, gradient=True), grads
 
@@ -522,7 +537,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         inputs, lead = self._inputs(x, embedding, lengths, reset)
         h, c = self._states(state, "state", lead)
         y = np.empty((*lead, self._directions * self._output_size), self.dtype)
-        tape = Tape(self, inputs, y.shape, None, None)
+        tape = Tape(self, inputs, y.shape, None, None, backward=False)
         if y.size:
             tape._record(self._time_first(y, lead), h, c)
         return [
@@ -570,7 +585,6 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         >>> bool((steps == lstm(x)[0]).all())
         True
         """
-        if self.bidirectional:
-            raise ValueError("stream: expected a layer of one direction, got a bidirectional one")
         batch = _arrays.integer(batch_size, "batch_size", 1)
+        _arrays.check_size(batch * self.num_layers * self.hidden_size, self.dtype, "batch_size")
         return _stream.Stream(self, *self._state_pair(state, "state", (self.num_layers, batch)))

@@ -59,7 +59,8 @@ class Optimizer:
         threads = get_num_threads()
         self._steps += 1
         for parameters, grad, state in zip(self._parameters, flats, self._state, strict=True):
-            self._update(parameters.writable(), grad, state, threads)
+            with parameters.update() as flat:
+                self._update(flat, grad, state, threads)
 
     def _update(self, p: Array, g: Array, state: dict[str, Array], threads: int) -> None:
         """Update the weights `p` and the state, in place; `_steps` counts this step."""

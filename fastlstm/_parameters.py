@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Mapping
-from threading import Lock
+import os
+import weakref
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
+from threading import RLock
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[Any]
+
+_versions = itertools.count(1)  # one for all, so that exchanged parameters are seen to be others
 
 
 class FlatMapping(Mapping[str, Array]):
@@ -78,7 +84,8 @@ class Parameters(FlatMapping):
 
     Assigning to a name or to `flat` copies the value in and raises `version`, so that a
     layer never computes with a stale copy.  Writing *into* an array raises ``ValueError``,
-    because nobody would notice such a write.
+    because nobody would notice such a write.  Calls of other threads see all of a write or
+    nothing of it.
 
     Parameters
     ----------
@@ -109,8 +116,11 @@ class Parameters(FlatMapping):
         readonly = np.frombuffer(storage.data.toreadonly(), storage.dtype)
         super().__init__(shapes, readonly)
         self._storage = storage
-        self._version = 0
-        self.lock = Lock()  # held while the whole vector is written, or read to be packed
+        self._version = next(_versions)
+        # Held while the vector is written, and while it is read to be packed or copied.  Reentrant:
+        # a signal handler may use the layer whose call it interrupts.
+        self.lock = RLock()
+        _all[self._version] = self
 
     @property
     def flat(self) -> Array:
@@ -120,33 +130,62 @@ class Parameters(FlatMapping):
     @flat.setter
     def flat(self, value: ArrayLike) -> None:
         array = self._checked(value, self._flat.shape, "parameters.flat")
-        with self.lock:
-            self.writable()[...] = array
+        with self.update() as flat:
+            flat[...] = array
 
     @property
     def version(self) -> int:
-        """How often the parameters have been written to."""
+        """A number that grows with every write; no other parameters ever have the same one."""
         return self._version
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         if name not in self._shapes:
             raise KeyError(f"{name!r} is not a parameter; there are {', '.join(self._shapes)}")
-        array = self._checked(value, self._shapes[name], f"parameters[{name!r}]")
-        with self.lock:
-            self._split(self.writable())[name][...] = array
+        self.assign({name: self._checked(value, self._shapes[name], f"parameters[{name!r}]")})
 
-    def writable(self) -> Array:
-        """The flat vector, writable, for an update that is finished before the next call.
+    def assign(self, arrays: Mapping[str, Array]) -> None:
+        """Replace some parameters by arrays of their shapes, in one write."""
+        with self.update() as flat:
+            views = self._split(flat)
+            for name, array in arrays.items():
+                views[name][...] = array
 
-        This is what optimizers use.  The version counts as raised once, now: do not keep
-        the array.
+    @contextmanager
+    def update(self) -> Generator[Array, None, None]:
+        """Write to the flat vector, as optimizers do.
 
-        Returns
-        -------
+        Nobody packs or copies the parameters meanwhile, and the version is raised at the end: a
+        call that begins earlier computes with what was there before.
+
+        Yields
+        ------
         (N,) array
+            Writable.  Do not keep it.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> parameters = Parameters({"b": (2,)}, np.float64)
+        >>> with parameters.update() as flat:
+        ...     flat += 1
+        >>> parameters["b"]
+        array([1., 1.])
         """
-        self._version += 1
-        return self._storage
+        with self.lock:
+            try:
+                yield self._storage
+            finally:
+                self._version = next(_versions)
+
+    def snapshot(self) -> FlatMapping:
+        """A copy of all parameters, of no moment in the middle of a write."""
+        with self.lock:
+            return FlatMapping(self._shapes, self._storage.copy())
+
+    def renew(self) -> None:
+        """Raise the version, although nothing was written."""
+        with self.update():
+            pass
 
     @staticmethod
     def _checked(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
@@ -158,13 +197,43 @@ class Parameters(FlatMapping):
         return array
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (self._shapes, self._storage.copy())
+        return _restore, (self._shapes, self.snapshot()._flat)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
-        return _restore(self._shapes, self._storage)
+        return _restore(self._shapes, self.snapshot()._flat)
 
 
 def _restore(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> Parameters:
     parameters = Parameters(shapes, flat.dtype)
     parameters.flat = flat
     return parameters
+
+
+# A fork waits until no other thread writes parameters, so that the child has whole ones, and finds
+# no lock held by a thread that it does not have.
+_all: weakref.WeakValueDictionary[int, Parameters] = weakref.WeakValueDictionary()
+_held: list[Parameters] = []
+
+
+def _before_fork() -> None:
+    _held.extend(_all.values())
+    for parameters in _held:
+        parameters.lock.acquire()
+
+
+def _after_fork_in_parent() -> None:
+    while _held:
+        _held.pop().lock.release()
+
+
+def _after_fork_in_child() -> None:
+    while _held:
+        _held.pop().lock = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )

@@ -13,7 +13,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastlstm._c_api cimport *
-from fastlstm._core cimport Packed, team_limits
+from fastlstm._core cimport Buffer, Packed, team_limits
 from fastlstm._slots cimport *
 
 import os
@@ -96,15 +96,16 @@ cdef class StreamPool:
     cdef readonly object layer
     cdef readonly Py_ssize_t capacity
     cdef object __weakref__
-    cdef object _parameters, _h, _c
+    cdef object _parameters, _h, _c  # the parameters whose version tells of edits
     cdef int _type
     cdef Py_ssize_t _inputs, _width, _weights  # of x, of y, and how many there are
     cdef PyThread_type_lock _lock
     # What it guards:
     cdef Slots _slots
     cdef Packed _packed
-    cdef long _version  # of the parameters
-    cdef fl_forward_call _call
+    cdef long _version  # of the packed weights
+    cdef Buffer _memory
+    cdef fl_forward_call *_call  # in _memory: it wants whole cache lines, which objects have not
     cdef fl_team_limits _limits  # that it was planned with
     cdef void *_work
     cdef Py_ssize_t _work_nbytes
@@ -117,9 +118,11 @@ cdef class StreamPool:
         capacity = integer(capacity, "capacity", 1)
         check_size(capacity * layer.num_layers * layer.hidden_size, layer.dtype, "capacity")
         self.layer, self.capacity = layer, capacity
-        self._parameters = layer.parameters
-        self._version = layer.parameters.version
+        self._parameters = layer.parameters  # first: if others come, these get a new version
         self._packed = layer._packed_weights()
+        self._version = self._packed.version
+        self._memory = Buffer(sizeof(fl_forward_call))
+        self._call = <fl_forward_call *>self._memory.data
         self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
         self._inputs, self._weights = layer.input_size, layer.parameters.flat.size
         self._h, self._c = self._arrays(None, capacity)
@@ -326,16 +329,19 @@ cdef class StreamPool:
             x = x.copy()
             x_data = _data(x)
 
-        cdef long version = self._parameters._version
-        cdef Packed packed = None if version == self._version else self.layer._packed_weights()
+        cdef Packed packed = None
+        if <long>self._parameters._version != self._version:
+            self._parameters = self.layer.parameters
+            packed = self.layer._packed_weights()
         cdef Py_ssize_t work = (k + 1) * self._weights
         cdef fl_team_limits limits = fl_team_limits(1, 1)
         if work > ONE_WORKER:
             limits = team_limits(_config.get_num_threads())
         self._acquire()
-        if packed is not None:
+        # Versions grow: a thread that was overtaken on its way to the lock has older weights.
+        if packed is not None and packed.version > self._version:
+            self._version = packed.version
             self._packed, packed = packed, self._packed
-            self._version = version
             self._call.batch = 0
         cdef outcome found = self._advance(
             <const Py_ssize_t *>cnp.PyArray_DATA(chosen), k, x_data, y_data, limits,
@@ -432,7 +438,7 @@ cdef class StreamPool:
 
     cdef outcome _plan(self, Py_ssize_t k, fl_team_limits limits) noexcept:
         """Plan a step of k rows, and see that there is work space for it."""
-        cdef fl_forward_call *call = &self._call
+        cdef fl_forward_call *call = self._call
         cdef Packed packed = self._packed
         cdef Py_ssize_t h_size = _aligned(self._slots.layers * k * self._slots.row[0])
         cdef Py_ssize_t c_size = _aligned(self._slots.layers * k * self._slots.row[1])
@@ -463,7 +469,7 @@ cdef class StreamPool:
 
     cdef void _share(self, int worker, int workers) noexcept nogil:
         """What one worker does: gather a part of the states, compute, put that part back."""
-        cdef fl_forward_call *call = &self._call
+        cdef fl_forward_call *call = self._call
         cdef Py_ssize_t begin = call.batch * worker // workers
         cdef Py_ssize_t end = call.batch * (worker + 1) // workers
         copy_chosen(&self._slots, begin, end, call.batch, call.h, call.c, True)

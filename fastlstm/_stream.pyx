@@ -1,11 +1,14 @@
 # A layer step by step.  A step allocates nothing, takes no lock and packs no weights.
 
 cimport numpy as cnp
+from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport parallel, threadid
 from libc.string cimport memset
 
 from fastlstm._c_api cimport *
 from fastlstm._core cimport Buffer, Packed, Pool, out_of, team_limits
+
+import os
 
 import numpy as np
 
@@ -14,6 +17,39 @@ from fastlstm._arrays import convert, row_indices, sequence
 from fastlstm._core import forward
 
 cnp.import_array()
+
+cdef extern from *:
+    """
+    /* Who holds a stream: a process, or nobody, 0.  Under the GIL no thread can come between. */
+    #ifdef Py_GIL_DISABLED
+    #include <stdatomic.h>
+    typedef atomic_int fl_holder;
+    static int fl_take(fl_holder *holder, int free, int process)
+    {
+        return atomic_compare_exchange_strong(holder, &free, process);
+    }
+    #else
+    typedef int fl_holder;
+    static int fl_take(fl_holder *holder, int free, int process)
+    {
+        return *holder == free ? (*holder = process, 1) : 0;
+    }
+    #endif
+    """
+    ctypedef int fl_holder
+    bint fl_take(fl_holder *holder, int free, int process) noexcept nogil
+
+
+cdef int process = 1  # this one; its parents have lower numbers
+
+
+def _after_fork():
+    global process
+    process += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 cdef int get_num_threads() except -1:
@@ -24,6 +60,11 @@ cdef class Stream:
     """A layer step by step, with its state kept in between; made by `LSTM.stream`.
 
     Steps, chunks of any size and the whole sequence give the same bits.
+
+    One thread at a time: while one is in a method, all methods raise ``RuntimeError`` in others.
+    An edit of the layer's parameters counts from the next call on.  In a forked child a stream
+    goes on from its last complete chunk; a step that another thread was in the middle of may have
+    left the state half-way, so `reset` it there.
 
     Examples
     --------
@@ -39,41 +80,48 @@ cdef class Stream:
 
     cdef readonly object layer
     cdef object _parameters, _h, _c
-    cdef long _version
-    cdef bint _release, _busy
+    cdef bint _release
+    cdef fl_holder _holder
     cdef Packed _packed
     cdef Pool _pool
-    cdef Buffer _scratch
-    cdef fl_forward_call _call
-    cdef int _type, _threads
+    cdef Buffer _scratch, _memory
+    cdef fl_forward_call *_call  # in _memory: it wants whole cache lines, which objects have not
+    cdef int _type, _threads  # 0 threads: nothing is prepared
 
-    def __init__(self, layer, h, c):
+    def __cinit__(self, layer, h, c):
+        if layer.bidirectional:
+            raise ValueError("stream: expected a layer of one direction, got a bidirectional one")
+        batch = np.shape(h)[1] if np.ndim(h) == 3 else 1
+        h, c = layer._state_pair(layer._state_of(h, c), "state", (layer.num_layers, batch))
         self.layer = layer
-        self._parameters = layer.parameters
         self._h, self._c = h, c
         self._pool = Pool()
         self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
+        self._memory = Buffer(sizeof(fl_forward_call))
+        self._call = <fl_forward_call *>self._memory.data
         self._prepare()
 
     cdef int _prepare(self) except -1:
         """Take the layer's weights as they are now and plan a step."""
         cdef cnp.ndarray h = self._h, c = self._c
+        self._parameters = self.layer.parameters  # first: if others come, these get a new version
         cdef Packed packed = self.layer._packed_weights()
-        self._version = self._parameters.version
+        cdef int threads = get_num_threads()
         self._packed = packed
-        self._threads = get_num_threads()
-        memset(&self._call, 0, sizeof(self._call))
+        self._threads = 0  # until all of it is done
+        memset(self._call, 0, sizeof(self._call[0]))
         self._call.shape = packed.shape
         self._call.kernels = packed.kernels
         self._call.packed = packed.weights.data
         self._call.steps, self._call.batch = 1, h.shape[1]
         self._call.x_row, self._call.y_row = packed.shape.input, out_of(&packed.shape)
         self._call.h, self._call.c = cnp.PyArray_DATA(h), cnp.PyArray_DATA(c)
-        packed.engine.plan_forward(&self._call, team_limits(self._threads), False)
+        packed.engine.plan_forward(self._call, team_limits(threads), False)
         self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
         self._call.scratch = self._scratch.data
         # Small steps would spend a good part of their time giving the GIL away.
         self._release = packed.shape.layers * packed.shape.hidden * packed.shape.hidden > 1 << 18
+        self._threads = threads
         return 0
 
     cdef bint _is_plain(self, object a, Py_ssize_t size):
@@ -100,10 +148,21 @@ cdef class Stream:
         return x
 
     cdef int _enter(self) except -1:
-        """Refuse a second thread: the first may be computing without the GIL."""
-        if self._busy:
-            raise RuntimeError("stream: is in use by another thread; copy() makes one for each")
-        if <long>self._parameters._version != self._version or (
+        """Refuse a second thread until `_leave`: the first may be computing without the GIL."""
+        if fl_take(&self._holder, 0, process):
+            return 0
+        cdef int holder = self._holder
+        if holder and holder < process and fl_take(&self._holder, holder, process):
+            self._threads = 0  # a thread of the parent had it at the fork: plan anew
+            return 0
+        raise RuntimeError("stream: is in use by another thread; copy() makes one for each")
+
+    cdef void _leave(self) noexcept:
+        self._holder = 0
+
+    cdef int _refresh(self) except -1:
+        """See that the weights and the plan are those of now."""
+        if <long>self._parameters._version != self._packed.version or self._threads == 0 or (
                 self._call.plan.workers > 1 and get_num_threads() != self._threads):
             self._prepare()
         return 0
@@ -131,6 +190,13 @@ cdef class Stream:
             If another thread is using the stream.
         """
         self._enter()
+        try:
+            return self._step(x_t, out)
+        finally:
+            self._leave()
+
+    cdef object _step(self, x_t, out):
+        self._refresh()
         cdef Py_ssize_t inputs = self._call.shape.input, width = out_of(&self._call.shape)
         if not self._is_plain(x_t, inputs):
             x_t = self._convert(x_t)
@@ -148,13 +214,11 @@ cdef class Stream:
             x_t = x_t.copy()
             x_data = <char *>cnp.PyArray_DATA(x_t)
         self._call.x, self._call.y = x_data, y_data
-        self._busy = True
         self._run_step()
-        self._busy = False
         return out
 
     cdef void _run_step(self) noexcept:
-        cdef fl_forward_call *call = &self._call
+        cdef fl_forward_call *call = self._call
         cdef const fl_engine *engine = self._packed.engine
         if call.plan.workers > 1:
             with nogil, parallel(num_threads=call.plan.workers):
@@ -187,27 +251,47 @@ cdef class Stream:
         batch = self._call.batch
         if (x.ndim == 2 and batch != 1) or (x.ndim == 3 and x.shape[1] != batch):
             raise ValueError(f"x: expected (T, {batch}, {self.layer.input_size}), got {x.shape}")
-        self._enter()
         y = np.empty((*x.shape[:x.ndim - 1], self._h.shape[2]), self.layer.dtype)
-        if y.size:
-            x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
-            self._busy = True
-            try:
-                forward(self._packed, self._pool, x3, None, None, y3, self._h, self._c, None, None, 0,
-                        get_num_threads())
-            finally:
-                self._busy = False
+        if not y.size:
+            return y
+        x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
+        self._enter()
+        try:
+            self._refresh()
+            h, c = self._h.copy(), self._c.copy()
+            forward(self._packed, self._pool, x3, None, None, y3, h, c, None, None, 0,
+                    get_num_threads())
+            PyErr_CheckSignals()  # the last moment to leave the state as it was
+            self._set(h, c)
+        finally:
+            self._leave()
         return y
 
     @property
     def state(self):
         """(h, c), or h, (L, B, Hout) and (L, B, H): copies.  Assign to set it."""
-        return self.layer._state_of(self._h.copy(), self._c.copy())
+        return self.layer._state_of(*self._copies())
 
     @state.setter
     def state(self, value):
         h, c = self.layer._state_pair(value, "state", self._h.shape[:2])
-        self._h[...], self._c[...] = h, c
+        self._enter()
+        try:
+            self._set(h, c)
+        finally:
+            self._leave()
+
+    cdef int _set(self, cnp.ndarray h, cnp.ndarray c) except -1:
+        cnp.PyArray_CopyInto(self._h, h)
+        cnp.PyArray_CopyInto(self._c, c)
+        return 0
+
+    cdef tuple _copies(self):
+        self._enter()
+        try:
+            return self._h.copy(), self._c.copy()
+        finally:
+            self._leave()
 
     def reset(self, rows=None):
         """Set the state of some rows to zero.
@@ -221,14 +305,20 @@ cdef class Stream:
         ------
         TypeError, ValueError
             If `rows` are not rows of this stream.
+        RuntimeError
+            If another thread is using the stream.
         """
         chosen = slice(None) if rows is None else row_indices(rows, "rows", self._h.shape[1])
-        self._h[:, chosen] = 0
-        self._c[:, chosen] = 0
+        self._enter()
+        try:
+            self._h[:, chosen] = 0
+            self._c[:, chosen] = 0
+        finally:
+            self._leave()
 
     def copy(self):
         """Return a stream of the same layer that goes on from the same state."""
-        return Stream(self.layer, self._h.copy(), self._c.copy())
+        return Stream(self.layer, *self._copies())
 
     def __reduce__(self):
-        return Stream, (self.layer, self._h.copy(), self._c.copy())
+        return Stream, (self.layer, *self._copies())

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-import threading
+import os
+from contextlib import AbstractContextManager
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import numpy as np
@@ -46,18 +48,20 @@ class Tape:
         y_shape: tuple[int, ...],
         dropout: Dropout | None,
         checkpoint_every: CheckpointEvery,
+        *,
+        backward: bool,
     ) -> None:
         self._layer = layer
         self._inputs = inputs
         self._y_shape = y_shape
         self._dropout = dropout
-        self._packed = layer._packed_weights()
-        self._version = layer.parameters.version
+        self._packed = layer._packed_weights(backward=backward)
         steps, batch = inputs.size
         length = _segment_length(checkpoint_every, steps, self._packed.segment(max(batch, 1)))
         self._segments = [slice(a, min(a + length, steps)) for a in range(0, steps, length)]
         self._taped: int | None = None  # the segment whose steps the buffer holds
-        self._busy = threading.Lock()  # of the buffer
+        self._fillings = 0  # of the buffer
+        self._locks: dict[int, AbstractContextManager[Any]] = {}
         tape_nbytes = self._packed.tape_nbytes(min(length, steps), batch, dropout)
         kept = len(self._segments) if len(self._segments) > 1 else 0
         shape = (kept, layer.num_layers, batch)
@@ -72,6 +76,13 @@ class Tape:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a tape cannot be copied or pickled")  # each owns its buffer
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """The lock of those who use the buffer, free in a forked child.
+
+        Reentrant, so that a signal handler never waits for the call that it interrupts.
+        """
+        return self._locks.setdefault(os.getpid(), RLock())
 
     def _record(self, y: Array, h: Array, c: Array) -> None:
         """Run the layer: y, h and c are written, h and c hold the initial state before."""
@@ -94,6 +105,10 @@ class Tape:
 
     def _run(self, i: int, y: Array, h: Array, c: Array, *, taped: bool) -> None:
         steps = self._segments[i]
+        if taped:
+            self._taped = None  # until all of it is there
+            self._fillings += 1
+        filling = self._fillings
         _core.forward(
             self._packed,
             self._layer._scratch,
@@ -106,7 +121,13 @@ class Tape:
             steps.start,
             _config.get_num_threads(),
         )
-        self._taped = i if taped else self._taped
+        self._check_filling(filling)
+        if taped:
+            self._taped = i
+
+    def _check_filling(self, filling: int) -> None:
+        if filling != self._fillings:
+            raise RuntimeError("tape: a signal handler has used it in the middle of this call")
 
     def _back_propagate(
         self, dy: Array, dh: Array, dc: Array, dx: Array | None, grads: Array
@@ -125,6 +146,7 @@ class Tape:
                 h, c = self._h[i].copy(), self._c[i].copy()
                 y = np.empty_like(dy[steps], order="C")
                 self._run(i, y, h, c, taped=True)
+            filling = self._fillings
             _core.backward(
                 self._packed,
                 self._layer._scratch,
@@ -143,6 +165,7 @@ class Tape:
                 i < last,
                 _config.get_num_threads(),
             )
+            self._check_filling(filling)
 
     def _zero_sums(self) -> _core.Buffer | None:
         if self._inputs.tokens is None:

@@ -55,7 +55,8 @@ class Weights:
         >>> list(fastlstm.LSTM(2, 3, bias=False).state_dict())
         ['weight_ih_l0', 'weight_hh_l0']
         """
-        return {name: array.copy() for name, array in self.parameters.items()}
+        with self.parameters.lock:  # all of the same moment
+            return {name: array.copy() for name, array in self.parameters.items()}
 
     def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
         """Replace the parameters by the arrays or torch tensors of a mapping.
@@ -89,8 +90,7 @@ class Weights:
                 if array.shape != current.shape:
                     raise ValueError(f"{name}: expected {current.shape}, got {array.shape}")
                 arrays[name] = array
-        for name, array in arrays.items():
-            self.parameters[name] = array
+        self.parameters.assign(arrays)
 
     @classmethod
     def from_torch(cls, source: Any, **options: Any) -> Self:
@@ -212,7 +212,8 @@ class Weights:
         >>> fastlstm.LSTM.load(path)
         LSTM(2, 3, bidirectional=True)
         """
-        _tensor_file.write(path, type(self).__name__, self.parameters, self._configuration())
+        tensors = self.parameters.snapshot()
+        _tensor_file.write(path, type(self).__name__, tensors, self._configuration())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -272,9 +272,9 @@ class LanguageModel:
         OSError
             The file cannot be written.
         """
-        lstm = {f"lstm.{name}": array for name, array in self.lstm.parameters.items()}
+        lstm = {f"lstm.{name}": array for name, array in self.lstm.parameters.snapshot().items()}
         config = {"alphabet": self.alphabet, **self._config}
-        _model_file.write(path, {**lstm, **self.parameters}, config)
+        _model_file.write(path, {**lstm, **self.parameters.snapshot()}, config)
 
     @classmethod
     def load(cls, path: StrPath) -> LanguageModel:

@@ -32,9 +32,12 @@ static void pass_edge(const backward_pass *p, const share *me, int worker, ptrdi
     fl_barrier_wait(me->barrier, me->workers);
 }
 
-static void run_backward(const backward_pass *p, const share *me, fl_barrier *barrier, int worker,
-                         int workers)
+/* False: the call ends early. */
+static int run_backward(const backward_pass *p, const share *me, fl_barrier *barrier,
+                        fl_watch *watch, int workers)
 {
+    const int worker = watch->worker;
+    const double work = 2 * step_work(p->rows, 1, p->input + p->out_size, p->when.batch);
     ptrdiff_t going_on = 0;
     if (p->later) {
         pass_edge(p, me, worker, p->when.steps, 0);
@@ -42,6 +45,9 @@ static void run_backward(const backward_pass *p, const share *me, fl_barrier *ba
     }
     for (ptrdiff_t s1 = p->when.steps; s1 > 0;) {
         const ptrdiff_t s0 = (s1 - 1) / p->segment * p->segment;
+        if (fl_leaves(watch, work * (double)(s1 - s0))) {
+            return 0;
+        }
         for (ptrdiff_t s = s1 - 1; s >= s0; s--) {
             const ptrdiff_t rows = living(&p->when, &me->rows, s, going_on);
             backward_step(p, me, s, rows, going_on);
@@ -58,6 +64,7 @@ static void run_backward(const backward_pass *p, const share *me, fl_barrier *ba
     if (p->sums.recent && !p->earlier) {
         token_gradients(p, barrier, worker, workers);
     }
+    return 1;
 }
 
 typedef struct {
@@ -230,11 +237,17 @@ static void backward(fl_backward_call *call, int worker, int workers)
         memset(space.zeros, 0, (size_t)(FL_SLOTS * s->hidden) * sizeof(real));
     }
     fl_barrier_wait(&call->barrier, workers);
+    /* All workers meet after each segment, whether they share rows or not. */
+    fl_watch watch = fl_watch_of(call->interrupt, worker, workers > 1);
+    int goes_on = 1;
     const fl_fpu saved = fl_fpu_enter();
     for (ptrdiff_t l = s->layers - 1; l >= 0; l--) {
-        for (ptrdiff_t d = 0; d < s->directions; d++) {
+        for (ptrdiff_t d = 0; d < s->directions && goes_on; d++) {
             const backward_pass p = make_backward_pass(call, &space, worker, l, d);
-            run_backward(&p, &me, &call->barrier, worker, workers);
+            goes_on = run_backward(&p, &me, &call->barrier, &watch, workers);
+        }
+        if (!goes_on) {
+            break;
         }
         if (l > 0 && call->dropout.rate > 0) {
             const ptrdiff_t n = call->steps * call->batch * s->directions * out_of(s);

@@ -14,6 +14,7 @@
 #include <stdint.h>
 
 #include "cells.h"
+#include "interrupt.h"
 #include "team.h"
 
 #define FL_ALIGN 64
@@ -122,6 +123,7 @@ typedef struct {
     void *tape;  /* tape_size elements: what backward needs; NULL for inference */
     fl_dropout dropout; /* zeros without a tape */
     void *scratch;
+    fl_interrupt *interrupt; /* or NULL; a call that ends early leaves nothing of use */
     fl_plan plan;
     fl_barrier barrier;
 } fl_forward_call;
@@ -152,6 +154,7 @@ typedef struct {
     int earlier, later; /* whether there are calls for earlier steps, and for later ones */
     void *edge;         /* [L*D,B,4H]: of the step after the last in, of the first step out */
     void *scratch;
+    fl_interrupt *interrupt; /* as forward */
     fl_plan plan;
     fl_barrier barrier;
 } fl_backward_call;

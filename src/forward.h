@@ -88,8 +88,10 @@ static void feed_first(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t r
     fl_barrier_wait(me->barrier, me->workers);
 }
 
-static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
+/* False: the call ends early. */
+static int run_pass(const pass *p, const share *me, fl_watch *watch, ptrdiff_t s0, ptrdiff_t s1)
 {
+    const double work = step_work(p->slots, p->hidden, p->input + p->out_size, p->when.batch);
     const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
     const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
     ptrdiff_t rows = living(&p->when, &me->rows, s0, me->rows.count);
@@ -104,6 +106,9 @@ static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
             project_ahead(p, me, a, end, rows);
         }
         for (ptrdiff_t s = a; s < end; s++) {
+            if (fl_leaves(watch, work)) {
+                return 0;
+            }
             rows = living(&p->when, &me->rows, s, rows);
             run_step(p, me, s, s == s0, rows, z);
             z = z ? z + rows * z_row : NULL;
@@ -111,6 +116,7 @@ static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
     }
     keep_state(p, me, s0, s1);
     fl_barrier_wait(me->barrier, me->workers);
+    return 1;
 }
 
 /* The pass of layer l, direction d over the chunk that begins at step `begin`. */
@@ -224,8 +230,11 @@ static void tape_dropout(const fl_forward_call *call, const timetable *when, pla
     }
 }
 
-static void forward_chunk(const fl_forward_call *call, const share *me, int worker, ptrdiff_t begin)
+/* False: the call ends early. */
+static int forward_chunk(const fl_forward_call *call, const share *me, fl_watch *watch,
+                         ptrdiff_t begin)
 {
+    const int worker = watch->worker;
     const fl_shape *s = &call->shape;
     const ptrdiff_t end = minimum(begin + call->plan.chunk, call->steps);
     /* Where workers share rows, one of them does what is done row by row. */
@@ -239,7 +248,9 @@ static void forward_chunk(const fl_forward_call *call, const share *me, int work
                 tape_states(call, &p, rows, l, d, 0);
                 fl_barrier_wait(me->barrier, me->workers);
             }
-            run_pass(&p, me, begin, end);
+            if (!run_pass(&p, me, watch, begin, end)) {
+                return 0;
+            }
             if (call->tape) {
                 tape_states(call, &p, rows, l, d, 1);
             }
@@ -249,6 +260,7 @@ static void forward_chunk(const fl_forward_call *call, const share *me, int work
             fl_barrier_wait(me->barrier, me->workers);
         }
     }
+    return 1;
 }
 
 /* Projections of the rows of the table, a part of the blocks by each worker. */
@@ -297,12 +309,14 @@ static void forward(fl_forward_call *call, int worker, int workers)
         memset((real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker, 0,
                (size_t)call->plan.zeros_worker * sizeof(real));
     }
+    fl_watch watch = fl_watch_of(call->interrupt, worker, me.workers > 1);
     const fl_fpu saved = fl_fpu_enter();
     if (call->plan.project_table) {
         project_table(call, worker, workers);
     }
-    for (ptrdiff_t begin = 0; begin < call->steps; begin += call->plan.chunk) {
-        forward_chunk(call, &me, worker, begin);
+    int goes_on = 1;
+    for (ptrdiff_t begin = 0; begin < call->steps && goes_on; begin += call->plan.chunk) {
+        goes_on = forward_chunk(call, &me, &watch, begin);
     }
     fl_fpu_leave(saved);
 }

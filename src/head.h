@@ -60,7 +60,7 @@ static void plan_head(fl_head_call *call, fl_team_limits limits)
     const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows;
     const ptrdiff_t tiles = divide_up(minimum(FL_TERMS, call->n), rows);
     const ptrdiff_t workers = minimum(minimum(limits.threads, limits.processors), tiles);
-    call->workers = most < (double)workers ? (int)most : (int)workers;
+    call->workers = fl_threads_for(most < (double)workers ? (int)most : (int)workers);
     call->scratch_size = head_space_at(call).size;
 }
 

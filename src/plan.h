@@ -19,6 +19,12 @@ static inline double work_of(double weights, ptrdiff_t batch)
     return weights * (double)(batch + 1);
 }
 
+/* Multiply-adds of a step: what all workers of a team make of it, together. */
+static inline double step_work(ptrdiff_t slots, ptrdiff_t hidden, ptrdiff_t inputs, ptrdiff_t batch)
+{
+    return (double)(slots * hidden) * (double)(inputs * batch);
+}
+
 /* Enough rows are shared out, and workers never meet.  Else they share the hidden units and meet
  * after each step: then no more than there are processors, because a worker that waits for its turn
  * keeps all others waiting (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
@@ -37,7 +43,9 @@ static void plan_team(fl_plan *plan, const fl_team_limits *limits, ptrdiff_t bat
         workers = (int)minimum(workers, unit_parts);
         plan->split_units = workers > 1;
     }
-    plan->workers = workers < 1 ? 1 : workers;
+    workers = workers > 1 ? fl_threads_for(workers) : 1;
+    plan->split_units = plan->split_units && workers > 1;
+    plan->workers = workers;
 }
 
 /* Elements of a row of the projected table. */

@@ -19,6 +19,10 @@ static inline int fl_team_size(void) { return 1; }
 static inline int fl_has_openmp(void) { return 0; }
 #endif
 
+/* How many threads the calling one can have a team of, itself among them: `wanted`, or what the
+ * system granted when so many were first asked for. */
+int fl_threads_for(int wanted);
+
 #if defined(_WIN32)
 #include <windows.h>
 static inline void fl_yield(void) { SwitchToThread(); }

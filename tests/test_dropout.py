@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import pytest
@@ -87,3 +88,14 @@ def test_dropout_leaves_one_layer_alone(rng: Generator) -> None:
     lstm, plain = (fastlstm.LSTM(5, 6, dropout=p, seed=1) for p in (1.0, 0.0))
     x = rng.random((4, 3, 5), "f4")
     assert same_bits(lstm.forward(x)[0], plain.forward(x)[0])
+
+
+@pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
+@pytest.mark.parametrize("value", [5.0, -0.5, float("nan"), None, "0.5"])
+def test_rates_are_checked_after_construction_too(name: str, value: Any) -> None:
+    lstm = fastlstm.LSTM(2, 3, 2, dropout=0.25, recurrent_dropout=0.25)
+    with pytest.raises((TypeError, ValueError), match=f"{name}: expected a number from 0 to 1"):
+        setattr(lstm, name, value)
+    assert getattr(lstm, name) == 0.25
+    setattr(lstm, name, 1)
+    assert getattr(lstm, name) == 1.0

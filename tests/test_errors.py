@@ -306,3 +306,20 @@ def test_hostile_sizes() -> None:
     run = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert run.returncode == 0, run.stdout + run.stderr
     assert int(run.stdout) > 100
+
+
+def test_masked_values_are_refused() -> None:
+    """NumPy would drop the mask, and the values behind it would count."""
+    lstm = fastlstm.LSTM(2, 3)
+    x = np.ma.masked_array(np.zeros((4, 1, 2), np.float32))
+    assert (lstm(x)[0] == lstm(np.zeros((4, 1, 2), np.float32))[0]).all()
+    x[1, 0, 0] = np.ma.masked
+    with pytest.raises(ValueError, match="x: expected an array without masked values"):
+        lstm(x)
+    tokens = np.ma.masked_array([[0], [1]], [[False], [True]])
+    with pytest.raises(ValueError, match="x: expected an array without masked values"):
+        lstm(tokens, embedding="one-hot")
+    with pytest.raises(ValueError, match="lengths: expected an array without masked values"):
+        lstm(x.filled(), lengths=np.ma.masked_array([4], [True]))
+    with pytest.raises(ValueError, match="reset: expected an array without masked values"):
+        lstm(x.filled(), reset=np.ma.masked_array(np.zeros((4, 1), bool), [[1], [0], [0], [0]]))

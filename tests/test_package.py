@@ -87,3 +87,18 @@ def test_import_needs_numpy_alone() -> None:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     installed = set(importlib.metadata.packages_distributions()) - {"fastlstm", "numpy"}
     assert set(run.stdout.split()) & installed == set()
+
+
+ALIGNED = ("fl_barrier", "fl_forward_call", "fl_backward_call", "fl_head_call")
+
+
+@pytest.mark.parametrize("path", sorted((CHECKOUT / "fastlstm").rglob("*.p[yx][xd]")), ids=str)
+def test_objects_hold_no_aligned_structs(path: Path) -> None:
+    """Memory of a Python object is aligned to 16 bytes, and these want whole cache lines.
+
+    A compiler that is told to use wide vectors (-march=native) stores to them as if it were so.
+    """
+    text = re.sub(r'""".*?"""', "", path.read_text(), flags=re.DOTALL)
+    for body in re.findall(r"^cdef class .*?(?=^\S|\Z)", text, re.DOTALL | re.MULTILINE):
+        members = re.findall(r"^    cdef (?:readonly )?(\w+) (?!\*)", body, re.MULTILINE)
+        assert not set(members) & set(ALIGNED), body.splitlines()[0]

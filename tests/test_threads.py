@@ -340,3 +340,28 @@ def test_denormals_inside_are_flushed() -> None:
     assert c_n.item() == smallest
     _, (_, c_n) = lstm(np.zeros((3, 1, 1)), (np.zeros((1, 1, 1)), c_0))
     assert c_n.item() == 0
+
+
+# OpenMP ends the process when the system refuses it a thread.  Stacks of 1 GiB, and memory for one.
+REFUSED = """
+import resource
+import numpy as np
+import fastlstm
+lstm, x = fastlstm.LSTM(64, 256, 2, seed=0), np.zeros((64, 32, 64), "f4")
+fastlstm.set_num_threads(1)
+expected = lstm(x)[0]
+pages = int(open("/proc/self/statm").read().split()[0])
+limit = pages * resource.getpagesize() + (1 << 30) + (1 << 29)
+resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+fastlstm.set_num_threads(4)
+print((lstm(x)[0] == expected).all())
+"""
+
+
+@needs_linux
+@needs_openmp
+def test_a_system_that_refuses_threads() -> None:
+    code = "import os, resource, sys; gib = 1 << 30\n"
+    code += "resource.setrlimit(resource.RLIMIT_STACK, (gib, gib))\n"
+    code += f"os.execv(sys.executable, [sys.executable, '-c', {REFUSED!r}])"
+    assert python(code) == "True"

@@ -174,8 +174,9 @@ print(os.waitpid(child, 0)[1])
 @ALL
 def test_nothing_to_train(name: str, options: Any, dtype: str) -> None:
     weights, grads = Parameters({"w": (0, 3)}, dtype), Gradients({"w": (0, 3)}, np.zeros(0, dtype))
+    before = weights.version
     getattr(optim, name)(weights, **options).step(grads)
-    assert weights.version == 1
+    assert weights.version > before
     assert optim.clip_grad_norm(grads, 1.0) == 0
 
 

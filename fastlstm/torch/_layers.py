@@ -89,14 +89,13 @@ def with_weights(layer: AnyLayer, weights: list[Array]) -> AnyLayer:
         if weight.shape != shape:
             raise ValueError(f"{name}: expected {shape}, got {weight.shape}")
     parameters = Parameters(shapes, layer.dtype)
-    np.concatenate([weight.reshape(-1) for weight in weights], out=parameters.writable())
-    other = sibling(layer)
-    other.parameters, other._packed = parameters, None
-    return other
+    with parameters.update() as flat:
+        np.concatenate([weight.reshape(-1) for weight in weights], out=flat)
+    return sibling(layer, parameters=parameters, _packed=None)
 
 
-def sibling(layer: AnyLayer) -> AnyLayer:
-    """A copy of the layer that shares its parameters and its work space."""
+def sibling(layer: AnyLayer, **changed: Any) -> AnyLayer:
+    """A copy of the layer that shares its work space, and all that is not changed."""
     other: AnyLayer = object.__new__(type(layer))
-    other.__dict__.update(layer.__dict__)  # copy.copy prepares a layer anew
+    other.__dict__.update(layer.__dict__, **changed)  # copy.copy prepares a layer anew
     return other
