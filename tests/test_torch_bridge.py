@@ -133,7 +133,45 @@ def test_gradcheck(cell: str, packed: bool) -> None:
     shapes = [(8, 2) if packed else (4, 3, 2), (4, 3, 3), (4, 3, 3)]
     inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
     weights = [p.detach().clone().requires_grad_() for p in module.parameters()]
-    assert torch.autograd.gradcheck(outputs, (*inputs, *weights), fast_mode=True)
+    at = (*inputs, *weights)
+    assert torch.autograd.gradcheck(outputs, at, fast_mode=True, check_batched_grad=True)
+
+
+@pytest.mark.filterwarnings("ignore:There is a performance drop .* for aten.*:UserWarning")
+@pytest.mark.parametrize("way", ["is_grads_batched", "vmap"])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("cell", CELLS)
+def test_batched_gradients(cell: str, packed: bool, way: str) -> None:
+    """Many gradients of the same outputs in one call, as torch's Jacobians need them."""
+    found = []
+    for module in pair(cell, bidirectional=True):
+        torch.manual_seed(2)
+        x, state = sequence(requires_grad=True), state_of(module)
+        parts = [part.requires_grad_() for part in (state if cell == "LSTM" else [state])]
+        pack = torch.nn.utils.rnn.pack_padded_sequence
+        given = pack(x, [6, 4, 4, 2, 1]) if packed else x
+        y, state_n = module(given, state)
+        outputs = [y.data if packed else y, *(state_n if cell == "LSTM" else [state_n])]
+        dys = [torch.randn(7, *out.shape) for out in outputs]
+        inputs = [x, *parts, *module.parameters()]
+
+        def gradients(*dys: Any, outputs: Any = outputs, inputs: Any = inputs, **how: Any) -> Any:
+            return torch.autograd.grad(outputs, inputs, dys, **how)
+
+        if way == "vmap":
+            found.append(torch.vmap(gradients)(*dys))
+        else:
+            found.append(gradients(*dys, is_grads_batched=True))
+    for got, expected in zip(found[1], found[0], strict=True):
+        assert_close(got, expected)
+
+
+def test_jacobian() -> None:
+    theirs, ours = pair()
+    x = sequence()
+    jacobian = torch.autograd.functional.jacobian
+    expected = jacobian(lambda x: theirs(x)[0], x)
+    assert_close(jacobian(lambda x: ours(x)[0], x, vectorize=True), expected)
 
 
 @pytest.mark.parametrize("wanted", ["x", "h_0", "weight_hh_l1"])
@@ -162,6 +200,16 @@ def test_a_second_derivative_is_refused(source: str) -> None:
     slope = torch.autograd.grad(ours(x)[0].sum(), of, create_graph=True)[0]
     with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
         (slope.pow(2).sum() + of.sum()).backward()
+
+
+def test_a_second_derivative_of_batched_gradients_is_refused() -> None:
+    _, ours = pair()
+    x = sequence(requires_grad=True)
+    y = ours(x)[0]
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        torch.autograd.grad(y, x, y.detach()[None], is_grads_batched=True, create_graph=True)
+    with pytest.raises(RuntimeError, match="cannot be differentiated twice"):
+        torch.autograd.functional.hessian(lambda x: ours(x)[0].sum(), x, vectorize=True)
 
 
 def test_transforms_are_refused() -> None:

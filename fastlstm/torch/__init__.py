@@ -10,8 +10,9 @@ them counts, whoever made it.  A gradient belongs to the parameters of its forwa
 optimizer has changed them since.
 
 The number of threads is that of `fastlstm.set_num_threads`, not that of ``torch.set_num_threads``.
-Outputs are computed for float32 and float64 on the CPU, without autocast.  A module cannot be
-differentiated twice.
+Outputs are computed for float32 and float64 on the CPU, without autocast.  Gradients may be
+batched, ``torch.autograd.grad(..., is_grads_batched=True)``; they are computed one after the other.
+A module cannot be differentiated twice, nor by the transforms of ``torch.func``.
 """
 
 from __future__ import annotations

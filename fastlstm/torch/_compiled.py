@@ -9,6 +9,7 @@ It is registered with torch, which takes ten times as long for each call with gr
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -24,6 +25,9 @@ BACKWARD = """(Tensor tape, Tensor? batch_sizes, Tensor dy, Tensor dh_n, Tensor 
     bool input_gradient, int[] x_shape, int size) -> (Tensor, Tensor, Tensor, Tensor)"""
 
 run: Any = torch.library.custom_op("fastlstm::run", _ops.run, mutates_args=(), schema=RUN)
+run_backward: Any = torch.library.custom_op(
+    "fastlstm::run_backward", _ops.run_backward, mutates_args=(), schema=BACKWARD
+)
 
 
 @run.register_fake
@@ -58,20 +62,6 @@ def _(
     return y, h_n, c_n, x.new_empty(1 if taped else 0, dtype=torch.int64)
 
 
-@torch.library.custom_op("fastlstm::run_backward", mutates_args=(), schema=BACKWARD)
-def run_backward(
-    tape: Tensor,
-    batch_sizes: Tensor | None,
-    dy: Tensor,
-    dh_n: Tensor,
-    dc_n: Tensor,
-    input_gradient: bool,
-    x_shape: list[int],
-    size: int,
-) -> Outputs:
-    return _ops.run_backward(tape, batch_sizes, dy, dh_n, dc_n, input_gradient)
-
-
 @run_backward.register_fake
 def _(
     tape: Tensor,
@@ -87,17 +77,26 @@ def _(
     return dx, torch.empty_like(dh_n), torch.empty_like(dc_n), dy.new_empty(size)
 
 
+@run_backward.register_vmap
+def _(info: Any, in_dims: tuple[Any, ...], *arguments: Any) -> tuple[Outputs, tuple[int, ...]]:
+    """One gradient of a batch after the other, as torch does it too, but with a warning."""
+
+    def at(i: int) -> Iterator[Any]:
+        for argument, dim in zip(arguments, in_dims, strict=True):
+            yield argument.select(dim, i) if isinstance(dim, int) else argument
+
+    found = zip(*(run_backward(*at(i)) for i in range(info.batch_size)), strict=True)
+    dx, dh_0, dc_0, flat = map(torch.stack, found)
+    return (dx, dh_0, dc_0, flat), (0, 0, 0, 0)
+
+
 def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     x, batch_sizes, states, weights, *_ = inputs
     _ops.save(ctx, x, batch_sizes, states, weights, output[3])
 
 
 def backward(ctx: Any, *gradients: Tensor) -> Gradients:
-    def run_with_shapes(*arguments: Any) -> Any:
-        size = sum(weight.numel() for weight in ctx.weights)
-        return run_backward(*arguments, ctx.saved_tensors[1].shape, size)
-
-    dx, dstates, dweights = _ops.back_propagate(run_with_shapes, ctx, gradients)
+    dx, dstates, dweights = _ops.back_propagate(run_backward, ctx, gradients)
     return dx, None, dstates, dweights, *[None] * 11
 
 

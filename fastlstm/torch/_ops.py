@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 from weakref import WeakValueDictionary
 
@@ -23,6 +23,8 @@ from fastlstm.torch._packed import PackedRows
 Array = NDArray[Any]
 Outputs = tuple[Tensor, Tensor, Tensor, Tensor]
 Gradients = tuple[Any, ...]
+
+TWICE = "fastlstm.torch: a module cannot be differentiated twice; use torch's own there"
 
 _numbers = itertools.count()
 _tapes: WeakValueDictionary[int, TapeArray] = WeakValueDictionary()
@@ -104,8 +106,13 @@ def run_backward(
     dh_n: Tensor,
     dc_n: Tensor,
     input_gradient: bool,
+    x_shape: Sequence[int],
+    size: int,
 ) -> Outputs:
-    """dx, dh_0, dc_0 and the gradients of all weights in one vector; an unwanted dx is empty."""
+    """dx, dh_0, dc_0 and the gradients of all weights in one vector; an unwanted dx is empty.
+
+    The shapes are for those who record graphs.
+    """
     holder = _tapes.get(int(tape))
     if holder is None:
         raise RuntimeError("fastlstm.torch: no tape; a hook has copied what autograd saved")
@@ -188,9 +195,7 @@ class Once(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> NoReturn:
         """Raise."""
-        raise RuntimeError(
-            "fastlstm.torch: a module cannot be differentiated twice; use torch's own there"
-        )
+        raise RuntimeError(TWICE)
 
 
 def save(
@@ -214,14 +219,25 @@ def back_propagate(
     run_backward: Callable[..., Outputs], ctx: Any, gradients: tuple[Tensor, ...]
 ) -> tuple[Tensor | None, list[Tensor], list[Tensor]]:
     """Gradients of the input, of each of the given states and of each weight."""
+    if any(map(is_batched, gradients)):
+        if torch.is_grad_enabled():  # the results would depend on nothing
+            raise RuntimeError(TWICE)
+        # torch calls a registered operation for one gradient of the batch after the other.
+        run_backward = torch.ops.fastlstm.run_backward
     tape, x, *rest = ctx.saved_tensors
     wanted, shapes = ctx.needs_input_grad[0], [weight.shape for weight in ctx.weights]
-    batch_sizes = rest[0] if rest else None
+    batch_sizes, size = rest[0] if rest else None, sum(shape.numel() for shape in shapes)
     with torch.no_grad():
-        dx, dh, dc, flat = run_backward(tape, batch_sizes, *gradients[:3], wanted)
+        dx, dh, dc, flat = run_backward(tape, batch_sizes, *gradients[:3], wanted, x.shape, size)
     if torch.is_grad_enabled():  # create_graph: a second derivative must not be silently zero
         sources = [t for t in (x, *ctx.states, *ctx.weights, *gradients) if t.requires_grad]
         dx, dh, dc, flat = Once.apply(4, dx, dh, dc, flat, *sources)
     parts = flat.split([shape.numel() for shape in shapes])
     dweights = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
     return dx if wanted else None, [dh, dc][: len(ctx.states)], dweights
+
+
+def is_batched(tensor: Tensor) -> bool:
+    """Whether it stands for many, as with ``torch.autograd.grad(is_grads_batched=True)``."""
+    functorch = torch._C._functorch
+    return functorch.is_legacy_batchedtensor(tensor) or functorch.is_batchedtensor(tensor)
