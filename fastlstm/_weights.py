@@ -25,6 +25,7 @@ _TORCH_OPTIONS = (
     "bidirectional",
 )
 
+_CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the parameters of torch's cells
 
 # Options that show in the names of the weights.
 _LSTM_OPTIONS = ("proj_size", "peephole", "layer_norm")
@@ -94,16 +95,19 @@ class Weights:
 
     @classmethod
     def from_torch(cls, source: Any, **options: Any) -> Self:
-        """Make a layer of a torch module or of its state dictionary.
+        """Make a layer of a torch module or cell, or of its state dictionary.
 
         Parameters
         ----------
         source : module of torch, or mapping of str to array or tensor
-            The module is ``torch.nn.LSTM`` for an LSTM, and so on.
-            A mapping needs no torch; sizes are read from its shapes.
+            The module is ``torch.nn.LSTM`` or ``LSTMCell`` for an LSTM, and so on.
+            A mapping needs no torch; sizes are read from its shapes, and its names are those of a
+            module, ``weight_ih_l0``, or of a cell, ``weight_ih``.
         **options
             Constructor arguments to set or to override, such as ``batch_first``, which a
-            mapping does not tell.
+            mapping does not tell.  The default of ``dtype`` is float64 if any of the weights is,
+            else float32, which holds float16 and bfloat16, too.  Lists of numbers have no type of
+            their own and become float32.
 
         Raises
         ------
@@ -116,24 +120,27 @@ class Weights:
         >>> import fastlstm
         >>> mapping = {"weight_ih_l0": np.ones((12, 2)), "weight_hh_l0": np.ones((12, 3))}
         >>> fastlstm.LSTM.from_torch(mapping, batch_first=True)
-        LSTM(2, 3, bias=False, batch_first=True)
+        LSTM(2, 3, bias=False, batch_first=True, dtype='float64')
+        >>> fastlstm.LSTM.from_torch(mapping, dtype="float32")
+        LSTM(2, 3, bias=False)
         """
+        stack = ("state_dict", "mode", *_TORCH_OPTIONS)
+        cell = ("state_dict", "input_size", "hidden_size", "bias", "weight_ih", "weight_hh")
         if isinstance(source, Mapping):
-            mapping, found = source, _options_of(source)
-        elif all(hasattr(source, name) for name in ("state_dict", "mode", *_TORCH_OPTIONS)):
-            mapping = source.state_dict()
+            mapping = _named_as_layer(source)
+            found = _options_of(mapping)
+        elif any(all(hasattr(source, name) for name in names) for names in (stack, cell)):
+            mapping = _named_as_layer(source.state_dict())
             names = (*_TORCH_OPTIONS, *cls._OPTIONS)
             found = {name: getattr(source, name) for name in names if hasattr(source, name)}
         else:
-            got = type(source).__name__
-            raise TypeError(f"source: expected a torch.nn.{cls.__name__} or a mapping, got {got}")
+            expected = f"a torch.nn.{cls.__name__}, a torch.nn.{cls.__name__}Cell or a mapping"
+            raise TypeError(f"source: expected {expected}, got {type(source).__name__}")
         foreign = [name for name in _LSTM_OPTIONS if found.get(name) and name not in cls._OPTIONS]
         if foreign:
             raise ValueError(f"source: expected weights of a {cls.__name__}, got {foreign[0]}")
-        first = _as_array(next(iter(mapping.values())), "source")
-        if "dtype" not in options and first.dtype == np.float64 and not isinstance(source, Mapping):
-            found["dtype"] = "float64"
-        layer = cls(**{**found, **options})
+        wide = any(getattr(value, "itemsize", 4) > 4 for value in mapping.values())
+        layer = cls(**{"dtype": "float64" if wide else "float32", **found, **options})
         layer.load_state_dict(mapping)
         return layer
 
@@ -278,17 +285,26 @@ class Weights:
 def _as_array(value: Any, name: str) -> Array:
     if hasattr(value, "detach"):  # a torch tensor, perhaps one that requires gradients
         value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has none
+            value = value.float()
     array = np.asarray(value)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
     return array
 
 
+def _named_as_layer(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights of a layer, whose names may be those of a cell of torch."""
+    if "weight_ih" in mapping and "weight_ih_l0" not in mapping:
+        return {f"{n}_l0" if n in _CELL_NAMES else n: value for n, value in mapping.items()}
+    return mapping
+
+
 def _options_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
     """Sizes and options of a layer, from the names and shapes in its state dictionary."""
     for name in ("weight_ih_l0", "weight_hh_l0"):
         if name not in mapping or len(np.shape(mapping[name])) != 2:
-            raise ValueError(f"source: expected a matrix {name!r} among {list(mapping)}")
+            raise ValueError(f"source: expected a matrix {name!r}{_instead(mapping)}")
     options: dict[str, Any] = {}
     hidden = np.shape(mapping["weight_hh_l0"])[1]
     if np.ndim(mapping.get("weight_hr_l0", 0)) == 2:
@@ -305,3 +321,13 @@ def _options_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
         "bias": "bias_ih_l0" in mapping,
         "bidirectional": "weight_ih_l0_reverse" in mapping,
     }
+
+
+def _instead(mapping: Mapping[str, Any]) -> str:
+    """What a mapping has that is not of one layer, for an error: its prefixes or its names."""
+    ends = (".weight_ih_l0", ".weight_ih")
+    found = {n.removesuffix(end) for n in map(str, mapping) for end in ends if n.endswith(end)}
+    if not found:
+        return f" among {list(mapping)}"
+    prefixes = " or ".join(repr(f"{start}.") for start in sorted(found))
+    return f", got names that begin with {prefixes}; pass those of one layer, without that"
