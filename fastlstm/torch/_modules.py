@@ -1,40 +1,18 @@
-"""The modules: torch's own, with another forward."""
-
-# Not all of torch's functions are typed.
-# mypy: disable-error-code="no-untyped-call"
+"""The modules that run over sequences: torch's own, with another forward."""
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
-from fastlstm.torch import _compiled, _ops
-from fastlstm.torch._layers import Layers, Spec
-
-REAL = (torch.float32, torch.float64)
+from fastlstm.torch._bridge import Bridge
 
 
-class Module(torch.nn.RNNBase):
-    """What the modules have in common."""
-
-    _of_fastlstm: tuple[int, Layers]
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._of_fastlstm = _ops.new_layers()
-
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        state.pop("_of_fastlstm", None)
-        return state
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
-        self._of_fastlstm = _ops.new_layers()
+class Stack(Bridge, torch.nn.RNNBase):
+    """A stack of layers."""
 
     def forward(self, input: Any, hx: Any = None) -> Any:
         """Run over a sequence.
@@ -81,74 +59,20 @@ class Module(torch.nn.RNNBase):
         y, states = self._run(input.unsqueeze(batch), None, states)
         return y.squeeze(batch), self._state([part.squeeze(1) for part in states])
 
-    def _parts(self, hx: Any) -> list[Tensor]:
-        """The tensors of a state: h, and c if there is one."""
-        if hx is None:
-            return []
-        parts = hx if self.mode == "LSTM" else (hx,)
-        expected = "a pair of tensors" if self.mode == "LSTM" else "a tensor"
-        count = 2 if self.mode == "LSTM" else 1
-        if not isinstance(parts, tuple | list) or len(parts) != count:
-            raise TypeError(f"hx: expected {expected}, got {type(hx).__name__}")
-        if not all(isinstance(part, Tensor) for part in parts):
-            got = ", ".join(type(part).__name__ for part in parts)
-            raise TypeError(f"hx: expected {expected}, got {got}")
-        return list(parts)
-
-    def _state(self, parts: list[Tensor]) -> Any:
-        return tuple(parts) if self.mode == "LSTM" else parts[0]
-
     def _run(
         self, x: Tensor, batch_sizes: Tensor | None, states: list[Tensor]
     ) -> tuple[Tensor, list[Tensor]]:
-        """y, and h_n and perhaps c_n, of rows sorted as the data of packed ones are."""
-        weights: list[Any] = self._flat_weights
-        self._check(x, batch_sizes, states)
-        if torch._C._are_functorch_transforms_active():
-            raise RuntimeError("fastlstm.torch: no transforms of torch.func; use torch's own there")
-        tensors = [x, *states, *weights]
-        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
-        differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        options = (
-            self._of_fastlstm[0],
-            differentiable or dropout > 0,
-            self.batch_first and batch_sizes is None,
-            dropout,
-            *spec_of(self),
-        )
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
-            y, h_n, c_n, _ = _compiled.run(x, batch_sizes, states, weights, *options)
-            return y, [h_n, c_n] if self.mode == "LSTM" else [h_n]
-        if "torch._dynamo" in sys.modules:  # else nothing is compiled; it takes seconds to import
-            _ops.hide()
-        if differentiable:
-            count = len(states)
-            y, h_n, c_n = _ops.Run.apply(x, batch_sizes, count, options, *states, *weights)
-        else:
-            y, h_n, c_n, _ = _ops.run(x, batch_sizes, states, weights, *options)
-        return y, [h_n, c_n] if self.mode == "LSTM" else [h_n]
-
-    def _check(self, x: Tensor, batch_sizes: Tensor | None, states: list[Tensor]) -> None:
-        weights: list[Any] = self._flat_weights
-        dtype = weights[0].dtype
-        names = ["input", *("hx" for _ in states), *self._flat_weights_names]
-        for name, tensor in zip(names, (x, *states, *weights), strict=True):
-            if tensor.device.type != "cpu":
-                raise TypeError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}")
-            if tensor.dtype not in REAL or tensor.dtype != dtype:
-                expected = dtype if dtype in REAL else "torch.float32 or torch.float64"
-                raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
+        """y and the final states; with batch sizes `x` and y are the data of packed sequences."""
+        self._check(x, states)
         self.check_input(x, batch_sizes)
         if states:
             self.check_forward_args(x, self._state(states), batch_sizes)
+        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
+        batch_first = self.batch_first and batch_sizes is None
+        return self._compute(x, batch_sizes, states, batch_first=batch_first, dropout=dropout)
 
 
-def spec_of(module: torch.nn.RNNBase) -> Spec:
-    """What its layer is made from."""
-    return Spec(*(getattr(module, name) for name in Spec._fields))
-
-
-class LSTM(Module, torch.nn.LSTM):
+class LSTM(Stack, torch.nn.LSTM):
     """``torch.nn.LSTM``, computed by fastlstm.
 
     Parameters
@@ -184,7 +108,7 @@ class LSTM(Module, torch.nn.LSTM):
     """
 
 
-class GRU(Module, torch.nn.GRU):
+class GRU(Stack, torch.nn.GRU):
     """``torch.nn.GRU``, computed by fastlstm.
 
     Parameters
@@ -208,7 +132,7 @@ class GRU(Module, torch.nn.GRU):
     """
 
 
-class RNN(Module, torch.nn.RNN):
+class RNN(Stack, torch.nn.RNN):
     """``torch.nn.RNN``, computed by fastlstm.
 
     Parameters

@@ -1,30 +1,42 @@
-"""Replacing the recurrent modules of a model."""
+"""Replacing the recurrent modules of a model, and undoing it."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from typing import TypeVar
 
 import numpy as np
 import torch
+from torch.nn import RNNBase
+from torch.nn.modules.rnn import RNNCellBase
 
 from fastlstm.torch import _ops
-from fastlstm.torch._modules import GRU, LSTM, REAL, RNN, Module, spec_of
+from fastlstm.torch._bridge import REAL, Bridge, spec_of, weights_of
+from fastlstm.torch._cells import GRUCell, LSTMCell, RNNCell
+from fastlstm.torch._modules import GRU, LSTM, RNN
 
 Model = TypeVar("Model", bound=torch.nn.Module)
 
-BRIDGES: dict[type[torch.nn.RNNBase], type[Module]] = {
+BRIDGES: dict[type[torch.nn.Module], type[Bridge]] = {
     torch.nn.LSTM: LSTM,
     torch.nn.GRU: GRU,
     torch.nn.RNN: RNN,
+    torch.nn.LSTMCell: LSTMCell,
+    torch.nn.GRUCell: GRUCell,
+    torch.nn.RNNCell: RNNCell,
 }
+ORIGINALS: dict[type[torch.nn.Module], type[torch.nn.Module]]
+ORIGINALS = {bridge: original for original, bridge in BRIDGES.items()}
+NAMES = {kind.__name__ for kind in BRIDGES}
 
 
 def replace(model: Model) -> Model:
-    """Let fastlstm compute every ``torch.nn.LSTM``, ``GRU`` and ``RNN`` of a model, in place.
+    """Let fastlstm compute every recurrent module and cell of a model, in place.
 
-    A module stays the same object, with the same parameters, hooks and mode; what changes is its
-    class.  So optimizers, and whoever else refers to it, need not know.
+    These are ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell`` and ``RNNCell``.  A
+    module stays the same object, with the same parameters, hooks and mode; what changes is its
+    class.  So optimizers, and whoever else refers to it, need not know.  `restore` undoes it.
 
     Parameters
     ----------
@@ -39,8 +51,8 @@ def replace(model: Model) -> Model:
     Warns
     -----
     UserWarning
-        For each module that is left as it is, with the reason: it is not on the CPU, not of
-        float32 or float64, or of a subclass, whose own code would be lost.
+        If modules are left as they are; it lists them, with the reasons: not on the CPU, not of
+        float32 or float64, scripted, quantized, or of a subclass, whose own code would be lost.
 
     Raises
     ------
@@ -49,39 +61,122 @@ def replace(model: Model) -> Model:
 
     Notes
     -----
-    Whether a model will be differentiated twice cannot be known here; one that is raises
-    ``RuntimeError`` then.
+    Cells are slower than torch's, see `LSTMCell`; modules that run over sequences are what gains.
+
+    What happens to the model later cannot be known here:
+
+    * ``torch.ao.quantization.quantize_dynamic`` looks for torch's classes, and leaves those of
+      fastlstm as they are, without a word.  To quantize, `restore` the model first.
+    * ``torch.jit.script`` raises ``RuntimeError``.
+    * So does differentiating it twice.
 
     Examples
     --------
     >>> import torch
     >>> import fastlstm.torch
     >>> model = torch.nn.ModuleDict({"rnn": torch.nn.GRU(3, 4), "head": torch.nn.Linear(4, 2)})
-    >>> model = fastlstm.torch.replace(model)
-    >>> type(model["rnn"])
-    <class 'fastlstm.torch.GRU'>
+    >>> fastlstm.torch.replace(model)
+    ModuleDict(
+      (rnn): fastlstm.torch.GRU(3, 4)
+      (head): Linear(in_features=4, out_features=2, bias=True)
+    )
     """
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
-    for path, module in model.named_modules():
-        if not isinstance(module, torch.nn.RNNBase) or isinstance(module, Module):
+    left = []
+    for path, module in recurrent_modules(model):
+        if isinstance(module, Bridge):
             continue
         reason = refusal(module)
         if reason:
-            name = f"{path or 'the model'} ({type(module).__name__})"
-            warnings.warn(f"fastlstm.torch.replace leaves {name} alone: {reason}", stacklevel=2)
+            left.append(f"{name_of(path, module)}: {reason}")
             continue
         module.__class__ = BRIDGES[type(module)]
-        module._of_fastlstm = _ops.new_layers()
+        vars(module)["_of_fastlstm"] = _ops.new_layers()
+    warn_of("replace", left)
     return model
 
 
-def refusal(module: torch.nn.RNNBase) -> str:
+def restore(model: Model) -> Model:
+    """Let torch compute a model again: the opposite of `replace`.
+
+    Modules that were made as those of `fastlstm.torch` become torch's, too.  Objects, parameters,
+    hooks and modes stay the same, so that training may go on.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+
+    Returns
+    -------
+    torch.nn.Module
+        `model`.
+
+    Warns
+    -----
+    UserWarning
+        If modules are left as they are, because they are of a subclass of one of fastlstm's; it
+        lists them.
+
+    Raises
+    ------
+    TypeError
+        If `model` is not a module.
+
+    Examples
+    --------
+    >>> import torch
+    >>> import fastlstm.torch
+    >>> model = torch.nn.ModuleDict({"rnn": torch.nn.GRU(3, 4), "head": torch.nn.Linear(4, 2)})
+    >>> fastlstm.torch.restore(fastlstm.torch.replace(model))
+    ModuleDict(
+      (rnn): GRU(3, 4)
+      (head): Linear(in_features=4, out_features=2, bias=True)
+    )
+    """
+    left = []
+    for path, module in recurrent_modules(model):
+        if type(module) in ORIGINALS:
+            del module._of_fastlstm
+            module.__class__ = ORIGINALS[type(module)]
+        elif isinstance(module, Bridge):
+            left.append(f"{name_of(path, module)}: it is of a subclass")
+    warn_of("restore", left)
+    return model
+
+
+def recurrent_modules(model: torch.nn.Module) -> Iterator[tuple[str, torch.nn.Module]]:
+    """Recurrent modules and cells of a model, whoever computes them, and where they are."""
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"model: expected a torch.nn.Module, got {type(model).__name__}")
+    for path, module in model.named_modules():
+        if isinstance(module, RNNBase | RNNCellBase) or is_scripted(module) or is_quantized(module):
+            yield path, module
+
+
+def is_scripted(module: torch.nn.Module) -> bool:
+    """Whether it is a recurrent module or cell of torch that has been scripted or traced."""
+    if not isinstance(module, torch.jit.ScriptModule):
+        return False
+    name: str = module._c._type().qualified_name()
+    return name.startswith("__torch__.torch.nn.modules.rnn.")
+
+
+def is_quantized(module: torch.nn.Module) -> bool:
+    """Whether it is a quantized recurrent module or cell of torch, or will be."""
+    kind = type(module)
+    return kind.__module__.startswith("torch.ao.nn.quant") and kind.__name__ in NAMES
+
+
+def refusal(module: torch.nn.Module) -> str:
     """Why a module cannot be replaced, or nothing."""
+    if is_scripted(module):
+        return "it is scripted"
+    if is_quantized(module):
+        return "it is quantized"
     if type(module) not in BRIDGES:
         return "it is of a subclass"
-    module._update_flat_weights()
-    weights: list[Any] = module._flat_weights
+    if isinstance(module, RNNBase):
+        module._update_flat_weights()
+    weights = weights_of(module).values()
     devices = {str(weight.device) for weight in weights if weight.device.type != "cpu"}
     if devices:
         return f"its parameters are on {', '.join(sorted(devices))}"
@@ -93,3 +188,15 @@ def refusal(module: torch.nn.RNNBase) -> str:
     except ValueError as error:
         return str(error)
     return ""
+
+
+def name_of(path: str, module: torch.nn.Module) -> str:
+    """Where a module is, and of which class."""
+    kind = getattr(module, "original_name", type(module).__name__)  # before it was scripted
+    return f"{path or 'the model'} ({kind})"
+
+
+def warn_of(function: str, left: list[str]) -> None:
+    if left:
+        message = "\n  ".join([f"fastlstm.torch.{function} leaves these modules alone:", *left])
+        warnings.warn(message, stacklevel=3)
