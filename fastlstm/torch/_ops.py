@@ -240,4 +240,4 @@ def back_propagate(
 def is_batched(tensor: Tensor) -> bool:
     """Whether it stands for many, as with ``torch.autograd.grad(is_grads_batched=True)``."""
     functorch = torch._C._functorch
-    return functorch.is_legacy_batchedtensor(tensor) or functorch.is_batchedtensor(tensor)
+    return bool(functorch.is_legacy_batchedtensor(tensor) or functorch.is_batchedtensor(tensor))
