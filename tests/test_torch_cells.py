@@ -30,7 +30,7 @@ def pair(cell: str, **options: Any) -> tuple[Any, Any]:
     """A cell of torch, and one of ours with equal parameters."""
     kind, own = CELLS[cell]
     module = getattr(torch.nn, kind)(I, H, **own, **options)
-    return module, fastlstm.torch.replace(copy.deepcopy(module))
+    return module, fastlstm.torch.replace(copy.deepcopy(module), cells=True)
 
 
 def state_of(cell: str, *lead: int, **options: Any) -> Any:

@@ -51,7 +51,8 @@ def test_replace_and_restore() -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.5)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert fastlstm.torch.replace(fastlstm.torch.replace(model)) is model
+        assert fastlstm.torch.replace(model, cells=True) is model
+        assert fastlstm.torch.replace(model) is model
     assert all(a is b for a, b in zip(model.modules(), modules, strict=True))
     assert all(a is b for a, b in zip(model.parameters(), parameters, strict=True))
     assert model.again is model.gru
@@ -114,11 +115,15 @@ def quantized() -> Any:
         (lambda: OwnLSTM(I, H), "(OwnLSTM): it is of a subclass"),
         (lambda: torch.nn.GRU(I, H).half(), "(GRU): its parameters are torch.float16"),
         (lambda: torch.nn.GRUCell(I, H).half(), "(GRUCell): its parameters are torch.float16"),
+        (
+            lambda: torch.nn.GRUCell(I, H),
+            "(GRUCell): torch's cells are faster; replace(model, cells=True) takes them",
+        ),
         (lambda: torch.nn.RNN(I, H, device="meta"), "(RNN): its parameters are on meta"),
         (scripted, "(LSTM): it is scripted"),
         (quantized, "(LSTMCell): it is quantized"),
     ],
-    ids=["subclass", "half", "cell", "meta", "scripted", "quantized"],
+    ids=["subclass", "half", "half cell", "cell", "meta", "scripted", "quantized"],
 )
 def test_replace_says_what_it_leaves_alone(make: Any, message: str) -> None:
     module = make()

@@ -31,17 +31,21 @@ ORIGINALS = {bridge: original for original, bridge in BRIDGES.items()}
 NAMES = {kind.__name__ for kind in BRIDGES}
 
 
-def replace(model: Model) -> Model:
-    """Let fastlstm compute every recurrent module and cell of a model, in place.
+def replace(model: Model, *, cells: bool = False) -> Model:
+    """Let fastlstm compute every recurrent module of a model, in place.
 
-    These are ``torch.nn.LSTM``, ``GRU``, ``RNN``, ``LSTMCell``, ``GRUCell`` and ``RNNCell``.  A
-    module stays the same object, with the same parameters, hooks and mode; what changes is its
-    class.  So optimizers, and whoever else refers to it, need not know.  `restore` undoes it.
+    These are ``torch.nn.LSTM``, ``GRU``, ``RNN`` and, on request, ``LSTMCell``, ``GRUCell`` and
+    ``RNNCell``.  A module stays the same object, with the same parameters, hooks and mode; what
+    changes is its class.  So optimizers, and whoever else refers to it, need not know.  `restore`
+    undoes it.
 
     Parameters
     ----------
     model : torch.nn.Module
         It may itself be one of them.
+    cells : bool, default False
+        Whether to replace cells too.  Called step by step they are slower than torch's, see
+        `LSTMCell`; their results do not depend on the batch or the machine.
 
     Returns
     -------
@@ -52,7 +56,8 @@ def replace(model: Model) -> Model:
     -----
     UserWarning
         If modules are left as they are; it lists them, with the reasons: not on the CPU, not of
-        float32 or float64, scripted, quantized, or of a subclass, whose own code would be lost.
+        float32 or float64, scripted, quantized, a cell, or of a subclass, whose own code would be
+        lost.
 
     Raises
     ------
@@ -61,8 +66,6 @@ def replace(model: Model) -> Model:
 
     Notes
     -----
-    Cells are slower than torch's, see `LSTMCell`; modules that run over sequences are what gains.
-
     What happens to the model later cannot be known here:
 
     * ``torch.ao.quantization.quantize_dynamic`` looks for torch's classes, and leaves those of
@@ -86,6 +89,8 @@ def replace(model: Model) -> Model:
         if isinstance(module, Bridge):
             continue
         reason = refusal(module)
+        if not reason and isinstance(module, RNNCellBase) and not cells:
+            reason = "torch's cells are faster; replace(model, cells=True) takes them"
         if reason:
             left.append(f"{name_of(path, module)}: {reason}")
             continue
