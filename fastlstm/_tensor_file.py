@@ -13,6 +13,8 @@ from fastlstm._files import StrPath, replacing
 
 Array = NDArray[Any]
 
+_DTYPES = ("F16", "F32", "F64")  # as the format calls them; NumPy has not all of the others
+
 
 def write(
     path: StrPath, kind: str, tensors: Mapping[str, Array], config: Mapping[str, Any]
@@ -34,7 +36,7 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
     OSError
         The file cannot be read.
     ValueError
-        It is another kind of file, or incomplete.
+        It is another kind of file, or incomplete, or has tensors of another type.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -45,7 +47,13 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
             metadata = file.metadata() or {}
             if metadata.get("format") != f"fastlstm.{kind}":
                 raise ValueError(f"{path}: a safetensors file, but not of a fastlstm.{kind}")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            names = list(file.keys())
+            for name in names:
+                dtype = file.get_slice(name).get_dtype()
+                if dtype not in _DTYPES:
+                    expected = ", ".join(_DTYPES)
+                    raise ValueError(f"{path}: {name}: expected one of {expected}, got {dtype}")
+            tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or not all of one ({error})") from None
     try:

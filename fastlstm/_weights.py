@@ -30,6 +30,9 @@ _CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the paramet
 # Options that show in the names of the weights.
 _LSTM_OPTIONS = ("proj_size", "peephole", "layer_norm")
 
+# Sizes of a layer that takes no memory.
+_SMALLEST = {"input_size": 1, "hidden_size": 2, "num_layers": 1, "proj_size": 1}
+
 
 class Weights:
     """What every layer can do with its weights."""
@@ -239,13 +242,30 @@ class Weights:
         """
         tensors, options = _tensor_file.read(path, cls.__name__)
         try:
-            if not _options_of(tensors).items() <= options.items():  # before memory is allocated
+            if not _options_of(tensors).items() <= options.items():
                 raise ValueError(f"sizes of the weights: {_options_of(tensors)}")
+            cls._check_shapes(tensors, options)
             layer = cls(**options)
             layer.load_state_dict(tensors)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: weights and configuration do not agree ({error})") from None
         return layer
+
+    @classmethod
+    def _check_shapes(cls, tensors: Mapping[str, Array], options: Mapping[str, Any]) -> None:
+        """Refuse tensors of other shapes than a layer with these options has.
+
+        The layer is not made: a small file may claim one that is larger than the memory, with
+        shapes such as (0, 100_000).  A tiny one of the same kind knows the rules.
+        """
+        sizes = {name: options[name] for name in _SMALLEST if options.get(name)}
+        layer: Any = cls(**{**options, **{name: _SMALLEST[name] for name in sizes}})
+        vars(layer).update(sizes)
+        for name, shape in layer._parameter_shapes().items():
+            if name not in tensors:
+                raise ValueError(f"missing: {name}")
+            if tensors[name].shape != shape:
+                raise ValueError(f"{name}: expected {shape}, got {tensors[name].shape}")
 
     def to_onnx(self, path: str | os.PathLike[str]) -> None:
         """Write the layer as a model of ONNX; see `fastlstm.onnx.to_onnx`.

@@ -284,6 +284,67 @@ def test_configurations_that_do_not_agree(changes: dict[str, Any], tmp_path: Pat
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("cell", [fastlstm.LSTM, fastlstm.GRU, fastlstm.RNN])
+@pytest.mark.parametrize(("inputs", "hidden"), [(1, 2048), (2**22, 1), (2**40, 1), (1, 2**40)])
+def test_claims_of_tensors_without_elements(
+    cell: Any, inputs: int, hidden: int, tmp_path: Path
+) -> None:
+    """A few bytes may claim a layer of any size; it is not made."""
+    path = tmp_path / "layer.safetensors"
+    config = cell(I, H, bias=False)._configuration()
+    config |= {"input_size": inputs, "hidden_size": hidden}
+    empty = {"weight_ih_l0": (0, inputs), "weight_hh_l0": (0, hidden)}
+    save_file(
+        {name: np.empty(shape, "f4") for name, shape in empty.items()},
+        path,
+        {"format": f"fastlstm.{cell.__name__}", "config": json.dumps(config)},
+    )
+    message = rf"do not agree \(weight_ih_l0: expected \(\d+, {inputs}\), got \(0, {inputs}\)\)"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            cell.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_claims_of_missing_tensors(tmp_path: Path) -> None:
+    """What is not there is missed before a layer is made, with every option that has weights."""
+    path = tmp_path / "layer.safetensors"
+    options: dict[str, Any] = {
+        "bidirectional": True,
+        "proj_size": 2,
+        "peephole": True,
+        "layer_norm": True,
+    }
+    for coupled in (False, True):
+        lstm = fastlstm.LSTM(I, H, 2, coupled=coupled, **options)
+        lstm.save(path)
+        assert same_layer(fastlstm.LSTM.load(path), lstm)
+        metadata = {"format": "fastlstm.LSTM", "config": json.dumps(lstm._configuration())}
+        for name in ("weight_hh_l1", "weight_hr_l0_reverse", "bias_hh_l1"):
+            save_file(without(lstm.state_dict(), name), path, metadata)
+            with pytest.raises(ValueError, match=rf"do not agree \(missing: {name}\)"):
+                fastlstm.LSTM.load(path)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "nbytes"), [("BF16", 2), ("F8_E4M3", 1), ("F8_E5M2", 1), ("I32", 4)]
+)
+def test_types_that_are_not_read(dtype: str, nbytes: int, tmp_path: Path) -> None:
+    """Also those that NumPy has no name for."""
+    path = tmp_path / "layer.safetensors"
+    config = json.dumps(fastlstm.LSTM(I, H)._configuration())
+    header: dict[str, Any] = {"__metadata__": {"format": "fastlstm.LSTM", "config": config}}
+    header["weight_ih_l0"] = {"dtype": dtype, "shape": [3], "data_offsets": [0, 3 * nbytes]}
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(3 * nbytes))
+    message = rf"weight_ih_l0: expected one of F16, F32, F64, got {dtype}$"
+    with pytest.raises(ValueError, match=message):
+        fastlstm.LSTM.load(path)
+
+
 def test_foreign_files(tmp_path: Path) -> None:
     path = tmp_path / "layer.safetensors"
     state = fastlstm.LSTM(I, H).state_dict()
