@@ -74,5 +74,6 @@ def _is_good(config: dict[str, Any]) -> bool:
         and alphabet == "".join(sorted(set(alphabet)))
         and all(type(config[name]) is int and config[name] > 0 for name in _SIZES)
         and isinstance(dropout, int | float)
+        and not isinstance(dropout, bool)
         and 0 <= dropout <= 1
     )

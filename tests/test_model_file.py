@@ -116,6 +116,7 @@ def tensors_and_config(model: LanguageModel, path: Path) -> tuple[dict[str, Any]
         {"alphabet": 7},
         {"dropout": -1},
         {"dropout": None},
+        {"dropout": True},
         {"extra": 1},
     ],
     ids=str,
