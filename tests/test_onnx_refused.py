@@ -192,6 +192,26 @@ def test_other_claims(tmp_path: Path) -> None:
         from_onnx(path)
 
 
+def test_other_operators_of_these_names(tmp_path: Path) -> None:
+    """They are named, so that nobody looks for them in vain."""
+    other = onnx.helper.make_node(
+        "DynamicQuantizeLSTM", ["x"], ["q"], name="quantized", domain="com.microsoft"
+    )
+    note = re.escape("; not read: 'quantized' (com.microsoft.DynamicQuantizeLSTM)") + "$"
+    model = onnx.helper.make_model(onnx.helper.make_graph([other], "g", [], []))
+    path = tmp_path / "layer.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match="expected a node of LSTM, GRU or RNN, found none" + note):
+        from_onnx(path)
+    path = written(path, fastlstm.LSTM(I, H), lambda file: file.graph.node.append(other))
+    assert repr(from_onnx(path)) == f"LSTM({I}, {H})"
+    with pytest.raises(ValueError, match=r"got 'quantized'; .* 'LSTM_l0' \(LSTM\)" + note):
+        from_onnx(path, "quantized")
+
+
+# Files that are no models, or damaged ones
+
+
 def test_files_that_are_no_models(tmp_path: Path) -> None:
     path = tmp_path / "layer.onnx"
     with pytest.raises(FileNotFoundError):

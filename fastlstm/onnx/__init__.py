@@ -76,10 +76,12 @@ def from_onnx(
 ) -> Any:
     """Read a layer from a model of ONNX.
 
-    The model may hold more than the layer; only nodes of LSTM, GRU and RNN in its main graph are
-    looked at.  Nodes of which each reads all of the output of the one before, as `to_onnx`
-    and the exporters of torch write them, are the layers of one stack.  Their weights have to be
-    stored in the file.
+    The model may hold more than the layer; only nodes of LSTM, GRU and RNN are looked at.  Nodes
+    of which each reads all of the output of the one before, as `to_onnx` and the exporters of
+    torch write them, are the layers of one stack.  Their weights have to be stored in the file.
+
+    Nodes in the branches of an ``If``, or in the body of a ``Loop`` or ``Scan``, are read too, if
+    they are asked for by `name`; what is around them is for the caller.
 
     What a node reads when it runs is for the caller of the layer: initial states are its `state`,
     ``sequence_lens`` are its `lengths`.  Stored initial states other than zeros, and stored
@@ -90,8 +92,10 @@ def from_onnx(
     ----------
     path : path-like
     name : str, optional
-        Of the node to begin with, or of its first output if it has none.  Needed if the model
-        has several that are not layers of one stack.
+        Of the node to begin with, or of its first output if it has none.  Needed if the main
+        graph has several that are not layers of one stack, or none.  Within another node, its
+        name alone if there is no other of this name, else where it is, too:
+        "If_0.then_branch/LSTM_3".
     dtype : {"float32", "float64"}, optional
         To convert the weights to.  Default: that of the file; half precision has to be converted.
 
@@ -106,8 +110,9 @@ def from_onnx(
         If the file cannot be read.
     ValueError
         If it is not a model of ONNX, or damaged; if it has no such node, or several and no
-        `name` is given; if a node asks for what our layers cannot do, such as the reverse
-        direction alone, or a `clip` or other activation functions of a GRU.
+        `name` is given; if a node asks for what our layers
+        cannot do, such as the reverse direction alone, or a `clip` or other activation functions
+        of a GRU.
     TypeError
         If `name` is no str.
 

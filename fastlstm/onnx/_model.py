@@ -1,16 +1,16 @@
-"""A graph of ONNX: reading the file, who makes which value, what is constant."""
+"""Graphs of ONNX: reading the file, who makes which value, what is constant."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Container
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 Array = NDArray[Any]
 
@@ -29,52 +29,105 @@ _STORED: dict[int, tuple[int, str]] = {
 
 
 class Graph:
-    """The main graph of a file.
+    """A graph of a file: the main one, a branch of an If, the body of a Loop or Scan.
+
+    Parameters
+    ----------
+    graph : GraphProto
+    outer : Graph, optional
+        The one that it is inside of, whose values it can read.
+    path : str
+        Where it is, in front of the names of its nodes: "If_0.then_branch/".
 
     Attributes
     ----------
     nodes : list of NodeProto
         In the order of the file; an operator reads only what those before it have made.
+    bodies : dict of int to list of Graph
+        Those inside of a node.
+    reads : list of list of str
+        What each node reads, within its bodies too.
     maker : dict of str to int
         The node that makes a value.
     stored : dict of str to TensorProto
         Initializers.
     inputs : set of str
         What the caller passes in.
+    outputs : list of str
     declared : dict of str to list
         Shapes of values, if they are declared: an int, a name or None for each axis.
     nbytes : int
-        Of all constants, as they are stored.
+        Of all constants, as they are stored, within bodies too.
     """
 
-    def __init__(self, model: Any) -> None:
-        self.nodes = list(model.graph.node)
+    def __init__(self, graph: Any, outer: Graph | None = None, path: str = "") -> None:
+        self.outer, self.path = outer, path
+        self.nodes = list(graph.node)
         self.maker = {name: k for k, node in enumerate(self.nodes) for name in node.output if name}
-        self.stored = {tensor.name: tensor for tensor in model.graph.initializer}
-        self.inputs = {value.name for value in model.graph.input} - set(self.stored)
+        self.stored = {tensor.name: tensor for tensor in graph.initializer}
+        self.inputs = {value.name for value in graph.input} - set(self.stored)
+        self.outputs = [value.name for value in graph.output]
         self.declared = {
             value.name: _declared_shape(value)
-            for value in [*model.graph.input, *model.graph.value_info]
+            for value in [*graph.input, *graph.value_info]
             if value.type.tensor_type.HasField("shape")
         }
+        self.bodies = {k: found for k, node in enumerate(self.nodes) if (found := self._in(node))}
+        self.reads = [
+            [*node.input, *(name for body in self.bodies.get(k, ()) for name in body._free())]
+            for k, node in enumerate(self.nodes)
+        ]
         constants = [node for node in self.nodes if node.op_type == "Constant"]
         self.nbytes = sum(item.ByteSize() for item in [*self.stored.values(), *constants])
+        self.nbytes += sum(body.nbytes for bodies in self.bodies.values() for body in bodies)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a value is of this graph, not of one around it."""
+        return name in self.maker or name in self.stored or name in self.inputs
+
+    def scope_of(self, name: str) -> Graph:
+        """The graph that a value is of: this one, or one around it; this one if there is none."""
+        scope: Graph | None = self
+        while scope is not None and name not in scope:
+            scope = scope.outer
+        return scope or self
 
     def made_by(self, name: str) -> Any:
         """The node that makes a value, or None."""
-        return self.nodes[self.maker[name]] if name in self.maker else None
+        scope = self.scope_of(name)
+        return scope.nodes[scope.maker[name]] if name in scope.maker else None
 
-    def needed_for(self, name: str, known: Container[str] = ()) -> list[Any]:
-        """The nodes behind a value and not behind known ones, in the order of the file."""
+    def needed_for(self, names: Iterable[str], known: Container[str] = ()) -> list[int]:
+        """The nodes behind values and not behind known ones, in the order of the file."""
         found: set[int] = set()
-        waiting = [name]
+        waiting = list(names)
         while waiting:
             value = waiting.pop()
             k = self.maker.get(value)
             if k is not None and k not in found and value not in known:
                 found.add(k)
-                waiting += self.nodes[k].input
-        return [self.nodes[k] for k in sorted(found)]
+                waiting += self.reads[k]
+        return sorted(found)
+
+    def all_nodes(self) -> Iterator[tuple[Graph, Any]]:
+        """Nodes and the graphs they are in, within bodies too."""
+        for k, node in enumerate(self.nodes):
+            for body in self.bodies.get(k, ()):
+                yield from body.all_nodes()
+            yield self, node
+
+    def _in(self, node: Any) -> list[Graph]:
+        """The graphs inside of a node."""
+        return [
+            Graph(attribute.g, self, f"{self.path}{label_of(node)}.{attribute.name}/")
+            for attribute in node.attribute
+            if attribute.type == AttributeProto.GRAPH
+        ]
+
+    def _free(self) -> set[str]:
+        """What it reads of the graphs around it."""
+        read = {name for names in [*self.reads, self.outputs] for name in names}
+        return {name for name in read if name not in self}
 
 
 def load(path: str | os.PathLike[str]) -> Graph:
@@ -98,7 +151,12 @@ def load(path: str | os.PathLike[str]) -> Graph:
         raise ValueError(f"{path}: not a model of ONNX, or not all of one (no nodes or no opset)")
     if min(opsets) < OLDEST_OPSET:
         raise ValueError(f"{path}: expected opset {OLDEST_OPSET} or later, got {min(opsets)}")
-    return Graph(model)
+    return Graph(model.graph)
+
+
+def label_of(node: Any) -> str:
+    """A node's name or, if it has none, that of its first output."""
+    return str(node.name or next((output for output in node.output if output), node.op_type))
 
 
 def attributes_of(node: Any) -> dict[str, Any]:

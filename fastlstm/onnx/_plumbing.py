@@ -2,8 +2,7 @@
 
 A sequence is followed without its values.  Each of its axes is a product of factors (time, rows,
 directions, features); an operator moves, merges, adds or removes axes, or it is none that we
-follow.  Sizes that are not fixed get unusual numbers, so that no constant of the graph fits them by
-chance.  Constants are computed: weights that an exporter cuts and joins, and the small integers
+follow.  Constants are computed: weights that an exporter cuts and joins, and the small integers
 that are shapes.
 """
 
@@ -18,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import helper
 
-from fastlstm.onnx._model import Graph, array_of, attributes_of
+from fastlstm.onnx._model import array_of
 
 Array = NDArray[Any]
-SOME_SIZE = 1_000_003  # of an axis whose size is not fixed; the next has two more, and so on
 
 Factor = tuple[str, int]  # what it counts, and how many there are; never 1
 Axis = tuple[Factor, ...]
@@ -45,68 +43,6 @@ Attributes = dict[str, Any]
 
 def axis(name: str, size: int) -> Axis:
     return ((name, size),) if size != 1 else ()
-
-
-class Values:
-    """Values of a graph by name, computed when they are asked for.
-
-    Attributes
-    ----------
-    known : dict of str to Value
-        What was computed, and what the caller knows about values that are not followed.
-    """
-
-    def __init__(self, graph: Graph) -> None:
-        self._graph = graph
-        self.known: dict[str, Value] = {}
-        self._sizes: dict[str, int] = {}
-        self._left = 2 * graph.nbytes + 2**16  # elements that may be copied
-
-    def __getitem__(self, name: str) -> Value:
-        for node in self._graph.needed_for(name, self.known):
-            outputs = self._computed(node)
-            for k, output in enumerate(node.output):
-                self.known.setdefault(output, outputs[k] if k < len(outputs) else None)
-        return self._ready(name)
-
-    def some_axis(self, name: str) -> Axis:
-        """An axis whose size is not fixed; the same name is the same axis."""
-        return axis(name, self._sizes.setdefault(name, SOME_SIZE + 2 * len(self._sizes)))
-
-    def _ready(self, name: str) -> Value:
-        if name not in self.known and name in self._graph.stored:
-            self.known[name] = array_of(self._graph.stored[name])
-        elif name not in self.known:
-            self.known[name] = self.beginning(name) if name in self._graph.inputs else None
-        return self.known[name]
-
-    def beginning(self, name: str) -> Arrangement | None:
-        """A value whose origin is not followed, if its shape is declared."""
-        if name not in self._graph.declared:
-            return None
-        axes = [
-            axis(f"{name} {k}", size)
-            if isinstance(size, int)
-            else self.some_axis(size or f"{name} {k}")
-            for k, size in enumerate(self._graph.declared[name])
-        ]
-        return Arrangement(name, tuple(axes))
-
-    def _computed(self, node: Any) -> Sequence[Value]:
-        rule = RULES.get(node.op_type) if node.domain in ("", "ai.onnx") else None
-        if rule is None:
-            return []
-        inputs = [self._ready(name) for name in node.input]
-        if node.op_type not in _VIEWS:
-            copied = sum(value.size for value in inputs if isinstance(value, np.ndarray))
-            if copied > self._left:  # a small file that multiplies its constants
-                return []
-            self._left -= copied
-        try:
-            outputs = rule(inputs, {**attributes_of(node), "outputs": len(node.output)})
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
-            return []  # malformed, or not what the rule is about
-        return outputs if isinstance(outputs, list) else [outputs]
 
 
 def _identity(inputs: list[Value], attributes: Attributes) -> Value:
@@ -247,8 +183,8 @@ RULES: dict[str, Callable[[list[Value], Attributes], Value | list[Value]]] = {
     "Unsqueeze": _unsqueeze,
 }
 
-
-_VIEWS = {"ConstantOfShape", "Expand", "Identity", "Slice", "Split", "Transpose"}
+# Those that copy nothing.
+VIEWS = {"ConstantOfShape", "Expand", "Identity", "Slice", "Split", "Transpose"}
 
 
 def _array(value: Value) -> Array:
