@@ -192,6 +192,25 @@ def test_other_claims(tmp_path: Path) -> None:
         from_onnx(path)
 
 
+def twice(name: str) -> Edit:
+    """An edit that defines a stored tensor a second time."""
+
+    def edit(file: Any) -> None:
+        file.graph.initializer.append(tensor_of(file, name))
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    "edit", [twice("W_l0"), made_by("Identity", ["R_l0"], "W_l0"), made_by("Relu", ["x"], "W_l0")]
+)
+def test_two_definitions(tmp_path: Path, edit: Edit) -> None:
+    path = written(tmp_path / "layer.onnx", fastlstm.LSTM(I, H), edit)
+    message = f"{path}: expected one definition of each value, got two of 'W_l0'"
+    with pytest.raises(ValueError, match="^" + re.escape(message)):
+        from_onnx(path)
+
+
 def test_other_operators_of_these_names(tmp_path: Path) -> None:
     """They are named, so that nobody looks for them in vain."""
     other = onnx.helper.make_node(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
@@ -58,6 +59,11 @@ class Graph:
         Shapes of values, if they are declared: an int, a name or None for each axis.
     nbytes : int
         Of all constants, as they are stored, within bodies too.
+
+    Raises
+    ------
+    ValueError
+        If a value has two definitions.
     """
 
     def __init__(self, graph: Any, outer: Graph | None = None, path: str = "") -> None:
@@ -72,6 +78,7 @@ class Graph:
             for value in [*graph.input, *graph.value_info]
             if value.type.tensor_type.HasField("shape")
         }
+        _check_unique(graph)
         self.bodies = {k: found for k, node in enumerate(self.nodes) if (found := self._in(node))}
         self.reads = [
             [*node.input, *(name for body in self.bodies.get(k, ()) for name in body._free())]
@@ -151,7 +158,10 @@ def load(path: str | os.PathLike[str]) -> Graph:
         raise ValueError(f"{path}: not a model of ONNX, or not all of one (no nodes or no opset)")
     if min(opsets) < OLDEST_OPSET:
         raise ValueError(f"{path}: expected opset {OLDEST_OPSET} or later, got {min(opsets)}")
-    return Graph(model.graph)
+    try:
+        return Graph(model.graph)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
 
 
 def label_of(node: Any) -> str:
@@ -187,6 +197,15 @@ def array_of(tensor: Any) -> Array | None:
     if min(shape, default=0) < 0 or math.prod(shape) != there or not np.isfinite(there):
         raise ValueError(f"tensor {tensor.name!r}: claims the shape {shape}, has {there:g} values")
     return np.asarray(numpy_helper.to_array(tensor))
+
+
+def _check_unique(graph: Any) -> None:
+    """Refuse a graph in which a name is that of two values: which one is meant?"""
+    names = [tensor.name for tensor in graph.initializer]
+    names += [name for node in graph.node for name in node.output if name]
+    twice = next((name for name, count in Counter(names).items() if count > 1), None)
+    if twice is not None:
+        raise ValueError(f"expected one definition of each value, got two of {twice!r}")
 
 
 def _text(value: Any) -> Any:
