@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,86 @@ def test_other_claims(tmp_path: Path) -> None:
     path = written(path, fastlstm.GRU(I, H), asking("GRU_l0", hidden_size=2**40))
     with pytest.raises(ValueError, match="hidden_size: 1099511627776 does not agree with R"):
         from_onnx(path)
+
+
+# Files that are much smaller than what they ask for
+
+
+def one_element(name: str, *shape: int) -> Edit:
+    """An edit that makes a tensor of one element."""
+
+    def edit(file: Any) -> None:
+        file.graph.initializer.remove(tensor_of(file, name))
+        stored(f"{name}_shape", shape)(file)
+        stored(f"{name}_one", np.ones((1, 1, 1), "f4"))(file)
+        made_by("Expand", [f"{name}_one", f"{name}_shape"], name)(file)
+
+    return edit
+
+
+def zeros(name: str, *shape: int) -> Edit:
+    def edit(file: Any) -> None:
+        file.graph.initializer.remove(tensor_of(file, name))
+        stored(f"{name}_shape", shape)(file)
+        made_by("ConstantOfShape", [f"{name}_shape"], name)(file)
+
+    return edit
+
+
+@pytest.mark.parametrize("made", [one_element, zeros])
+@pytest.mark.parametrize(("inputs", "hidden"), [(1, 4096), (1, 2**16), (2**33, 1), (2**23, 1)])
+def test_small_files_that_ask_for_large_layers(
+    tmp_path: Path, made: Any, inputs: int, hidden: int
+) -> None:
+    """Refused before a layer is made; without bias, a few hundred bytes."""
+    edits = [made("W_l0", 1, 4 * hidden, inputs), made("R_l0", 1, 4 * hidden, hidden)]
+    edits += [
+        asking("LSTM_l0", hidden_size=hidden),
+        wired("LSTM_l0", 5, ""),
+        wired("LSTM_l0", 6, ""),
+    ]
+    path = written(tmp_path / "layer.onnx", fastlstm.LSTM(1, 1, bias=False), *edits)
+    got = 16 * hidden * (inputs + hidden)
+    message = rf"weights: expected at most 67\d{{6}} bytes, .* bytes of constants, got {got}, which"
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match=message):
+            from_onnx(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 21
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("made", [one_element, zeros])
+def test_small_files_that_ask_for_small_layers(tmp_path: Path, made: Any) -> None:
+    """Models without trained weights, of a size that does no harm."""
+    edits = [made("W_l0", 1, 2048, 256), made("R_l0", 1, 2048, 512)]
+    path = written(
+        tmp_path / "layer.onnx",
+        fastlstm.LSTM(1, 1, bias=False),
+        *edits,
+        asking("LSTM_l0", hidden_size=512),
+        wired("LSTM_l0", 5, ""),
+        wired("LSTM_l0", 6, ""),
+    )
+    layer = from_onnx(path)
+    assert repr(layer) == "LSTM(256, 512, bias=False)"
+    assert (layer.parameters.flat == (made is one_element)).all()
+
+
+def test_room_for_what_is_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half precision that is widened to float64, or weights that two layers share, are no trick."""
+    monkeypatch.setattr("fastlstm.onnx._read.ROOM", 0)
+
+    def halve(file: Any) -> None:
+        for tensor in list(file.graph.initializer):
+            if tensor.data_type == 1:
+                stored(tensor.name, onnx.numpy_helper.to_array(tensor).astype("f2"))(file)
+
+    shared = [wired("GRU_l1", k, f"{name}_l0") for k, name in [(1, "W"), (2, "R"), (3, "B")]]
+    layer = fastlstm.GRU(64, 64, 2, seed=1)
+    path = written(tmp_path / "layer.onnx", layer, halve, *shared)
+    assert from_onnx(path, dtype="float64").dtype == np.float64
 
 
 def twice(name: str) -> Edit:

@@ -78,7 +78,9 @@ def from_onnx(
 
     The model may hold more than the layer; only nodes of LSTM, GRU and RNN are looked at.  Nodes
     of which each reads all of the output of the one before, as `to_onnx` and the exporters of
-    torch write them, are the layers of one stack.  Their weights have to be stored in the file.
+    torch write them, are the layers of one stack.  Their weights have to be stored in the file,
+    but for what a few operators make of them, such as ``Transpose`` or ``ConstantOfShape``; the
+    layer may have 64 MiB, and 8 bytes for each byte of constants in the file.
 
     Nodes in the branches of an ``If``, or in the body of a ``Loop`` or ``Scan``, are read too, if
     they are asked for by `name`; what is around them is for the caller.
@@ -110,7 +112,7 @@ def from_onnx(
         If the file cannot be read.
     ValueError
         If it is not a model of ONNX, or damaged; if it has no such node, or several and no
-        `name` is given; if a node asks for what our layers
+        `name` is given; if a small file makes a large layer; if a node asks for what our layers
         cannot do, such as the reverse direction alone, or a `clip` or other activation functions
         of a GRU.
     TypeError

@@ -17,6 +17,11 @@ from fastlstm.onnx._nodes import Recurrent, is_recurrent, recurrent_nodes
 from fastlstm.onnx._origins import origins
 from fastlstm.onnx._values import SOME_SIZE
 
+# Bytes of a layer: some, and more for each byte of constants in its file.  float16 that becomes
+# float64 takes 4; layers may share weights; but a file must not fill the memory by operators that
+# repeat one element.
+ROOM, ROOM_PER_BYTE = 2**26, 8
+
 
 def read(
     path: str | os.PathLike[str], name: str | None, dtype: DTypeLike | None, cell: type[Any] | None
@@ -38,6 +43,7 @@ def read(
             raise ValueError(f"{path}: node {node.path!r}: {error}") from None
     try:
         dtype = _dtype(stack, wanted)
+        _check_size(stack, dtype, graph.nbytes)
         return _layer(stack, dtype, cell or CELLS[stack[0].op])
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -114,6 +120,17 @@ def _dtype(stack: Sequence[Recurrent], wanted: np.dtype[Any] | None) -> np.dtype
         names = ", ".join(dtypes)
         raise ValueError(f"weights are {names}: give dtype='float32' or 'float64' to convert them")
     return np.dtype(dtypes[0])
+
+
+def _check_size(stack: Sequence[Recurrent], dtype: np.dtype[Any], stored: int) -> None:
+    """Refuse a layer that is much larger than the constants of its file."""
+    count = sum(array.size for node in stack for array in node.tensors.values())
+    most = ROOM + ROOM_PER_BYTE * stored
+    if count * dtype.itemsize > most:
+        raise ValueError(
+            f"weights: expected at most {most} bytes, as the file has {stored} bytes of constants, "
+            f"got {count * dtype.itemsize}, which operators make of fewer"
+        )
 
 
 def _layer(stack: Sequence[Recurrent], dtype: np.dtype[Any], cell: type[Any]) -> AnyLayer:
