@@ -126,6 +126,31 @@ def test_float64(rng: Generator, tmp_path: Path, cell: Any) -> None:
     check_bits(single.state_dict(), expected_bits)
 
 
+def test_rounded_attributes(tmp_path: Path) -> None:
+    """Attributes are float32: who loses bits is told once, who loses none is not."""
+    path = tmp_path / "layer.onnx"
+    precise: dict[str, Any] = {
+        "activations": (("hard_sigmoid", 1 / 6, 0.5), "tanh", ("elu", 0.1)),
+        "preact_clip": 1 + 1e-12,
+    }
+    layer = fastlstm.LSTM(I, H, 2, bidirectional=True, **precise, dtype="float64", seed=1)
+    for write in (lambda: to_onnx(layer, path), lambda: layer.to_onnx(path)):
+        with pytest.warns(UserWarning, match="attributes of ONNX are float32") as found:
+            write()
+        assert [str(warning.message).split(",")[0] for warning in found] == [
+            f"activation_alpha: {1 / 6!r} is written as 0.16666667",
+            f"clip: {1 + 1e-12!r} is written as 1.0",
+        ]
+        assert found[0].filename == __file__
+    again = from_onnx(path)
+    assert again.activations == (("hard_sigmoid", 0.16666667, 0.5), "tanh", ("elu", 0.1))
+    fastlstm.LSTM(I, H, **precise, seed=1).to_onnx(path)  # float32 computes with what is written
+    exact: dict[str, Any] = {"activations": (HARD, "tanh", ("elu", 0.1)), "preact_clip": 0.3}
+    exactly = fastlstm.LSTM(I, H, **exact, dtype="float64", seed=1)
+    exactly.to_onnx(path)
+    assert repr(from_onnx(path)) == repr(exactly)
+
+
 def test_training_options_are_left_out(tmp_path: Path) -> None:
     fastlstm.LSTM(I, H, 2, dropout=0.5).to_onnx(tmp_path / "layer.onnx")
     assert fastlstm.LSTM.from_onnx(tmp_path / "layer.onnx").dropout == 0

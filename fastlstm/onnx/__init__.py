@@ -53,6 +53,12 @@ def to_onnx(layer: AnyLayer, path: str | os.PathLike[str]) -> None:
     OSError
         If the file cannot be written.
 
+    Warns
+    -----
+    UserWarning
+        If a float64 layer has an alpha, beta or clip of more digits than float32 holds: ONNX's
+        attributes are float32, so it is rounded.
+
     Notes
     -----
     Not every runtime does what a node says.  OpenVINO ignores peepholes and ``input_forget``

@@ -147,6 +147,21 @@ def write_node(layer: AnyLayer, index: int) -> tuple[dict[str, Any], dict[str, A
     return _attributes(layer, op, options), tensors
 
 
+def rounded(layer: AnyLayer) -> list[tuple[str, float, float]]:
+    """Attributes that are other numbers when they are read again, with the old and the new one.
+
+    ONNX has float32.  A float32 layer computes with these same numbers, and 0.1 comes back as 0.1.
+    """
+    if layer.dtype == np.float32:
+        return []
+    found = []
+    for name, value in _attributes(layer, op_of(type(layer)), layer._configuration()).items():
+        for number in value if isinstance(value, list) else [value]:
+            if isinstance(number, float) and _activations.decimal(number) != number:
+                found.append((name, number, _activations.decimal(number)))
+    return list(dict.fromkeys(found))
+
+
 def op_of(cell: type[Any]) -> str:
     """The operator that a class of layers corresponds to."""
     for op, base in CELLS.items():

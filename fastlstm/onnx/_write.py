@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,11 @@ def write(layer: Any, path: str | os.PathLike[str]) -> None:
             f"layer: expected at most {MOST_BYTES} bytes of weights, as many as a file can hold, "
             f"got {layer.parameters.flat.nbytes}"
         )
-    data = _model(layer, op).SerializeToString()
+    model = _model(layer, op)
+    for name, value, written in _mapping.rounded(layer):
+        text = f"{name}: {value!r} is written as {written!r}, attributes of ONNX are float32"
+        warnings.warn(text, UserWarning, stacklevel=3)  # of the caller of to_onnx
+    data = model.SerializeToString()
     with replacing(path) as file:
         file.write(data)
 
