@@ -38,6 +38,8 @@ def real(value: Any, name: str) -> Array:
         raise TypeError(f"{name}: expected an array, got {error}") from None
     if array.dtype.name == "bfloat16":  # which is no floating-point type to NumPy
         array = array.astype(np.float32)
+    if isinstance(value, list | tuple) and array.dtype.kind in "iu":  # of JSON: 0 for 0.0
+        array = array.astype(np.float64)
     if array.dtype.kind != "f":
         raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
     return array

@@ -56,14 +56,16 @@ def from_keras(
         ``get_weights()`` of it returns: ``kernel`` (I, gates*H), ``recurrent_kernel``
         (H, gates*H) and perhaps ``bias``, once or, if bidirectional, twice.  A list of layers, or
         a list of lists of arrays, is a stack in which each reads the whole output of the one
-        before; they need the same class and units.
+        before; they need the same class and units.  An array may be nested lists of numbers, as
+        JSON has it.
     cell : {"lstm", "gru", "rnn"}, optional
         What arrays are expected to be; their shapes tell.
     bidirectional : bool, optional
         Whether arrays are of a Bidirectional.  Their number tells, but for 4 or 6 arrays with
         I = H, which could as well be of two layers.
     **options
-        Further arguments of the constructor: ``dtype`` instead of that of the weights,
+        Further arguments of the constructor: ``dtype`` instead of that of the weights (float32
+        if all are nested lists),
         ``batch_first=False``, and what a list of arrays does not tell, if it is not the default:
         `reset_after` of a GRU without bias, `nonlinearity` of an RNN, `activations` of an LSTM.
 
@@ -180,6 +182,8 @@ def _from_keras(
             raise ValueError(f"source: expected weights of cell {cell!r}, got {found.cell!r}")
         sources.append(found)
     told = options if bidirectional is None else {**options, "bidirectional": bidirectional}
+    if not any(_is_layer(e) or any(hasattr(a, "dtype") for a in e) for e in entries):
+        told = {"dtype": "float32", **told}
     layer = _gates.build(sources, wanted, {"batch_first": True, **told})
     if dropped:
         names = " and ".join(sorted(dropped))
@@ -198,7 +202,18 @@ def _is_layer(entry: Any) -> bool:
 
 
 def _is_array(entry: Any) -> bool:
+    """Whether it is an array, or the nested lists of one."""
+    if isinstance(entry, list | tuple):
+        return 0 < _axes(entry) <= 2
     return hasattr(entry, "shape") and not _is_layer(entry)
+
+
+def _axes(value: Any) -> int:
+    """Dimensions, of nested lists by their first items; 0 if they are of layers."""
+    depth = 0
+    while isinstance(value, list | tuple) and value and depth < 3:
+        depth, value = depth + 1, value[0]
+    return 0 if _is_layer(value) else depth + len(getattr(value, "shape", ()))
 
 
 def _entries(source: Any) -> list[Any]:
@@ -334,16 +349,17 @@ def _of_arrays(arrays: Any, bidirectional: bool | None, reset_after: bool | None
         raise ValueError(f"source: expected {expected} arrays, got {count}")
     if count <= 3:
         return _of_kernels(arrays, "source", reset_after)
-    if bidirectional is None and np.shape(arrays[0])[:1] == np.shape(arrays[1])[:1]:
+    both = _both(
+        _of_kernels(arrays[: count // 2], "source: forward", reset_after),
+        _of_kernels(arrays[count // 2 :], "source: backward", reset_after),
+    )
+    inputs, hidden = (both.parts[0][name].shape[1] for name in ("weight_ih", "weight_hh"))
+    if bidirectional is None and inputs == hidden:
         raise ValueError(
             f"bidirectional: {count} arrays with I = H may be of two layers or directions; "
             "expected True, or a list for each layer"
         )
-    forward, backward = arrays[: count // 2], arrays[count // 2 :]
-    return _both(
-        _of_kernels(forward, "source: forward", reset_after),
-        _of_kernels(backward, "source: backward", reset_after),
-    )
+    return both
 
 
 def _of_kernels(arrays: Any, name: str, reset_after: bool | None) -> Source:

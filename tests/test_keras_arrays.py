@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -61,6 +62,49 @@ def test_precision_is_that_of_the_arrays(given: str, ours: str) -> None:
     assert made.dtype == ours
     for got, array in zip(made.to_keras_weights()[0], arrays, strict=True):
         assert same_bits(got, array.astype(ours))
+
+
+def lists(arrays: list[Array]) -> list[Any]:
+    """What a JSON file has of them."""
+    return json.loads(json.dumps([array.tolist() for array in arrays]))  # type: ignore[no-any-return]
+
+
+def test_nested_lists() -> None:
+    """As arrays of float32, whatever they are of."""
+    both = kernels(4, inputs=H) * 2
+    for arrays, options in [
+        (kernels(4, bias="one"), {}),
+        (kernels(4), {}),
+        (kernels(3, bias="two"), {}),
+        (kernels(4, bias="one") * 2, {}),
+        (both, {"bidirectional": True}),
+    ]:
+        expected = from_keras(arrays, **options)
+        for source in (lists(arrays), tuple(lists(arrays)), [*arrays[:1], *lists(arrays[1:])]):
+            made = from_keras(source, **{"dtype": "float32", **options})
+            assert repr(made) == repr(expected)
+            assert same_bits(made.parameters.flat, expected.parameters.flat)
+        assert repr(from_keras(lists(arrays), **options)) == repr(expected)
+    stack = [kernels(4), kernels(4, inputs=H)]
+    made = from_keras([lists(arrays) for arrays in stack])
+    assert same_bits(made.parameters.flat, from_keras(stack).parameters.flat)
+    wide = [array.astype("f8") * np.pi for array in kernels(4)]
+    made = from_keras(lists(wide), dtype="float64")
+    assert same_bits(made.parameters.flat, from_keras(wide).parameters.flat)
+
+
+def test_a_list_within_itself() -> None:
+    source: list[Any] = []
+    source.append(source)
+    with pytest.raises(ValueError, match="got 1 objects"):
+        from_keras(source)
+
+
+def test_nested_lists_of_integers() -> None:
+    """JSON may say 0 for 0.0."""
+    made = from_keras([[[0, 1, 2, 3]], [[4, 5, 6, 7]], [0, 0, 0, 0]])
+    assert repr(made) == "LSTM(1, 1, batch_first=True)"
+    assert made.parameters["weight_hh_l0"].ravel().tolist() == [4, 5, 6, 7]
 
 
 def changed(arrays: list[Array], place: int, value: Any) -> list[Any]:
@@ -174,6 +218,30 @@ ARRAYS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         {},
         TypeError,
         "source: kernel: expected real numbers, got int64",
+    ),
+    "uneven lists": (
+        changed(lists(kernels(4)), 1, [[1.0, 2.0], [3.0]]),
+        {},
+        TypeError,
+        "source: recurrent_kernel: expected an array, got ",
+    ),
+    "uneven lists of two directions": (
+        changed(lists(kernels(4)) * 2, 0, [[1.0, 2.0], [3.0]]),
+        {},
+        TypeError,
+        "source: forward: kernel: expected an array, got ",
+    ),
+    "lists of text": (
+        changed(lists(kernels(4)), 1, [["a"] * 36] * 9),
+        {},
+        TypeError,
+        "source: recurrent_kernel: expected real numbers, got <U1",
+    ),
+    "shape of lists": (
+        changed(lists(kernels(4)), 0, [[1.0] * 27] * 6),
+        {},
+        ValueError,
+        r"source: kernel: expected \(I, 36\), got \(6, 27\)",
     ),
     "another cell": (kernels(4), {"cell": "gru"}, ValueError, "cell 'gru', got 'lstm'"),
     "no such cell": (kernels(4), {"cell": "mgu"}, ValueError, "'gru' or 'rnn', got 'mgu'"),
