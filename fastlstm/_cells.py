@@ -55,7 +55,8 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
         Gates see the cell state too.
     coupled : bool, default False
         f = 1 - i, and no weights for f (CIFG), as ``input_forget`` of ONNX; TFLite has
-        i = 1 - f.
+        i = 1 - f.  For weights of TFLite, negate W, U, b and p of its forget gate: they are those
+        of i here.
     layer_norm : bool, default False
         Each gate's sums have mean 0 and variance 1 over its H units before gain and bias.
     cell_clip, preact_clip : float, optional
