@@ -303,6 +303,30 @@ def test_outputs_of_a_regressor(rng: Generator) -> None:
     assert constant.y_scale_ == 1
 
 
+@pytest.mark.parametrize("exponent", [-1030, -900, 900, 1020])
+def test_targets_of_any_size(rng: Generator, exponent: int) -> None:
+    """Squares of the largest overflow, of the smallest they are 0."""
+    X, y = data(rng)
+    usual = LSTMRegressor(**SMALL).fit(X, y)
+    scaled = LSTMRegressor(**SMALL).fit(X, np.ldexp(y, exponent))
+    tolerance = 1e-11 if exponent == -1030 else 0  # subnormal: fewer digits
+    predicted = np.ldexp(scaled.predict(X), -exponent)
+    np.testing.assert_allclose(predicted, usual.predict(X), rtol=tolerance, atol=tolerance)
+    np.testing.assert_allclose(scaled.loss_curve_, usual.loss_curve_, rtol=tolerance)
+
+
+def test_targets_too_far_apart(rng: Generator) -> None:
+    X, y = data(rng)
+    far = np.where(np.arange(len(y)) == 3, -1.7e308, 1.7e308)
+    with pytest.raises(
+        ValueError, match=r"^y: expected values whose distance .* up to 1\.7e\+308$"
+    ):
+        LSTMRegressor(**SMALL).fit(X, far)
+    regressor = LSTMRegressor(**SMALL).partial_fit(X, y * 1e-20)
+    with pytest.raises(ValueError, match=r"^y: expected values whose distance .* up to 1e\+300$"):
+        regressor.partial_fit(X, np.full(len(y), 1e300))
+
+
 # Weights.
 
 

@@ -130,12 +130,14 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         """With scaled targets."""
         targets, weights = examples.targets, examples.weights
         if fresh:
-            self.y_mean_ = np.average(targets, axis=0, weights=weights)
-            spread = np.sqrt(np.average((targets - self.y_mean_) ** 2, axis=0, weights=weights))
-            # A mean is rounded: the spread of a constant need not be 0.
-            constant = spread <= 1e-12 * np.abs(self.y_mean_)
-            self.y_scale_ = np.where(constant, 1.0, spread)
-        scaled = (targets - self.y_mean_) / self.y_scale_
+            self.y_mean_, self.y_scale_ = _mean_and_scale(targets, weights)
+        with np.errstate(over="ignore"):
+            scaled = (targets - self.y_mean_) / self.y_scale_
+        if not np.isfinite(scaled).all():
+            raise ValueError(
+                "y: expected values whose distance from the mean, in standard deviations, "
+                f"float64 can hold, got values up to {np.abs(targets).max()}"
+            )
         return Examples(examples.sequences, scaled, weights)
 
     def _outputs(self) -> int:
@@ -144,3 +146,15 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     def _score(self, outputs: Array, examples: Examples) -> float:
         """The coefficient of determination."""
         return float(r2_score(examples.targets, outputs, sample_weight=examples.weights))
+
+
+def _mean_and_scale(targets: Array, weights: Array) -> tuple[Array, Array]:
+    """Mean and standard deviation of each column; 1 for a constant."""
+    # Divided by a power of two, which is exact: squares of 1e300 would overflow, of 1e-300 vanish.
+    exponent = np.frexp(np.abs(targets).max(axis=0))[1]
+    units = np.ldexp(targets, -exponent)
+    mean = np.average(units, axis=0, weights=weights)
+    spread = np.sqrt(np.average((units - mean) ** 2, axis=0, weights=weights))
+    # A mean is rounded: the spread of a constant need not be 0.
+    constant = spread <= 1e-12 * np.abs(mean)
+    return np.ldexp(mean, exponent), np.where(constant, 1.0, np.ldexp(spread, exponent))
