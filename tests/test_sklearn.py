@@ -182,6 +182,7 @@ def test_computes_in_the_type_of_x(rng: Generator, dtype: str) -> None:
         assert estimator.predict(form).dtype == np.float64
 
 
+FOUR = r"^X: expected a table \(n, features\), .* a list of arrays \(T, F\), got 4 dimensions$"
 WRONG_X = {
     "not a number": (lambda X: np.where(X > 2, np.nan, X), "Input X contains NaN"),
     "infinite": (lambda X: list(np.where(X > 2, np.inf, X)), "Input X contains infinity"),
@@ -191,7 +192,8 @@ WRONG_X = {
     "a nested list": (lambda X: [X[0], [[1, 2], [3]]], r"X\[1\]: expected \(T, F\), got"),
     "other dimensions": (lambda X: [X[0], X[0, 0]], r"X\[1\]: .*got \(2,\)"),
     "no sequences": (lambda X: X[:0], "minimum of 1 is required"),
-    "four dimensions": (lambda X: X[None], "dim 4|got 4 dimensions"),
+    "four dimensions": (lambda X: X[None], FOUR),
+    "lists of four": (lambda X: X[None].tolist(), FOUR),
 }
 
 

@@ -73,6 +73,11 @@ def read(estimator: Any, X: Any, dtypes: DTypes, width: int | None) -> Sequences
     """
     if hasattr(X, "__array__") and not hasattr(X, "ndim"):
         X = np.asarray(X)
+    if _axes(X) > 3:
+        raise ValueError(
+            "X: expected a table (n, features), an array (n, T, F) or a list of arrays (T, F), "
+            f"got {_axes(X)} dimensions"
+        )
     if _axes(X) == 3:
         sequences = _listed(X, dtypes) if _is_list(X) else _stacked(X, dtypes)
         _check_features(estimator, sequences.width, reset=width is None)
