@@ -12,13 +12,20 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 from typing import Any
 
 import numpy as np
 
 import fastlstm
-from fastlstm import onnx
+
+try:
+    import onnxruntime
+
+    from fastlstm import onnx
+except ModuleNotFoundError as error:
+    sys.exit(f"{error}\nThis example needs two packages: pip install onnx onnxruntime")
 
 DELAY, HIDDEN, ROWS, STEPS, CHUNK = 3, 32, 16, 40, 5
 
@@ -47,8 +54,6 @@ def train(updates: int) -> fastlstm.GRU:
 
 def run_in_chunks(path: str, x: Any, h: Any) -> Any:
     """What ONNX Runtime makes of x, and the state after it."""
-    import onnxruntime
-
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     outputs = []
     for first in range(0, len(x), CHUNK):

@@ -339,3 +339,16 @@ def test_example(tmp_path: Path) -> None:
     assert all(float(line.split()[-1]) < 1e-5 for line in lines[2:4])
     assert lines[4] == "read again: GRU(1, 32, num_layers=2), the same weights"
     assert repr(from_onnx(path)) == "GRU(1, 32, num_layers=2)"
+
+
+@pytest.mark.parametrize("missing", ["onnx", "onnxruntime"])
+def test_example_without_a_package(missing: str) -> None:
+    """It says what to install, before it trains."""
+    code = (
+        f"import runpy, sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['--updates', '0']\n"
+    )
+    code += f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (run.returncode, run.stdout) == (1, "")
+    assert len(run.stderr.splitlines()) == 2
+    assert run.stderr.endswith("This example needs two packages: pip install onnx onnxruntime\n")
