@@ -292,7 +292,8 @@ class Weights:
         ----------
         path : path-like
         name : str, optional
-            Of its first node, if the model has several layers of this cell.
+            Of its first node, if the model has several layers of this cell, or one that is within
+            another node.
         dtype : {"float32", "float64"}, optional
             To convert the weights to.
         """
