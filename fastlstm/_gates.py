@@ -81,10 +81,11 @@ def parts_of(layer: Any) -> list[list[Part]]:
     """The parameters of each layer and direction; biases of 0 if it has none."""
     suffixes = ("", "_reverse") if layer.bidirectional else ("",)
     no_bias = np.zeros(GATES[cell_name(layer)] * layer.hidden_size, layer.dtype)
+    parameters = layer.parameters.snapshot()
     return [
         [
             {
-                name: np.array(layer.parameters.get(f"{name}_l{number}{suffix}", no_bias))
+                name: np.array(parameters.get(f"{name}_l{number}{suffix}", no_bias))
                 for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             }
             for suffix in suffixes

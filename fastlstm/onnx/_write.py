@@ -45,7 +45,8 @@ def write(layer: Any, path: str | os.PathLike[str]) -> None:
             f"layer: expected at most {MOST_BYTES} bytes of weights, as many as a file can hold, "
             f"got {layer.parameters.flat.nbytes}"
         )
-    model = _model(layer, op)
+    with layer.parameters.lock:  # weights of one moment
+        model = _model(layer, op)
     for name, value, written in _mapping.rounded(layer):
         text = f"{name}: {value!r} is written as {written!r}, attributes of ONNX are float32"
         warnings.warn(text, UserWarning, stacklevel=3)  # of the caller of to_onnx
