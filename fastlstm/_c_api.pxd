@@ -33,6 +33,7 @@ cdef extern from "fastlstm.h" nogil:
 
     ctypedef struct fl_options:
         int peephole, coupled, layer_norm
+        double layer_norm_eps
         double preact_clip, cell_clip
         double zoneout_h, zoneout_c
         fl_function functions[2][3]

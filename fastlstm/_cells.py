@@ -59,6 +59,9 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
         of i here.
     layer_norm : bool, default False
         Each gate's sums have mean 0 and variance 1 over its H units before gain and bias.
+    layer_norm_eps : float, default 1e-5
+        What the layer norm adds to the variance, above 0: 1e-5 as ``torch.nn.LayerNorm``, 1e-8
+        for weights of TFLite.  Only with `layer_norm`.
     cell_clip, preact_clip : float, optional
         Bounds of the cell state, as TensorFlow's ``cell_clip``, and of what the gates'
         functions are given, as ONNX's ``clip``.  Default: none.
@@ -107,10 +110,11 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
         M_t &= W_{hr} (o \odot A_h(C_t))
         & h_t &= \zeta_h \odot h_{t-1} + (1 - \zeta_h) \odot M_t
 
-    N divides by the square root of the variance plus 1e-5.  It is TFLite's norm: gate by gate,
-    after the peephole, bias afterwards, the cell state itself is not normed.  Haste's is another
-    one: over all 4H sums at once, of W x and of U h apart, and of the cell state.  All this is in
-    NumPy in `fastlstm.reference`.
+    N divides by the square root of the variance plus `layer_norm_eps`; with 1e-8 it is TFLite's
+    norm: gate by gate, after the peephole, bias afterwards, the cell state itself is not normed.
+    (With 1e-5, outputs differ from TFLite's by 1e-3 and more where the gates' sums are small.)
+    Haste's is another one: over all 4H sums at once, of W x and of U h apart, and of the cell
+    state.  All this is in NumPy in `fastlstm.reference`.
 
     Memory beside parameters and results: a packed copy of the weights, a second one once
     `forward` was called, and a work space.  The two largest work spaces and the two largest tapes
@@ -141,11 +145,13 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
 
     _TRACE = LSTMTrace
     _PLACES = places(LSTMTrace)
+    layer_norm_eps = 1e-5  # also of a layer that was pickled when there was no such option
     _OPTIONS: ClassVar[dict[str, Any]] = {
         "proj_size": 0,
         "peephole": False,
         "coupled": False,
         "layer_norm": False,
+        "layer_norm_eps": 1e-5,
         "cell_clip": None,
         "preact_clip": None,
         "activations": _options.USUAL,
@@ -167,6 +173,7 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
         peephole: bool = False,
         coupled: bool = False,
         layer_norm: bool = False,
+        layer_norm_eps: float = 1e-5,
         cell_clip: float | None = None,
         preact_clip: float | None = None,
         activations: Sequence[_options.Activation] = _options.USUAL,
@@ -183,6 +190,12 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
         self.peephole, self.coupled = bool(peephole), bool(coupled)
         self._gates = 3 if self.coupled else 4
         self.layer_norm = bool(layer_norm)
+        self.layer_norm_eps = _options.epsilon(layer_norm_eps, "layer_norm_eps")
+        if not self.layer_norm and self.layer_norm_eps != self._OPTIONS["layer_norm_eps"]:
+            raise ValueError(
+                "layer_norm_eps: expected layer_norm=True with it, "
+                f"got {layer_norm_eps} and no layer norm"
+            )
         self.cell_clip = _options.bound(cell_clip, "cell_clip")
         self.preact_clip = _options.bound(preact_clip, "preact_clip")
         self.activations = _options.activations(activations, 1 + bool(bidirectional))
@@ -221,6 +234,7 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
             self.peephole,
             self.coupled,
             self.layer_norm,
+            self.layer_norm_eps,
             math.inf if self.preact_clip is None else self.preact_clip,
             math.inf if self.cell_clip is None else self.cell_clip,
             self.zoneout,

@@ -157,6 +157,7 @@ cdef class Shape:
         if options is not None:
             s.options.peephole, s.options.coupled = options.peephole, options.coupled
             s.options.layer_norm = options.layer_norm
+            s.options.layer_norm_eps = options.layer_norm_eps
             s.options.preact_clip, s.options.cell_clip = options.preact_clip, options.cell_clip
             s.options.zoneout_h, s.options.zoneout_c = options.zoneout
             for d, functions in enumerate(options.functions[:2]):

@@ -36,6 +36,7 @@ class Options(NamedTuple):
     peephole: bool
     coupled: bool
     layer_norm: bool
+    layer_norm_eps: float
     preact_clip: float
     cell_clip: float
     zoneout: tuple[float, float]
@@ -48,12 +49,19 @@ _LEAST, _MOST = 2.0**-126, 3.4e38
 
 def bound(value: Any, name: str) -> float | None:
     """None, or a number above 0 that float32 can hold too."""
-    if value is None:
-        return None
+    return None if value is None else _positive(value, name, "None or a number above 0")
+
+
+def epsilon(value: Any, name: str) -> float:
+    """A number above 0 that float32 can hold too."""
+    return _positive(value, name, "a number above 0")
+
+
+def _positive(value: Any, name: str, expected: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float | np.floating | np.integer):
-        raise TypeError(f"{name}: expected None or a number above 0, got {type(value).__name__}")
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}")
     if not _LEAST <= value <= _MOST:
-        raise ValueError(f"{name}: expected None or a number above 0, got {value}")
+        raise ValueError(f"{name}: expected {expected}, got {value}")
     return float(value)
 
 

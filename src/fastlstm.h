@@ -27,6 +27,7 @@ typedef struct {
 /* What a cell of FL_LSTM_OPTIONS can have beyond a plain one; fastlstm/reference.py defines it. */
 typedef struct {
     int peephole, coupled, layer_norm;
+    double layer_norm_eps;         /* added to variances, above 0 */
     double preact_clip, cell_clip; /* infinity: none */
     double zoneout_h, zoneout_c;   /* rates */
     fl_function functions[2][3];   /* by direction: of gates, candidate and cell state */

@@ -20,6 +20,7 @@ static inline fl_cell_options cell_options_of(const fl_shape *s, ptrdiff_t d, co
         .coupled = s->options.coupled,
         .preact_clip = (real)s->options.preact_clip,
         .cell_clip = (real)s->options.cell_clip,
+        .norm_eps = (real)s->options.layer_norm_eps,
         .of_gates = unary_of(&f[0]),
         .of_candidate = unary_of(&f[1]),
         .of_cell = unary_of(&f[2]),

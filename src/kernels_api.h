@@ -41,7 +41,7 @@ typedef FL_NAME(fl_unary) fl_unary;
 /* What a cell of FL_LSTM_OPTIONS needs of its layer: fl_options, and vectors of the parameters. */
 typedef struct {
     int coupled;
-    real preact_clip, cell_clip;
+    real preact_clip, cell_clip, norm_eps;
     fl_unary of_gates, of_candidate, of_cell;
     const real *peephole;     /* [blocks][4][VL], zeros for g; or NULL */
     const real *gain, *shift; /* [blocks][4][VL]: layer norm; or NULL */

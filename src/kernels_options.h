@@ -12,8 +12,6 @@
 
 enum { IN, FORGET, CANDIDATE, OUT, SLOTS };
 
-#define NORM_EPSILON ((real)1e-5) /* as torch.nn.LayerNorm and Haste */
-
 FL_INLINE vec clipped(vec x, real bound) { return v_min(v_set1(bound), v_max(v_set1(-bound), x)); }
 
 /* d where the clip let x through. */
@@ -43,9 +41,10 @@ FL_INLINE slot_sums no_sums(void)
 
 /* Layer norm of the slots from `first` to `last`, without gain and shift: in place.  scale: 1 /
  * standard deviation, slot by slot. */
-FL_INLINE void normalize(const int first, const int last, real *gates, ptrdiff_t hidden,
+FL_INLINE void normalize(const int first, const int last, const fl_cell_options *p, real *gates,
                          real *scale)
 {
+    const ptrdiff_t hidden = p->hidden;
     slot_sums sums = no_sums(), squares = no_sums();
     vec mean[SLOTS];
     for (ptrdiff_t u = 0; u < hidden; u += VL) {
@@ -63,21 +62,21 @@ FL_INLINE void normalize(const int first, const int last, real *gates, ptrdiff_t
         const ptrdiff_t i = u / VL % SUM_VECTORS, n = hidden - u;
         FL_UNROLL
         for (int slot = first; slot <= last; slot++) {
-            real *p = gates + u * SLOTS + slot * VL;
-            store_part(p, v_sub(load_part(p, n), mean[slot]), n);
-            vec d = load_part(p, n);
+            real *x = gates + u * SLOTS + slot * VL;
+            store_part(x, v_sub(load_part(x, n), mean[slot]), n);
+            vec d = load_part(x, n);
             squares.of[slot][i] = v_fma(d, d, squares.of[slot][i]);
         }
     }
     for (int slot = first; slot <= last; slot++) {
         const real variance = total_of(squares.of[slot]) / (real)hidden;
-        scale[slot] = 1 / (real)sqrt(variance + NORM_EPSILON);
+        scale[slot] = 1 / (real)sqrt(variance + p->norm_eps);
     }
     for (ptrdiff_t u = 0; u < hidden; u += VL) {
         FL_UNROLL
         for (int slot = first; slot <= last; slot++) {
-            real *p = gates + u * SLOTS + slot * VL;
-            store_part(p, v_mul(load_part(p, hidden - u), v_set1(scale[slot])), hidden - u);
+            real *x = gates + u * SLOTS + slot * VL;
+            store_part(x, v_mul(load_part(x, hidden - u), v_set1(scale[slot])), hidden - u);
         }
     }
 }
@@ -176,13 +175,13 @@ static void options_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
             gather_sums(t, r, j, j == groups - 1 ? t->width : VL);
         }
         if (p->gain) {
-            normalize(IN, CANDIDATE, gates, p->hidden, scale);
+            normalize(IN, CANDIDATE, p, gates, scale);
         }
         for (ptrdiff_t j = 0; j < groups; j++) {
             open_first_gates(t, r, j);
         }
         if (p->gain) {
-            normalize(OUT, OUT, gates, p->hidden, scale);
+            normalize(OUT, OUT, p, gates, scale);
         }
         for (ptrdiff_t j = 0; j < groups; j++) {
             put_out(t, r, j);

@@ -193,6 +193,7 @@ static fl_options some_options(int norm)
         .peephole = 1,
         .coupled = 1,
         .layer_norm = norm,
+        .layer_norm_eps = 1e-5,
         .preact_clip = 1.5,
         .cell_clip = 0.6,
         .zoneout_h = 0.2,

@@ -129,6 +129,7 @@ MUTANTS = {
             "v_fnma(normed, along[slot],",
             "v_fnma(v_set1(0), along[slot],",
         ),
+        "epsilon of the norm": ("variance + p->norm_eps", "variance + (real)1e-5"),
         "gain as shift": (
             "pack_units(s, gate_part, p + from->gain",
             "pack_units(s, gate_part, p + from->b_ih",

@@ -25,6 +25,7 @@ from oracle import (
 )
 
 import fastlstm
+from fastlstm import _tensor_file
 from fastlstm._options import ACTIVATIONS
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -32,6 +33,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "peephole": {"peephole": True},
     "coupled": {"coupled": True},
     "norm": {"layer_norm": True},
+    "norm-eps": {"layer_norm": True, "layer_norm_eps": 0.03},
     "cell-clip": {"cell_clip": 0.4},
     "preact-clip": {"preact_clip": 0.5},
     "functions": {"activations": ("hard_sigmoid", "softsign", ("leaky_relu", 0.3))},
@@ -193,7 +195,8 @@ def test_zoneout_of_everything_keeps_the_state(rng: Generator) -> None:
 
 def test_copies_and_files(tmp_path: Path) -> None:
     functions = ("sigmoid", ("elu", 0.5), "tanh")
-    lstm = make(**{**EVERYTHING, **CHANCE, "activations": functions, "coupled": True})
+    options = {"activations": functions, "coupled": True, "layer_norm_eps": 1e-3}
+    lstm = make(**{**EVERYTHING, **CHANCE, **options})
     x = np.ones((4, 2, 7), np.float32)
     lstm.save(tmp_path / "layer.safetensors")
     for other in (
@@ -204,13 +207,53 @@ def test_copies_and_files(tmp_path: Path) -> None:
         assert repr(other) == repr(lstm)
         assert same_bits(other(x)[0], lstm(x)[0])
     assert "proj_size=11" in repr(lstm)
+    assert "layer_norm_eps=0.001" in repr(lstm)
     assert "'elu', 0.5" in repr(lstm)
     assert repr(make()) == "LSTM(7, 19)"
 
 
+def test_layers_saved_before_there_was_an_epsilon(rng: Generator, tmp_path: Path) -> None:
+    lstm = make(layer_norm=True)
+    x = rng.standard_normal((4, 2, 7), dtype=np.float32)
+    config = lstm._configuration()
+    assert config.pop("layer_norm_eps") == 1e-5
+    _tensor_file.write(tmp_path / "old", "LSTM", lstm.parameters, config)
+    unpickled = copy.copy(lstm)
+    del unpickled.__dict__["layer_norm_eps"]
+    for old in (fastlstm.LSTM.load(tmp_path / "old"), pickle.loads(pickle.dumps(unpickled))):
+        assert repr(old) == repr(lstm)
+        assert same_bits(old(x)[0], lstm(x)[0])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_norm_of_tflite(rng: Generator, isa: str, dtype: str) -> None:
+    """It adds 1e-8; where sums are small, 1e-5 is another function."""
+    lstm, other = (
+        fastlstm.LSTM(4, 5, layer_norm=True, layer_norm_eps=eps, dtype=dtype)
+        for eps in (1e-8, 1e-5)
+    )
+    lstm.parameters.flat = 0.1 * rng.standard_normal(lstm.parameters.flat.size)
+    lstm.parameters["weight_ln_l0"] = np.ones(20)
+    other.parameters.flat = lstm.parameters.flat
+    w, u, b_ih, b_hh, gain = (np.split(p.astype("f8"), 4) for p in lstm.parameters.values())
+    x, h, c, expected = rng.standard_normal((6, 4)).astype(dtype), np.zeros(5), np.zeros(5), []
+    for x_t in x:
+        z = []
+        for q in range(4):
+            a = w[q] @ x_t + u[q] @ h
+            normed = (a - a.mean()) / np.sqrt(((a - a.mean()) ** 2).mean() + 1e-8)
+            z.append(gain[q] * normed + b_ih[q] + b_hh[q])
+        i, f, o = (1 / (1 + np.exp(-z[q])) for q in (0, 1, 3))
+        c = f * c + i * np.tanh(z[2])
+        h = o * np.tanh(c)
+        expected.append(h)
+    assert np.abs(lstm(x)[0] - expected).max() < 100 * np.finfo(dtype).eps
+    assert np.abs(other(x)[0] - expected).max() > 1e-4
+
+
 def test_sizes_from_a_mapping() -> None:
-    lstm = make(proj_size=4, peephole=True, layer_norm=True, num_layers=2)
-    other = fastlstm.LSTM.from_torch(lstm.state_dict())
+    lstm = make(proj_size=4, peephole=True, layer_norm=True, layer_norm_eps=1e-3, num_layers=2)
+    other = fastlstm.LSTM.from_torch(lstm.state_dict(), layer_norm_eps=1e-3)
     assert repr(other) == repr(lstm)
     for kind in (fastlstm.GRU, fastlstm.RNN):
         with pytest.raises(ValueError, match="got proj_size"):
@@ -244,6 +287,19 @@ def test_shapes_of_parameters() -> None:
         ({"cell_clip": 1e-60}, ValueError, "cell_clip: .* got 1e-60"),
         ({"cell_clip": np.nan}, ValueError, "cell_clip: .* got nan"),
         ({"cell_clip": np.float32(np.inf)}, ValueError, "cell_clip: .* got inf"),
+        ({"layer_norm": True, "layer_norm_eps": 0}, ValueError, "expected a number above 0, got 0"),
+        ({"layer_norm": True, "layer_norm_eps": np.inf}, ValueError, "layer_norm_eps: .* got inf"),
+        ({"layer_norm": True, "layer_norm_eps": np.nan}, ValueError, "layer_norm_eps: .* got nan"),
+        (
+            {"layer_norm": True, "layer_norm_eps": None},
+            TypeError,
+            "layer_norm_eps: .* got NoneType",
+        ),
+        (
+            {"layer_norm_eps": 1e-8},
+            ValueError,
+            "layer_norm_eps: expected layer_norm=True with it, got 1e-08 and no layer norm",
+        ),
         ({"preact_clip": 10**400}, ValueError, "preact_clip: expected None or a number above 0"),
         ({"activations": "tanh"}, ValueError, "activations: expected 3 functions .* got 'tanh'"),
         ({"activations": ("tanh",) * 6}, ValueError, "activations: expected 3 functions"),
@@ -294,7 +350,7 @@ def test_options_of_other_cells(kind: Any, option: str) -> None:
         kind(2, 3, **{option: True})
 
 
-@pytest.mark.parametrize("name", ["cell_clip", "zoneout", "hidden_size", "dtype"])
+@pytest.mark.parametrize("name", ["cell_clip", "zoneout", "layer_norm_eps", "hidden_size", "dtype"])
 def test_what_is_made_cannot_be_changed(name: str) -> None:
     lstm = make()
     before = getattr(lstm, name)

@@ -20,6 +20,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "peephole": {"peephole": True},
     "coupled": {"coupled": True},
     "layer-norm": {"layer_norm": True},
+    "norm-eps": {"layer_norm": True, "layer_norm_eps": 0.1},
     "cell-clip": {"cell_clip": 0.4},
     "preact-clip": {"preact_clip": 0.7},
     "zoneout": {"zoneout": (0.4, 0.3)},
@@ -171,7 +172,7 @@ def test_all_together_by_their_formulas(rng: Generator, coupled: bool) -> None:
     def z(q: str, x: Array, h: Array, c: Array) -> Array:
         a = x @ w[q].T + (r * h) @ u[q].T + peephole[q] * c
         a = a - a.mean(axis=1)[:, None]
-        a = gain[q] * a / np.sqrt((a**2).mean(axis=1) + 1e-5)[:, None]
+        a = gain[q] * a / np.sqrt((a**2).mean(axis=1) + 0.1)[:, None]
         return clip(a + b_ih[q] + b_hh[q], 0.7)
 
     (h,), (c,), y = v["h_0"], v["c_0"], []

@@ -48,10 +48,11 @@ def test_projection_is_that_of_torch(rng: Generator, bidirectional: bool, bias: 
     check_same(results(lstm, v), of_torch(module, v), 1e-11)
 
 
-def test_layer_norm_is_that_of_torch(rng: Generator) -> None:
+@pytest.mark.parametrize("eps", [1e-5, 1e-2])
+def test_layer_norm_is_that_of_torch(rng: Generator, eps: float) -> None:
     """Gate by gate, of everything that is added but the bias."""
     torch = pytest.importorskip("torch")
-    lstm = random_layer(reference.LSTM, rng, layer_norm=True, peephole=True)
+    lstm = random_layer(reference.LSTM, rng, layer_norm=True, layer_norm_eps=eps, peephole=True)
 
     class Normed(torch.nn.Module):  # type: ignore[name-defined, misc]
         def __init__(self) -> None:
@@ -65,7 +66,7 @@ def test_layer_norm_is_that_of_torch(rng: Generator) -> None:
             gains, b = self.weight_ln_l0.split(H), (self.bias_ih_l0 + self.bias_hh_l0).split(H)
 
             def norm(a: Any, gate: int) -> Any:
-                return torch.nn.functional.layer_norm(a, (H,), gains[gate], b[gate], eps=1e-5)
+                return torch.nn.functional.layer_norm(a, (H,), gains[gate], b[gate], eps=eps)
 
             for x_t in x:
                 i, f, g, o = (x_t @ self.weight_ih_l0.T + h @ self.weight_hh_l0.T).split(H, -1)

@@ -62,6 +62,7 @@ class LSTM(Stack):
         peephole: bool = False,
         coupled: bool = False,
         layer_norm: bool = False,
+        layer_norm_eps: float = 1e-5,
         cell_clip: float | None = None,
         preact_clip: float | None = None,
         activations: Sequence[Entry] = ("sigmoid", "tanh", "tanh"),
@@ -90,7 +91,7 @@ class LSTM(Stack):
         preact_clip = np.inf if preact_clip is None else preact_clip
         functions = [activation(entry) for entry in activations] * D
         self.options = [
-            Options(coupled, cell_clip, preact_clip, *functions[3 * d : 3 * d + 3])
+            Options(coupled, cell_clip, preact_clip, layer_norm_eps, *functions[3 * d : 3 * d + 3])
             for d in range(D)
         ]
         own_weights = proj_size or peephole or layer_norm

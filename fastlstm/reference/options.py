@@ -4,7 +4,7 @@ One time step, products element by element where written ``*``; r, zh and zc are
 
     a_q = W_q x_t + U_q (r * h_(t-1))                      for each gate q of i, f, g, o
     a_i += p_i * c_(t-1);  a_f += p_f * c_(t-1);  a_o += p_o * C_t               peepholes
-    z_q = gain_q * (a_q - mean(a_q)) / sqrt(var(a_q) + 1e-5) + b_q               layer norm
+    z_q = gain_q * (a_q - mean(a_q)) / sqrt(var(a_q) + eps) + b_q                layer norm
         = a_q + b_q                                                              else
     z_q = clip(z_q)                                                              preact_clip
     i, f, o = gate(z_i), gate(z_f), gate(z_o)              f = 1 - i             coupled
@@ -28,8 +28,6 @@ from fastlstm.reference.cells import Array, State
 
 Parameters = dict[str, Array]  # of one layer and direction: "weight_ih" and so on
 
-EPSILON = 1e-5  # of the layer norm
-
 
 class Options(NamedTuple):
     """What the weights of a layer do not tell: they do of projection, peepholes and norm."""
@@ -37,6 +35,7 @@ class Options(NamedTuple):
     coupled: bool = False
     cell_clip: float = np.inf
     preact_clip: float = np.inf
+    layer_norm_eps: float = 1e-5
     gate: Activation = ACTIVATIONS["sigmoid"]
     candidate: Activation = ACTIVATIONS["tanh"]
     hidden: Activation = ACTIVATIONS["tanh"]
@@ -72,6 +71,7 @@ class Part(NamedTuple):
     peephole: Array
     clip: float
     activation: Activation
+    eps: float  # of the layer norm
 
 
 class Step(NamedTuple):
@@ -108,10 +108,8 @@ def parts_of(w: Parameters, options: Options) -> dict[str, Part]:
     if "weight_ch" in w:
         peeping = [q for q in gates if q != "g"]
         peepholes |= zip(peeping, np.split(w["weight_ch"], len(peeping)), strict=True)
-    return {
-        q: Part(b[k], gains[k], peepholes[q], options.preact_clip, kinds[k])
-        for k, q in enumerate(gates)
-    }
+    clip, eps = options.preact_clip, options.layer_norm_eps
+    return {q: Part(b[k], gains[k], peepholes[q], clip, kinds[k], eps) for k, q in enumerate(gates)}
 
 
 def gate_forward(a: Array, part: Part) -> Gate:
@@ -119,7 +117,7 @@ def gate_forward(a: Array, part: Part) -> Gate:
     if part.gain is None:
         normed, std, z = a, 1.0, a + part.b
     else:
-        std = np.sqrt(a.var(axis=-1, keepdims=True) + EPSILON)
+        std = np.sqrt(a.var(axis=-1, keepdims=True) + part.eps)
         normed = (a - a.mean(axis=-1, keepdims=True)) / std
         z = part.gain * normed + part.b
     return Gate(normed, std, z, part.activation(np.clip(z, -part.clip, part.clip)))
