@@ -14,6 +14,9 @@ cdef extern from "team.h" nogil:
     int fl_has_openmp()
     int fl_threads_for(int wanted)
     void fl_barrier_wait(fl_barrier *, int)
+    ctypedef uint64_t fl_fpu
+    fl_fpu fl_fpu_enter()
+    void fl_fpu_leave(fl_fpu)
 
 
 cdef extern from "interrupt.h" nogil:

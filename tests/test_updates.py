@@ -120,6 +120,53 @@ def test_bits_do_not_depend_on_threads(
 
 
 @BOTH
+@ALL
+@pytest.mark.parametrize("n", [1, 3])
+def test_denormals_are_zero(
+    name: str, options: Any, dtype: str, n: int, threads: Callable[[int], None]
+) -> None:
+    """In every thread; and what the caller computes next has denormals still."""
+    threads(n)
+    size, tiny = 200_003, np.finfo(dtype).tiny
+    weights, grads = Parameters({"w": (size,)}, dtype), np.full(size, tiny / 8)
+    weights.flat = np.full(size, tiny / 2)
+    optimizer = getattr(optim, name)(weights, **options)
+    state = optimizer.state_dict()
+    for vector in state["vectors"][0].values():
+        vector.fill(tiny / 4)
+    optimizer.load_state_dict(state)
+    optimizer.step(Gradients({"w": (size,)}, grads.astype(dtype)))
+    [vectors] = optimizer.state_dict()["vectors"]
+    for vector in (weights.flat, *vectors.values()):
+        assert not vector.any()
+    assert optim.clip_grad_norm(Gradients({"w": (size,)}, grads.astype(dtype)), 1.0) == 0
+    assert (np.full(9, tiny, dtype) / 2).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("Adam", {"betas": (0.0, 0.0)}), ("RMSprop", {"alpha": 0.0, "centered": True, "eps": 1e-6})],
+)
+def test_a_large_gradient_does_not_hide_the_next_one(name: str, options: Any) -> None:
+    """Of a mean in which the last one does not count, the next one is all."""
+    weights = Parameters({"w": (1,)}, "float32")
+    optimizer = getattr(optim, name)(weights, **options)
+    for gradient in (1e4, 1e-5):
+        optimizer.step(Gradients({"w": (1,)}, np.array([gradient], "float32")))
+    mean = {"Adam": "exp_avg", "RMSprop": "grad_avg"}[name]
+    assert optimizer.state_dict()["vectors"][0][mean][0] == np.float32(1e-5)
+
+
+@pytest.mark.parametrize(("name", "move"), [("Adam", -0.5), ("RMSprop", -5.0)])
+def test_squares_are_weighted_before_they_overflow(name: str, move: float) -> None:
+    """As in torch: the square of 1e20 is no float32, the part of it that counts is one."""
+    weights = Parameters({"w": (1,)}, "float32")
+    optimizer = getattr(optim, name)(weights, lr=0.5)
+    optimizer.step(Gradients({"w": (1,)}, np.array([1e20], "float32")))
+    assert weights["w"][0] == pytest.approx(move, rel=1e-6)
+
+
+@BOTH
 def test_norm_has_the_same_bits_whatever_the_threads(dtype: str, rng: Generator) -> None:
     for size in [*SIZES, 8191, 8192, 3 * 8192 + 9]:
         vector = random_gradient(rng, size, dtype).flat
