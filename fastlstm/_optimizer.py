@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastlstm import _arrays
 from fastlstm._config import get_num_threads
 from fastlstm._parameters import Array, Gradients, Parameters
 
@@ -136,7 +138,10 @@ class Optimizer:
                         f"got {np.shape(theirs[name])}"
                     )
                 vector[...] = theirs[name]
-        loaded._steps = int(state["steps"])
+        try:
+            loaded._steps = _arrays.integer(state["steps"], "state: steps", 0)
+        except TypeError as error:
+            raise ValueError(str(error)) from None
         self.__dict__.update(loaded.__dict__)
 
     def __repr__(self) -> str:
@@ -165,16 +170,30 @@ def _difference(ours: list[tuple[str, Any]], theirs: list[tuple[str, Any]]) -> s
 
 
 def number(name: str, value: Any) -> float:
-    """Return an option as a float, or raise an error that names it."""
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{name}: expected a number, got {value!r}") from None
+    """Return an option as a finite float, or raise an error that names it."""
+    result = _float(name, value)
+    if not math.isfinite(result):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return result
 
 
 def non_negative(name: str, value: Any) -> float:
-    """Return an option as a float that is at least 0, or raise an error that names it."""
-    result = number(name, value)
+    """Return an option as a finite float that is at least 0, or raise an error that names it."""
+    return bound(name, number(name, value))
+
+
+def bound(name: str, value: Any) -> float:
+    """Return an upper bound, infinity if there is none, or raise an error that names it."""
+    result = _float(name, value)
     if not result >= 0:
         raise ValueError(f"{name}: expected a number >= 0, got {value}")
     return result
+
+
+def _float(name: str, value: Any) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: expected a number, got {value!r}") from None

@@ -16,7 +16,7 @@ from fastlstm._heads import (
     softmax_loss_backward,
     softmax_nll,
 )
-from fastlstm._optimizer import non_negative
+from fastlstm._optimizer import bound, non_negative
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._text import Alphabet, Codes, Stretches
 from fastlstm._training import History, Plan, Progress, Record, train
@@ -165,7 +165,7 @@ class LanguageModel:
             batch_size=batch_size,
             chunk=chunk,
             lr=non_negative("lr", lr),
-            clip=non_negative("clip", clip),
+            clip=bound("clip", clip),
             evaluations=_arrays.integer(evaluations, "evaluations", 1),
         )
         evaluate = (lambda: self._mean_bits(rest, batch_size)) if len(rest) else None
@@ -243,14 +243,15 @@ class LanguageModel:
         temperature : float
             Divides the logits: below 1 keeps to the likely, 0 always takes the likeliest.
         seed : int, optional
-            The same seed writes the same text.
+            On one machine the same seed writes the same text.  On another one it may differ: NumPy
+            computes the last layer by BLAS, whose roundings depend on the processor.
         """
         codes = self._alphabet.encode(prompt, "prompt")
         if not len(codes):
             raise ValueError("prompt: expected at least one character, got an empty text")
         n = _arrays.integer(n, "n", 0)
-        if not math.isfinite(non_negative("temperature", temperature)):
-            raise ValueError(f"temperature: expected a finite number, got {temperature}")
+        _arrays.check_size(n, np.dtype(np.float64), "n")  # of the random numbers
+        temperature = non_negative("temperature", temperature)
         weight, uniform = self.parameters["embedding.weight"], _generator(seed).random(n)
         linear, bias = self.parameters["linear.weight"], self.parameters["linear.bias"]
         stream = self.lstm.stream()
@@ -332,7 +333,7 @@ def _generator(seed: int | None) -> np.random.Generator:
 
 
 def _length(name: str, value: Any) -> float:
-    result = non_negative(name, value)
+    result = bound(name, value)
     if not 0 < result < math.inf:
         raise ValueError(f"{name}: expected a finite number > 0, got {value}")
     return result

@@ -1,4 +1,7 @@
-"""Optimizers with the meanings and defaults of torch.optim, on flat vectors, in place."""
+"""Optimizers with the meanings and defaults of torch.optim, on flat vectors, in place.
+
+A float32 below 1.2e-38 counts as zero, a float64 below 2.2e-308: of gradients, weights and state.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import numpy as np
 
 from fastlstm import _updates
 from fastlstm._config import get_num_threads
-from fastlstm._optimizer import Optimizer, non_negative, number
+from fastlstm._optimizer import Optimizer, bound, non_negative, number
 from fastlstm._parameters import Array, Gradients, Parameters
 
 __all__ = ["SGD", "Adagrad", "Adam", "AdamW", "RMSprop", "clip_grad_norm"]
@@ -331,7 +334,7 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
     ----------
     grads : Gradients or sequence of Gradients
     max_norm : float
-        At least 0.
+        At least 0; infinity only measures.
 
     Returns
     -------
@@ -352,7 +355,7 @@ def clip_grad_norm(grads: Gradients | Sequence[Gradients], max_norm: float) -> f
     for grad in given:
         if not isinstance(grad, Gradients):
             raise TypeError(f"grads: expected Gradients, got {type(grad).__name__}")
-    limit = non_negative("max_norm", max_norm)
+    limit = bound("max_norm", max_norm)
     threads = get_num_threads()
     flats = (np.ascontiguousarray(grad.flat) for grad in given)
     norm = math.sqrt(sum(_updates.sum_of_squares(flat, threads) for flat in flats))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 from typing import Any
 
@@ -23,12 +24,14 @@ OPTIONS: list[tuple[str, dict[str, Any]]] = [
     ("RMSprop", {"alpha": 0.9, "eps": 1e-4, "weight_decay": 0.1}),
     ("RMSprop", {"momentum": 0.9, "centered": True}),
     ("RMSprop", {"centered": True, "weight_decay": 0.1}),
+    ("RMSprop", {"centered": True, "alpha": 0.3}),
     ("Adagrad", {}),
     ("Adagrad", {"lr_decay": 0.1, "weight_decay": 0.1, "initial_accumulator_value": 0.5}),
     ("Adagrad", {"eps": 1e-2}),
     ("Adam", {}),
     ("Adam", {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}),
     ("Adam", {"amsgrad": True}),
+    ("Adam", {"betas": (0.3, 0.9)}),
     ("AdamW", {}),
     ("AdamW", {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.3, "amsgrad": True}),
 ]
@@ -257,8 +260,12 @@ def test_bad_state_changes_nothing() -> None:
         optimizer.load_state_dict({**before, "vectors": []})
     with pytest.raises(ValueError, match=r"state: expected vectors \['exp_avg'"):
         optimizer.load_state_dict({**before, "vectors": [{}]})
+    for steps, got in ((-1, "at least 0, got -1"), (1.5, "an integer, got float"),
+                       (None, "an integer, got NoneType")):  # fmt: skip
+        with pytest.raises(ValueError, match=f"state: steps: expected {got}"):
+            optimizer.load_state_dict({**before, "lr": 0.5, "steps": steps})
     after = optimizer.state_dict()
-    assert after["lr"] == 0.25
+    assert (after["lr"], after["steps"]) == (0.25, 1)
     assert np.array_equal(after["vectors"][0]["exp_avg"], before["vectors"][0]["exp_avg"])
 
 
@@ -303,7 +310,14 @@ def test_wrong_gradients_change_nothing(grads: Any, error: type[Exception], mess
     ("name", "options", "message"),
     [
         ("SGD", {"lr": -0.1}, r"lr: expected a number >= 0, got -0\.1"),
-        ("SGD", {"lr": float("nan")}, "lr: expected a number >= 0, got nan"),
+        ("SGD", {"lr": math.nan}, "lr: expected a finite number, got nan"),
+        ("Adam", {"lr": math.inf}, "lr: expected a finite number, got inf"),
+        ("Adam", {"lr": 10**400}, "lr: expected a finite number, got 1000"),
+        ("SGD", {"dampening": math.nan}, "dampening: expected a finite number, got nan"),
+        ("SGD", {"momentum": math.inf}, "momentum: expected a finite number, got inf"),
+        ("Adam", {"eps": math.inf}, "eps: expected a finite number, got inf"),
+        ("AdamW", {"weight_decay": math.nan}, "weight_decay: expected a finite number, got nan"),
+        ("Adam", {"betas": (math.nan, 0.9)}, r"betas: expected two numbers, got \(nan, 0\.9\)"),
         ("SGD", {"lr": "fast"}, "lr: expected a number, got 'fast'"),
         ("SGD", {"momentum": -1}, "momentum: expected a number >= 0, got -1"),
         ("SGD", {"nesterov": True}, "nesterov: expected momentum > 0 and dampening = 0"),
@@ -333,8 +347,15 @@ def test_wrong_parameters() -> None:
         optim.Adam([parameters, parameters])
     with pytest.raises(ValueError, match="parameters: expected different Parameters, got 0"):
         optim.Adam([])
-    with pytest.raises(ValueError, match="max_norm: expected a number >= 0, got -1"):
-        optim.clip_grad_norm([], -1)
+    for wrong in (-1, math.nan):
+        with pytest.raises(ValueError, match=f"max_norm: expected a number >= 0, got {wrong}"):
+            optim.clip_grad_norm([], wrong)
+
+
+def test_an_infinite_bound_measures_only() -> None:
+    grads = Gradients({"w": (2,)}, np.array([3.0, 4.0]))
+    assert optim.clip_grad_norm(grads, math.inf) == 5
+    assert grads.flat.tolist() == [3, 4]
 
 
 def test_lr_can_be_assigned() -> None:
@@ -344,6 +365,7 @@ def test_lr_can_be_assigned() -> None:
     optimizer.step(Gradients({"w": (1,)}, np.ones(1)))
     assert optimizer.lr == 0.25
     assert weights["w"][0] == -0.25
-    with pytest.raises(ValueError, match="lr: expected a number >= 0, got -2"):
-        optimizer.lr = -2
+    for wrong in (-2, math.inf, math.nan):
+        with pytest.raises(ValueError, match=f"lr: expected a .*number.*, got {wrong}"):
+            optimizer.lr = wrong
     assert optimizer.lr == 0.25

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from typing import Any, ClassVar, Self
 
@@ -15,7 +14,7 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from fastlstm import _arrays
 from fastlstm._cells import GRU, LSTM, RNN
-from fastlstm._optimizer import non_negative
+from fastlstm._optimizer import bound, non_negative
 from fastlstm.optim import AdamW
 from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Loss, Network
@@ -196,8 +195,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         if self.cell not in _CELLS:
             raise ValueError(f"cell: expected 'lstm', 'gru' or 'rnn', got {self.cell!r}")
         for name in ("learning_rate", "weight_decay"):
-            if not math.isfinite(non_negative(name, getattr(self, name))):
-                raise ValueError(f"{name}: expected a finite number, got {getattr(self, name)}")
+            non_negative(name, getattr(self, name))
         part = non_negative("validation_fraction", self.validation_fraction)
         if not 0 < part < 1:
             raise ValueError(f"validation_fraction: expected a part between 0 and 1, got {part}")
@@ -207,7 +205,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             max_iter=1 if partial else most,
             patience=_arrays.integer(self.n_iter_no_change, "n_iter_no_change", 1),
             tol=non_negative("tol", self.tol),
-            clip_norm=None if self.clip_norm is None else non_negative("clip_norm", self.clip_norm),
+            clip_norm=None if self.clip_norm is None else bound("clip_norm", self.clip_norm),
         )
 
     def _read(self, X: Any, network: Network | None) -> Sequences:
