@@ -34,8 +34,9 @@ def read(path: StrPath) -> tuple[dict[str, Array], dict[str, Any]]:
         It is another kind of file, incomplete, or not consistent.
     """
     tensors, config = _tensor_file.read(path, _KIND)
-    if not _is_good(config):
-        raise ValueError(f"{path}: the configuration in the file is damaged")
+    fault = _fault_of(config)
+    if fault:
+        raise _tensor_file.damaged(path, fault)
     shapes = _expected_shapes(config, len(tensors))
     found = {name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}
     if found != {name: ("float32", shape) for name, shape in shapes.items()}:
@@ -66,14 +67,17 @@ def _expected_shapes(config: Mapping[str, Any], n_tensors: int) -> Shapes:
     return shapes
 
 
-def _is_good(config: dict[str, Any]) -> bool:
-    alphabet, dropout = config.get("alphabet"), config.get("dropout")
-    return (
-        set(config) == {"alphabet", "dropout", *_SIZES}
-        and isinstance(alphabet, str)
-        and alphabet == "".join(sorted(set(alphabet)))
-        and all(type(config[name]) is int and config[name] > 0 for name in _SIZES)
-        and isinstance(dropout, int | float)
-        and not isinstance(dropout, bool)
-        and 0 <= dropout <= 1
-    )
+def _fault_of(config: dict[str, Any]) -> str | None:
+    """What is wrong with a configuration, or None."""
+    names = {"alphabet", "dropout", *_SIZES}
+    if set(config) != names:
+        return f"expected {', '.join(sorted(names))}, got {', '.join(sorted(config)):.200}"
+    alphabet, dropout = config["alphabet"], config["dropout"]
+    if not isinstance(alphabet, str) or alphabet != "".join(sorted(set(alphabet))):
+        return f"alphabet: expected different characters, sorted, got {alphabet!r:.60}"
+    for name in _SIZES:
+        if type(config[name]) is not int or config[name] < 1:
+            return f"{name}: expected an integer of at least 1, got {config[name]!r:.60}"
+    if type(dropout) not in (int, float) or not 0 <= dropout <= 1:
+        return f"dropout: expected a number from 0 to 1, got {dropout!r:.60}"
+    return None

@@ -56,10 +56,17 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in names}
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or not all of one ({error})") from None
+    if "config" not in metadata:
+        raise damaged(path, "there is none")
     try:
         config = json.loads(metadata["config"])
-    except (KeyError, ValueError, RecursionError):
-        config = None
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"not JSON: {error}") from None
     if not isinstance(config, dict):
-        raise ValueError(f"{path}: the configuration in the file is damaged")
+        raise damaged(path, f"expected an object of JSON, got {type(config).__name__}")
     return tensors, config
+
+
+def damaged(path: StrPath, what: str) -> ValueError:
+    """Return the error of a file whose configuration cannot be used."""
+    return ValueError(f"{path}: the configuration in the file is damaged: {what}")

@@ -102,31 +102,31 @@ def tensors_and_config(model: LanguageModel, path: Path) -> tuple[dict[str, Any]
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "message"),
     [
-        {"hidden_size": 10**15},
-        {"hidden_size": 6},
-        {"hidden_size": -5},
-        {"hidden_size": 5.0},
-        {"num_layers": 10**15},
-        {"num_layers": 1},
-        {"embedding_size": "3"},
-        {"alphabet": "abc"},
-        {"alphabet": "olleh w\xf6rd\ud800"},
-        {"alphabet": 7},
-        {"dropout": -1},
-        {"dropout": None},
-        {"dropout": True},
-        {"extra": 1},
+        ({"hidden_size": 10**15}, "weights and configuration do not agree"),
+        ({"hidden_size": 6}, "weights and configuration do not agree"),
+        ({"hidden_size": -5}, "damaged: hidden_size: expected an integer of at least 1, got -5"),
+        ({"hidden_size": 5.0}, r"damaged: hidden_size: expected an integer .*, got 5\.0"),
+        ({"num_layers": 10**15}, "weights and configuration do not agree"),
+        ({"num_layers": 1}, "weights and configuration do not agree"),
+        ({"embedding_size": "3"}, "damaged: embedding_size: expected an integer .*, got '3'"),
+        ({"alphabet": "abc"}, "weights and configuration do not agree"),
+        ({"alphabet": "olleh w\xf6rd\ud800"}, "damaged: alphabet: expected different characters"),
+        ({"alphabet": 7}, "damaged: alphabet: expected different characters, sorted, got 7"),
+        ({"dropout": -1}, "damaged: dropout: expected a number from 0 to 1, got -1"),
+        ({"dropout": None}, "damaged: dropout: expected a number from 0 to 1, got None"),
+        ({"dropout": True}, "damaged: dropout: expected a number from 0 to 1, got True"),
+        ({"extra": 1}, "damaged: expected alphabet, .*, num_layers, got alphabet, .*, extra, hid"),
     ],
     ids=str,
 )
 def test_wrong_configurations_are_an_error(
-    model: LanguageModel, path: Path, change: dict[str, Any]
+    model: LanguageModel, path: Path, change: dict[str, Any], message: str
 ) -> None:
     tensors, config = tensors_and_config(model, path)
     _tensor_file.write(path, "LanguageModel", tensors, {**config, **change})
-    with pytest.raises(ValueError, match=r"configuration in the file is damaged|do not agree"):
+    with pytest.raises(ValueError, match=message):
         LanguageModel.load(path)
 
 
@@ -157,10 +157,15 @@ def test_damaged_metadata_is_an_error(model: LanguageModel, path: Path) -> None:
     from safetensors.numpy import save_file
 
     tensors, config = tensors_and_config(model, path)
-    for text in ("", "{", "[1]", "[" * 100_000, json.dumps(config)[:-1]):
+    cases = dict.fromkeys(["", "{", "[" * 100_000, json.dumps(config)[:-1]], "not JSON: ")
+    cases["[1]"] = "expected an object of JSON, got list"
+    for text, what in cases.items():
         save_file(tensors, path, {"format": "fastlstm.LanguageModel", "config": text})
-        with pytest.raises(ValueError, match="the configuration in the file is damaged"):
+        with pytest.raises(ValueError, match=f"configuration in the file is damaged: {what}"):
             LanguageModel.load(path)
+    save_file(tensors, path, {"format": "fastlstm.LanguageModel"})
+    with pytest.raises(ValueError, match="configuration in the file is damaged: there is none"):
+        LanguageModel.load(path)
 
 
 def test_missing_file_is_an_error(path: Path) -> None:
