@@ -4,6 +4,7 @@ from fastlstm._c_api cimport fl_engine, fl_isa, fl_shape, fl_team_limits
 
 
 cdef fl_team_limits team_limits(int threads) except *
+cdef int threads_for(int wanted) noexcept nogil
 cdef const fl_isa *find_isa(str name) except NULL
 cdef const fl_engine *engine_of(bint is_double) noexcept
 

@@ -58,6 +58,11 @@ cdef fl_team_limits team_limits(int threads) except *:
     return fl_team_limits(threads, processors)
 
 
+cdef int threads_for(int wanted) noexcept nogil:
+    """How many threads of a team the system grants."""
+    return fl_threads_for(wanted)
+
+
 def has_openmp():
     """Whether this build can use more than one thread."""
     return bool(fl_has_openmp())
@@ -221,7 +226,7 @@ cdef class Packed:
         cdef const void *flat = <const void *>&f64[0] if self.is_double else &f32[0]
         size = (engine.backward_size if backward else engine.forward_size)(shape, kernels)
         cdef Buffer to = Buffer(size * self.itemsize)
-        cdef int workers = fl_threads_for(threads) if to.nbytes >= PARALLEL_PACKING else 1
+        cdef int workers = threads_for(threads) if to.nbytes >= PARALLEL_PACKING else 1
         with nogil:
             if workers == 1:
                 (engine.pack_backward if backward else engine.pack_forward)(

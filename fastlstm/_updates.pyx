@@ -14,6 +14,7 @@ from cython.parallel cimport parallel, prange
 from libc.math cimport sqrt, sqrtf
 
 from fastlstm._c_api cimport fl_fpu, fl_fpu_enter, fl_fpu_leave, real
+from fastlstm._core cimport threads_for
 
 import numpy as np
 
@@ -44,7 +45,7 @@ cdef inline real _lerp(real start, real end, real pull, bint small) noexcept nog
 
 
 cdef int _team(Py_ssize_t n, int threads) noexcept nogil:
-    return max(1, min(threads, n // PER_THREAD))
+    return threads_for(max(1, min(threads, n // PER_THREAD)))
 
 
 cdef int _check(const real[::1] vector, Py_ssize_t n) except -1:
