@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 import sys
 from argparse import Namespace
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import fastlstm
 from fastlstm import _corpus
 from fastlstm._files import check_replaceable
 from fastlstm._progress import ProgressDisplay
+from fastlstm._training import deferred_interrupt
 from fastlstm.models import History, LanguageModel
 
 PROMPT = "John gave Mary a puppy."
+
+# Arguments of LanguageModel, and where they come from.
+_OPTION_OF = {
+    "input_size": "--embedding",
+    "embedding_size": "--embedding",
+    "hidden_size": "--hidden",
+    "num_layers": "--layers",
+    "batch_size": "--batch-size",
+    "chunk": "--chunk",
+    "held_out": "--held-out",
+    "prompt": "--prompt",
+    "n": "-n",
+}
 
 _SHORTEST = 20  # characters: the last tenth has two then, and something can be predicted
 
@@ -27,15 +43,12 @@ def demo(args: Namespace) -> None:
     model = LanguageModel(corpus.text + corpus.held_out, seed=args.seed)
     prompts = args.prompt or [PROMPT, _a_prompt(corpus.held_out)]
     for prompt in prompts:
-        model.generate(prompt, 0)  # a character it cannot know is an error now, not in a minute
+        _go_on(model, prompt, 0)  # a character it cannot know is an error now, not in a minute
     _describe(model, corpus.description, len(corpus.text), len(corpus.held_out))
-    history = _fit(model, corpus.text, held_out=corpus.held_out, seconds=args.seconds)
-    if args.save:
-        model.save(args.save)
-        print(f"saved as {args.save}")
+    history = _fit(model, corpus.text, args.save, held_out=corpus.held_out, seconds=args.seconds)
     for prompt in prompts:
         print(f"\n--- prompt: {_printable(prompt)}\n")
-        _write(model, prompt, 400, 0.7, args.seed)
+        print(_printable(prompt + _go_on(model, prompt, 400, 0.7, args.seed)))
     print()
     _sum_up(history, model.bits_per_character(corpus.held_out))
 
@@ -43,21 +56,26 @@ def demo(args: Namespace) -> None:
 def train(args: Namespace) -> None:
     """Train on a file and save the model."""
     check_replaceable(args.output)
-    text = _read_text(args.file)
-    model = LanguageModel(
-        text,
-        embedding_size=args.embedding,
-        hidden_size=args.hidden,
-        num_layers=args.layers,
-        dropout=args.dropout,
-        seed=args.seed,
-    )
+    text = _read_text(args.file, args.output)
+    if args.dropout and args.layers == 1:
+        print("fastlstm: --dropout: no effect with one layer, it acts between layers",
+              file=sys.stderr)  # fmt: skip
+    with _naming_options():
+        model = LanguageModel(
+            text,
+            embedding_size=args.embedding,
+            hidden_size=args.hidden,
+            num_layers=args.layers,
+            dropout=args.dropout if args.layers > 1 else 0.0,
+            seed=args.seed,
+        )
     held_out = int(len(text) * args.held_out)
-    _describe(model, args.file, len(text) - held_out, held_out)
+    _describe(model, _source(args.file), len(text) - held_out, held_out)
     by_time = args.epochs is None and args.steps is None
     history = _fit(
         model,
         text,
+        args.output,
         held_out=args.held_out,
         epochs=args.epochs,
         steps=args.steps,
@@ -66,33 +84,72 @@ def train(args: Namespace) -> None:
         chunk=args.chunk,
         lr=args.lr,
     )
-    model.save(args.output)
-    print(f"saved as {args.output}")
     _sum_up(history, history.records[-1].held_out_bits)
 
 
 def generate(args: Namespace) -> None:
     """Write text with a saved model."""
     model = LanguageModel.load(args.model)
-    _write(model, args.prompt, args.n, args.temperature, args.seed)
+    start = _start_of_line(model) if args.prompt is None else args.prompt
+    text = _go_on(model, start, args.n, args.temperature, args.seed)
+    print(_printable((args.prompt or "") + text))
 
 
-def _fit(model: LanguageModel, text: str, **options: Any) -> History:
-    with ProgressDisplay() as progress:
-        history = model.fit(text, progress=progress, **options)
-    if history.stopped:
-        print("stopped by Ctrl-C; what was learned is kept", flush=True)
+def _fit(model: LanguageModel, text: str, path: str | None, **options: Any) -> History:
+    """Train and, if there is a path, save the model."""
+    progress = ProgressDisplay()
+    try:
+        with progress, _naming_options():
+            history = model.fit(text, progress=progress, **options)
+        if history.stopped:
+            print("stopped by Ctrl-C; what was learned is kept", flush=True)
+    except KeyboardInterrupt:
+        if path and progress.steps:  # the second Ctrl-C, which does not wait for a measurement
+            _save(model, path)
+        raise
+    if path:
+        _save(model, path)
     return history
 
 
-def _read_text(path: str) -> str:
+def _save(model: LanguageModel, path: str) -> None:
+    """Save the model; Ctrl-C has no effect until it is there."""
+    with deferred_interrupt(second_raises=False):
+        model.save(path)
+        print(f"saved as {path}", flush=True)
+
+
+@contextlib.contextmanager
+def _naming_options() -> Iterator[None]:
+    """In messages, replace the arguments of LanguageModel by the options they come from."""
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        yield
+    except ValueError as error:
+        names, _, rest = str(error).partition(": ")
+        options = dict.fromkeys(_OPTION_OF.get(name, "") for name in names.split(", "))
+        if "" in options:
+            raise
+        raise ValueError(f"{', '.join(options)}: {rest}") from None
+
+
+def _read_text(path: str, output: str) -> str:
+    """The text of a file, which is not the one to write, or of standard input."""
+    source, name = 0 if path == "-" else path, _source(path)
+    with contextlib.suppress(OSError):  # one of them is not there
+        if os.path.samefile(source, output):
+            raise ValueError(f"-o: expected another file than that of the text, got {output}")
+    try:
+        with open(source, encoding="utf-8-sig", closefd=path != "-") as file:
+            text = file.read()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not text in UTF-8 (at byte {error.start + 1})") from None
+        raise ValueError(f"{name}: not text in UTF-8 (at byte {error.start + 1})") from None
     if len(text) < _SHORTEST:
-        raise ValueError(f"{path}: expected at least {_SHORTEST} characters, got {len(text)}")
+        raise ValueError(f"{name}: expected at least {_SHORTEST} characters, got {len(text)}")
     return text
+
+
+def _source(path: str) -> str:
+    return "standard input" if path == "-" else path
 
 
 def _a_prompt(held_out: str) -> str:
@@ -113,8 +170,14 @@ def _describe(model: LanguageModel, source: str, n_text: int, n_held_out: int) -
     )
 
 
-def _write(model: LanguageModel, prompt: str, n: int, temperature: float, seed: int | None) -> None:
-    print(_printable(prompt + model.generate(prompt, n, temperature, seed)))
+def _start_of_line(model: LanguageModel) -> str:
+    """What stands before a line, or else before a word, or any character the model knows."""
+    return next(c for c in ("\n", " ", model.alphabet[0]) if c in model.alphabet)
+
+
+def _go_on(model: LanguageModel, prompt: str, n: int, *options: Any) -> str:
+    with _naming_options():
+        return model.generate(prompt, n, *options)
 
 
 def _printable(text: str) -> str:

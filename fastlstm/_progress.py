@@ -17,6 +17,7 @@ class ProgressDisplay:
     """
 
     def __init__(self) -> None:
+        self.steps = 0  # of the last record
         self._bar: Any = None
         self._loss = math.nan
         self._bits = math.nan
@@ -40,6 +41,7 @@ class ProgressDisplay:
 
     def __call__(self, record: Record) -> None:
         """Show a record."""
+        self.steps = record.step
         speed = record.characters / record.seconds
         measured = record.held_out_bits != self._bits and not math.isnan(record.held_out_bits)
         self._bits = record.held_out_bits

@@ -46,7 +46,7 @@ class Alphabet:
         if unknown.size:
             place = int(unknown[0])
             raise ValueError(
-                f"{name}: {text[place]!a} (character {place + 1}) is not one of the "
+                f"{name}: {text[place]!r} (character {place + 1}) is not one of the "
                 f"{len(self)} characters the model knows"
             )
         return codes.astype(self._dtype)

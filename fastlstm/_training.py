@@ -115,8 +115,8 @@ def train(
 
 
 @contextlib.contextmanager
-def deferred_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a flag that the returned function tells; a second one raises.
+def deferred_interrupt(*, second_raises: bool = True) -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C into a flag that the returned function tells; a second one may raise.
 
     A handler of the program's own is left alone, and so is every thread but the main one,
     which alone gets signals.
@@ -124,7 +124,7 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
     caught: list[int] = []
 
     def handler(signum: int, frame: Any) -> None:
-        if caught:
+        if caught and second_raises:
             raise KeyboardInterrupt
         caught.append(signum)
 

@@ -8,11 +8,12 @@ import importlib.util
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import fastlstm
 from fastlstm import _commands
+from fastlstm._config import MOST_THREADS
 
 _EXAMPLES = """\
 examples:
@@ -37,9 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status.  0: done; 2: wrong arguments or files, with one line on standard
-        error; 130: Ctrl-C outside of training; 141: the reader of the output went away.
+        error; 130: Ctrl-C outside of training, or twice; 141: the reader of the output went away.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    args = argparse.Namespace()
     try:
         args = _parser(arguments).parse_args(arguments)
         if getattr(args, "threads", None):
@@ -54,7 +56,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("fastlstm: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError, FloatingPointError, MemoryError, ImportError) as error:
+    except MemoryError as error:
+        what = f": {_one_line(error)}" if str(error) else ""
+        advice = f"; lower {args.lower}" if "lower" in args else ""
+        print(f"fastlstm: not enough memory{what}{advice}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
         print(f"fastlstm: {_one_line(error)}", file=sys.stderr)
         return 2
 
@@ -118,11 +125,11 @@ def _add_train(commands: Any) -> None:
         "train",
         help="train on a text file",
         description="Train a language model of characters on a text file. Ctrl-C ends the "
-        "training early and saves the model. A file that exists is replaced only when the new "
-        "one is complete.",
+        "training early and saves the model, a second one without measuring it. A file that exists "
+        "is replaced only when the new one is complete.",
         epilog="example: fastlstm train book.txt -o book.safetensors --seconds 300",
     )
-    train.add_argument("file", metavar="FILE", help="text in UTF-8")
+    train.add_argument("file", metavar="FILE", help="text in UTF-8; -: standard input")
     train.add_argument(
         "-o", "--output", metavar="M", required=True, help="save the model as M, .safetensors"
     )
@@ -133,39 +140,46 @@ def _add_train(commands: Any) -> None:
     _add(train, "--hidden", _count, 256, "hidden units of an LSTM layer")
     _add(train, "--layers", _count, 1, "LSTM layers")
     _add(train, "--embedding", _count, 64, "size of the embedding")
-    _add(train, "--dropout", float, 0.0, "rate of dropout between LSTM layers")
+    _add(train, "--dropout", _rate, 0.0, "rate of dropout between LSTM layers")
     _add(train, "--batch-size", _count, 32, "places of the text read at the same time")
     _add(train, "--chunk", _count, 64, "characters from each place in a step")
     _add(train, "--lr", _duration, 0.003, "learning rate at the start; it falls to 0")
-    _add(train, "--held-out", float, 0.1, "part at the end of the text to measure on")
+    _add(train, "--held-out", _part, 0.1, "part at the end of the text to measure on")
     _add_seed_and_threads(train)
-    train.set_defaults(run=_commands.train)
+    lower = "--batch-size, --chunk, --hidden, --embedding or --layers"
+    train.set_defaults(run=_commands.train, lower=lower)
 
 
 def _add_generate(commands: Any) -> None:
     generate = commands.add_parser(
         "generate",
         help="write text with a trained model",
+        description="Write text, character by character, with a language model that fastlstm train "
+        "or fastlstm demo --save has saved. The prompt is printed before it.",
         epilog=f'example: fastlstm generate book.safetensors --prompt "{_commands.PROMPT}" -n 300',
     )
     generate.add_argument("model", metavar="M", help="a model that fastlstm saved")
-    _add(generate, "--prompt", str, _commands.PROMPT, "text to go on from")
-    _add(generate, "-n", int, 500, "how many characters to write")
-    _add(generate, "--temperature", float, 1.0, "below 1: keep to likely text; 0: the likeliest")
+    generate.add_argument("--prompt", help="text to go on from (default: the start of a line)")
+    _add(generate, "-n", _natural, 500, "how many characters to write")
+    _add(
+        generate,
+        "--temperature",
+        _temperature,
+        1.0,
+        "below 1: keep to likely text; 0: the likeliest",
+    )
     _add_seed_and_threads(generate)
     generate.set_defaults(run=_commands.generate)
 
 
 def _add(parser: Any, name: str, kind: Any, default: Any, text: str) -> None:
-    kwargs = {} if kind is str else {"metavar": "N"}
-    parser.add_argument(
-        name, type=kind, default=default, help=f"{text} (default %(default)s)", **kwargs
-    )
+    text += " (default %(default)s)"
+    parser.add_argument(name, type=kind, default=default, metavar="N", help=text)
 
 
 def _add_seed_and_threads(parser: Any) -> None:
-    parser.add_argument("--seed", type=_seed, metavar="N", help="make random choices repeatable")
-    parser.add_argument("--threads", type=_count, metavar="N", help="threads of the LSTM")
+    parser.add_argument("--seed", type=_natural, metavar="N", help="make random choices repeatable")
+    parser.add_argument("--threads", type=_threads, metavar="N", help="threads of the LSTM")
 
 
 def _count(text: str, least: int = 1) -> int:
@@ -177,15 +191,38 @@ def _count(text: str, least: int = 1) -> int:
     return value
 
 
-def _seed(text: str) -> int:
+def _natural(text: str) -> int:
     return _count(text, least=0)
 
 
-def _duration(text: str) -> float:
+def _threads(text: str) -> int:
+    value = _count(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_THREADS}, got {value}")
+    return value
+
+
+def _number(text: str, expected: str, good: Callable[[float], bool]) -> float:
     try:
         value = float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, got {text!r}")
+        value = math.nan
+    if not good(value):
+        raise argparse.ArgumentTypeError(f"expected a number {expected}, got {text!r}")
     return value
+
+
+def _duration(text: str) -> float:
+    return _number(text, "above 0", lambda value: 0 < value < math.inf)
+
+
+def _temperature(text: str) -> float:
+    return _number(text, "of at least 0", lambda value: 0 <= value < math.inf)
+
+
+def _rate(text: str) -> float:
+    return _number(text, "from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def _part(text: str) -> float:
+    return _number(text, "from 0 to less than 1", lambda value: 0 <= value < 1)

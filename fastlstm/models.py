@@ -156,6 +156,7 @@ class LanguageModel:
             raise ValueError(f"steps, seconds, epochs: expected one of them, got {len(lengths)}")
         batch_size = _arrays.integer(batch_size, "batch_size", 1)
         chunk = _arrays.integer(chunk, "chunk", 1)
+        _arrays.check_size(batch_size * chunk, np.dtype(np.intp), "batch_size, chunk")
         total = math.inf if steps is None else _arrays.integer(steps, "steps", 1)
         if epochs is not None:
             total = math.ceil(_length("epochs", epochs) * len(codes) / (batch_size * chunk))

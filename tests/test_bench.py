@@ -148,7 +148,7 @@ def test_compare_refuses_other_files(
         (["--size", "1,2,3,4,0"], "--size: expected [WORK:]L,I,H,B,T"),
         (["--size", "walk:1,2,3,4,5"], "--size: expected [WORK:]L,I,H,B,T"),
         (["--size", "step:1,2,3,4,5"], "--size: expected T = 1"),
-        (["--threads", "1,0"], "--threads: expected numbers of at least 1"),
+        (["--threads", "1,0"], "--threads: expected numbers from 1 to 1024"),
         (["--seconds", "0"], "--seconds: expected more than 0"),
         (["--seconds", "inf"], "--seconds: expected more than 0"),
         (["--plot", "a.txt"], "--plot: expected a name that ends in png"),

@@ -194,6 +194,57 @@ def test_ctrl_c_saves_what_was_learned(run: Run, book: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.usefixtures("interrupted")
+@pytest.mark.parametrize("command", ["train", "demo"])
+def test_a_second_ctrl_c_saves_without_measuring(
+    run: Run, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    def press(*_: object) -> float:
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("went on")
+
+    monkeypatch.setattr(LanguageModel, "_mean_bits", press)
+    output = tmp_path / "m.safetensors"
+    options = [book, "-o", output, *TINY] if command == "train" else ["--save", output]
+    status, out, err = run(command, *options, "--seconds", 50)
+    assert status == 130
+    assert out.endswith(f"saved as {output}\n")
+    assert err.endswith("fastlstm: interrupted\n")
+    LanguageModel.load(output)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.usefixtures("interrupted")
+@pytest.mark.parametrize("length", [("--seconds", 50), ("--steps", 1)])
+def test_ctrl_c_while_saving_waits(
+    run: Run, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: tuple[str, int]
+) -> None:
+    sync = os.fsync
+
+    def press(file: int) -> None:
+        signal.raise_signal(signal.SIGINT)
+        sync(file)
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", press)
+    output = tmp_path / "m.safetensors"
+    status, out, _ = run("train", book, "-o", output, *length, *TINY)
+    assert (status, f"saved as {output}" in out) == (0, True)
+    LanguageModel.load(output)
+
+
+def test_ctrl_c_before_anything_was_learned_keeps_the_old_model(
+    run: Run, book: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LanguageModel, "gradients", press)
+    before = model.read_bytes()
+    assert run("train", book, "-o", model, *TINY)[0] == 130
+    assert model.read_bytes() == before
+
+
+@pytest.mark.usefixtures("interrupted")
 def test_ctrl_c_lets_the_demo_write(run: Run) -> None:
     status, out, _ = run("demo", "--seconds", 50)
     assert status == 0
@@ -225,6 +276,8 @@ def test_bad_input_is_one_line_and_status_2(
     monkeypatch.chdir(tmp_path)
     out, before = tmp_path / "out", set(os.listdir(tmp_path))
     whole = model.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(book)
     cases: list[tuple[list[object], str]] = [
         (["train", "no.txt", "-o", out], r"no\.txt: No such file or directory"),
         (["train", tmp_path, "-o", out], r".*: Is a directory"),
@@ -234,25 +287,36 @@ def test_bad_input_is_one_line_and_status_2(
         (["train", book, "-o", "none/m"], "none/m: there is no directory .*none"),
         (["train", book, "-o", tmp_path], ": is a directory"),
         (["train", book, "-o", "/dev/null"], "/dev/null: is not a regular file"),
-        (["train", book, "-o", out, "--dropout", "2"], "dropout: expected"),
-        (["train", book, "-o", out, "--hidden", "1" + "0" * 18], "too large"),
+        (["train", book, "-o", book], r"-o: expected another file than .* text, got .*book\.txt"),
+        (["train", book, "-o", link], r"-o: expected another file than .* text, got .*link"),
+        (["train", book, "-o", out, "--hidden", "1" + "0" * 18],
+         "--embedding, --hidden, --layers: too large"),
+        (["train", book, "-o", out, "--layers", "1001"], "--layers: expected at most 1000, got"),
         (["demo", "--save", "none/m"], "none/m: there is no directory"),
-        (["demo", "--prompt", "\u4e2d"], r"prompt: '\\u4e2d' \(character 1\) is not one of the"),
-        (["demo", "--prompt", ""], "prompt: expected at least one character"),
+        (["demo", "--prompt", "\u4e2d"], "--prompt: '\u4e2d' .character 1. is not one of the"),
+        (["demo", "--prompt", ""], "--prompt: expected at least one character"),
         (["generate", "no.safetensors"], r"no\.safetensors: No such file or directory"),
         (["generate", tmp_path], "Is a directory"),
         (["generate", book], r"book\.txt: not a safetensors file, or not all of one"),
         (["generate", write(tmp_path / "d", whole[:-9])], "d: not a safetensors file, or not all"),
-        (["generate", model, "--prompt", "The"], r"prompt: 'T' \(character 1\) is not one of the"),
-        (["generate", model, "--prompt", "the", "-n", "-1"], "n: expected at least 0, got -1"),
-        (["generate", model, "--prompt", "the", "--temperature", "-1"], "temperature: expected"),
+        (["generate", model, "--prompt", "The"], r"--prompt: 'T' \(character 1\) is not one of"),
+        (["generate", model, "-n", "1" + "0" * 20], "-n: too large, 1"),
     ]  # fmt: skip
     for arguments, message in cases:
         status, text, err = run(*arguments)
         assert (status, text) == (2, ""), arguments
         assert re.fullmatch(rf"fastlstm: .*{message}.*\n", err), err
-    assert model.read_bytes() == whole
-    assert set(os.listdir(tmp_path)) - before == {"a", "b", "c", "d"}
+    assert (model.read_bytes(), book.read_text(encoding="utf-8")) == (whole, TEXT)
+    assert set(os.listdir(tmp_path)) - before == {"a", "b", "c", "d", "link"}
+
+
+def test_a_model_of_a_path_that_has_the_name_of_an_argument(
+    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model.rename("n")
+    Path("n").write_bytes(b"no model")
+    assert run("generate", "n")[2].startswith("fastlstm: n: not a safetensors file")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +328,15 @@ def test_bad_input_is_one_line_and_status_2(
         ("train x -o y --seconds inf", "--seconds: expected a number above 0, got 'inf'"),
         ("train x -o y --steps 1.5", "--steps: expected a whole number of at least 1, got '1.5'"),
         ("train x -o y --steps 3 --epochs 2", "not allowed with argument"),
+        ("train x -o y --dropout 2", "--dropout: expected a number from 0 to 1, got '2'"),
+        ("train x -o y --dropout nan", "--dropout: expected a number from 0 to 1, got 'nan'"),
+        ("train x -o y --held-out 1", "--held-out: expected a number from 0 to less than 1, got"),
+        ("train x -o y --batch-size 0", "--batch-size: expected a whole number of at least 1"),
+        ("generate x -n -1", "-n: expected a whole number of at least 0, got '-1'"),
+        ("generate x --temperature -1", "--temperature: expected a number of at least 0, got '-1'"),
+        ("generate x --temperature inf", "--temperature: expected a number of at least 0, got 'i"),
         ("demo --threads 0", "--threads: expected a whole number of at least 1, got '0'"),
+        ("demo --threads 2000", "--threads: expected at most 1024, got 2000"),
         ("demo --seed -1", "--seed: expected a whole number of at least 0, got '-1'"),
         ("demo --corpus novels", "invalid choice: 'novels'"),
     ],
@@ -273,6 +345,59 @@ def test_wrong_arguments(arguments: str, message: str, capsys: pytest.CaptureFix
     with pytest.raises(SystemExit, match="2"):
         main(arguments.split())
     assert message in capsys.readouterr().err
+
+
+def test_too_large_for_the_memory(
+    run: Run, book: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("this call needs 39526400000 bytes of work space")
+
+    monkeypatch.setattr(LanguageModel, "fit", fail)
+    status, _, err = run("train", book, "-o", tmp_path / "m")
+    assert (status, err) == (
+        2,
+        "fastlstm: not enough memory: this call needs 39526400000 bytes of work space; "
+        "lower --batch-size, --chunk, --hidden, --embedding or --layers\n",
+    )
+    assert run("demo")[2] == (
+        "fastlstm: not enough memory: this call needs 39526400000 bytes of work space\n"
+    )
+
+
+def test_dropout_without_effect_is_told(run: Run, book: Path, tmp_path: Path) -> None:
+    arguments = ["train", book, "-o", tmp_path / "m", "--steps", 1, "--dropout", 0.5, *TINY]
+    note = "fastlstm: --dropout: no effect with one layer, it acts between layers\n"
+    status, _, err = run(*arguments)
+    assert (status, err.startswith(note)) == (0, True)
+    status, _, err = run(*arguments, "--layers", 2)
+    assert (status, note in err) == (0, False)
+
+
+def test_train_reads_standard_input(tmp_path: Path) -> None:
+    output = tmp_path / "m"
+    command = ("train", "-", "-o", output, "--steps", 1, *TINY)
+    result = in_a_process(*command, input="\ufeff" + TEXT, capture_output=True, encoding="utf-8")
+    assert result.returncode == 0, result.stderr
+    assert "text: standard input, 1,728 characters and 192 held out" in result.stdout
+    assert "\ufeff" not in LanguageModel.load(output).alphabet
+    result = in_a_process(*command, input="short", capture_output=True)
+    assert "standard input: expected at least 20 characters, got 5\n" in result.stderr
+    with open(output, "rb") as model:
+        result = in_a_process(*command, stdin=model, capture_output=True)
+    assert "-o: expected another file" in result.stderr
+
+
+def test_generate_begins_a_line(run: Run, model: Path, tmp_path: Path) -> None:
+    loaded = LanguageModel.load(model)
+    assert run("generate", model, "-n", 30, "--seed", 2)[1] == (
+        loaded.generate("\n", 30, seed=2) + "\n"
+    )
+    for alphabet, start in (("b a", " "), ("cba", "a")):
+        path = tmp_path / "other"
+        LanguageModel(alphabet, embedding_size=2, hidden_size=2).save(path)
+        expected = LanguageModel.load(path).generate(start, 9, seed=2)
+        assert run("generate", path, "-n", 9, "--seed", 2)[1] == expected + "\n"
 
 
 def test_an_error_in_training_keeps_the_old_model(

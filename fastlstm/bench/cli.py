@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import fastlstm
+from fastlstm._config import MOST_THREADS
 from fastlstm._files import check_replaceable, replacing
 from fastlstm.bench import cases, engines, limits, measuring, plot, report, results
 from fastlstm.bench.compare import compare
@@ -109,8 +110,8 @@ def _thread_counts(text: str | None) -> list[int]:
     if text is None:
         return sorted({1, fastlstm.get_num_threads()})
     counts = [int(part) if part.strip().isdecimal() else 0 for part in text.split(",")]
-    if min(counts) < 1:
-        raise ValueError(f"--threads: expected numbers of at least 1, got {text!r}")
+    if min(counts) < 1 or max(counts) > MOST_THREADS:
+        raise ValueError(f"--threads: expected numbers from 1 to {MOST_THREADS}, got {text!r}")
     return list(dict.fromkeys(counts))
 
 
