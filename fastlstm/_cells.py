@@ -45,7 +45,7 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
         `x` and `y` are (B, T, ...) instead of (T, B, ...).  States are not affected.
     dropout : float, default 0.0
         Rate of dropout on the output of every layer but the last; in `forward` only, because
-        calling the layer is inference.
+        calling the layer is inference.  With one layer it has no effect, and a warning says so.
     bidirectional : bool, default False
         D = 2 directions, concatenated in the output; else D = 1.
     proj_size : int, default 0

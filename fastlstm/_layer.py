@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -67,6 +68,11 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         self.bias = bool(bias)
         self.batch_first = bool(batch_first)
         self.dropout = _arrays.probability(dropout, "dropout")
+        if self.dropout and self.num_layers == 1:  # told to the caller of the cell's constructor
+            text = (
+                f"dropout: {self.dropout} has no effect with num_layers=1, it acts between layers"
+            )
+            warnings.warn(text, stacklevel=3)
         self.bidirectional = bool(bidirectional)
         self.dtype = _arrays.real_dtype(dtype, "dtype")
         shapes = self._parameter_shapes()

@@ -259,7 +259,8 @@ class Weights:
         shapes such as (0, 100_000).  A tiny one of the same kind knows the rules.
         """
         sizes = {name: options[name] for name in _SMALLEST if options.get(name)}
-        layer: Any = cls(**{**options, **{name: _SMALLEST[name] for name in sizes}})
+        smallest = {name: _SMALLEST[name] for name in sizes}
+        layer: Any = cls(**{**options, **smallest, "dropout": 0.0})  # of no effect, with a warning
         vars(layer).update(sizes)
         for name, shape in layer._parameter_shapes().items():
             if name not in tensors:

@@ -40,7 +40,8 @@ class LanguageModel:
     embedding_size, hidden_size, num_layers : int
         Sizes of the embedding and of the LSTM.
     dropout : float
-        Probability of a zero between the layers of the LSTM, while training.
+        Probability of a zero between the layers of the LSTM, while training; with one layer it
+        has no effect, and a warning says so.
     seed : int, optional
         Makes the initial weights and the dropout reproducible.
 

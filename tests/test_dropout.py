@@ -11,6 +11,7 @@ from numpy.random import Generator
 from oracle import Array, same_bits
 
 import fastlstm
+from fastlstm.models import LanguageModel
 
 
 def read_by(layer: int, lstm: fastlstm.LSTM, steps: int, batch: int) -> Array:
@@ -83,11 +84,14 @@ def test_dropout_is_in_forward_only(rng: Generator) -> None:
     assert not same_bits(lstm.forward(x)[0], plain.forward(x)[0])
 
 
-def test_dropout_leaves_one_layer_alone(rng: Generator) -> None:
+@pytest.mark.parametrize("kind", [fastlstm.LSTM, fastlstm.GRU, fastlstm.RNN])
+def test_dropout_leaves_one_layer_alone(rng: Generator, kind: Any) -> None:
     """It is between layers, so not on the last."""
-    lstm, plain = (fastlstm.LSTM(5, 6, dropout=p, seed=1) for p in (1.0, 0.0))
-    x = rng.random((4, 3, 5), "f4")
-    assert same_bits(lstm.forward(x)[0], plain.forward(x)[0])
+    with pytest.warns(UserWarning, match=r"dropout: 1\.0 has no effect with num_layers=1") as told:
+        layer = kind(5, 6, dropout=1.0, seed=1)
+    assert [warning.filename for warning in told] == [__file__]
+    plain, x = kind(5, 6, seed=1), rng.random((4, 3, 5), "f4")
+    assert same_bits(layer.forward(x)[0], plain.forward(x)[0])
 
 
 @pytest.mark.parametrize("name", ["dropout", "recurrent_dropout"])
@@ -99,3 +103,8 @@ def test_rates_are_checked_after_construction_too(name: str, value: Any) -> None
     assert getattr(lstm, name) == 0.25
     setattr(lstm, name, 1)
     assert getattr(lstm, name) == 1.0
+
+
+def test_a_model_tells_of_dropout_too() -> None:
+    with pytest.warns(UserWarning, match=r"dropout: 0\.5 has no effect with num_layers=1"):
+        LanguageModel("abc", hidden_size=2, dropout=0.5)
