@@ -6,7 +6,6 @@ warnings errors, FASTLSTM_CYTHON_DEBUG=1 turns on the bounds checks of the bindi
 
 import os
 from concurrent.futures import ThreadPoolExecutor
-from glob import glob
 from pathlib import Path
 
 import numpy
@@ -21,7 +20,8 @@ def switched_on(name):
     return os.environ.get(name, "0") not in ("", "0")
 
 
-# For src/kernels_<isa>_*.c only: everything else must run on every CPU of the platform.
+KERNELS = "src/kernels/isa"  # <isa>_<type>.c
+# For these files only: everything else must run on every CPU of the platform.
 # The Makefile reads these lines too.
 ISA_FLAGS = {
     "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512",
@@ -81,10 +81,10 @@ class build_ext(_build_ext):
         ext.extra_compile_args, ext.extra_link_args = self.flags + cython_flags, self.link_flags
         extra = [*self.flags, "/W4" if self.msvc else "-Wextra"]
         c_files = [name for name in ext.sources if name.endswith(".c")]
-        jobs = {name: extra for name in c_files if "kernels_" not in name}
+        jobs = {name: extra for name in c_files if not name.startswith(KERNELS)}
         for isa in isas_of(self.plat_name):
             isa_flags = (ISA_FLAGS_MSVC if self.msvc else ISA_FLAGS)[isa].split()
-            kernels = [name for name in c_files if f"kernels_{isa}_" in name]
+            kernels = [name for name in c_files if name.startswith(f"{KERNELS}/{isa}_")]
             jobs |= dict.fromkeys(kernels, extra + isa_flags)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = list(pool.map(self.compile_one, jobs, jobs.values()))
@@ -95,7 +95,8 @@ class build_ext(_build_ext):
         super().build_extension(ext)
 
     def compile_one(self, source, flags):
-        [name] = self.compiler.compile([source], self.build_temp, extra_postargs=flags)
+        where = {"output_dir": self.build_temp, "include_dirs": ["src"]}
+        [name] = self.compiler.compile([source], **where, extra_postargs=flags)
         return name
 
     def find_openmp(self):
@@ -118,7 +119,7 @@ class build_ext(_build_ext):
 
 core = Extension(
     "fastlstm._core",
-    ["fastlstm/_core.pyx", *sorted(glob("src/*.c"))],
+    ["fastlstm/_core.pyx", *sorted(path.as_posix() for path in Path("src").rglob("*.c"))],
     include_dirs=["src", numpy.get_include()],
 )
 # They call the drivers through what _core hands out, so they are linked with none of its sources.

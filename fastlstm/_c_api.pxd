@@ -1,4 +1,4 @@
-# The C API, line for line like src/fastlstm.h and src/team.h.
+# The C API, line for line like src/fastlstm.h and src/base/team.h.
 
 from libc.stdint cimport uint64_t
 
@@ -7,7 +7,7 @@ ctypedef fused real:
     double
 
 
-cdef extern from "team.h" nogil:
+cdef extern from "base/team.h" nogil:
     ctypedef struct fl_barrier:
         pass
     int fl_team_size()

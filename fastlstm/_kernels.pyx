@@ -118,7 +118,7 @@ cdef int _activate(str isa, int which, const real[::1] x, real[::1] out) except 
 cdef extern from *:
     """
     #define FL_DOUBLE 0
-    #include "kernels_api.h"
+    #include "kernels/table.h"
     """
     ctypedef struct fl_kernels_f32 "struct fl_kernels_f32":
         Py_ssize_t lanes

@@ -13,8 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/team.h"
 #include "cells.h"
-#include "team.h"
 
 #define FL_ALIGN 64
 
@@ -46,7 +46,7 @@ typedef struct {
 } fl_shape;
 
 /* What one instruction set provides: the kernels of both element types (struct fl_kernels_f32 and
- * fl_kernels_f64 in kernels_api.h). */
+ * fl_kernels_f64 in kernels/table.h). */
 typedef struct {
     const char *name; /* as in FASTLSTM_ISA and fastlstm.isas() */
     const void *f32, *f64;
@@ -97,7 +97,7 @@ typedef struct {
     ptrdiff_t scratch; /* elements of work space */
 } fl_plan;
 
-/* What is left to chance in training: see dropout.h. */
+/* What is left to chance in training: see driver/dropout.h. */
 typedef struct {
     uint64_t key;
     double rate;      /* between layers; 0: none */

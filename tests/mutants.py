@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-KERNEL_HEADERS = ("kernels", "functions", "vmath")
+KERNEL_FOLDERS = ("kernels", "simd")  # of src/: what only kernels include
 # The tests that must notice; the mistake; what stands in one place in a header of src/; what is put
 # there instead.
 MUTANTS = {
@@ -180,7 +180,8 @@ class Copy:
 
     def build(self, header: Path) -> dict[Path, bytes]:
         """Compile what includes `header`, for the best instruction set; return what was there."""
-        part = f"/kernels_{self.isa}_" if header.name.startswith(KERNEL_HEADERS) else "/engine_"
+        folder = header.relative_to(self.folder / "src").parts[0]
+        part = f"/isa/{self.isa}_" if folder in KERNEL_FOLDERS else "/driver/driver_"
         commands = [line for source, line in self.compilers.items() if part in source]
         objects = [self.folder / line[line.index("-o") + 1] for line in commands]
         before = {path: path.read_bytes() for path in objects}
@@ -207,7 +208,7 @@ class Copy:
 
     def dies(self, tests: str, old: str, new: str) -> bool:
         """Whether `tests` notice that `old` became `new`."""
-        headers = {path: path.read_text() for path in (self.folder / "src").glob("*.h")}
+        headers = {path: path.read_text() for path in (self.folder / "src").rglob("*.h")}
         places = [path for path, text in headers.items() for _ in range(text.count(old))]
         if len(places) != 1:
             sys.exit(f"{old!r} stands in {len(places)} places of src/")

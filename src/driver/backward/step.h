@@ -1,0 +1,330 @@
+/* One step of a pass backward: from the gradients of its outputs and of the step after to those of
+ * its pre-activations, tile by tile. */
+#ifndef FL_DRIVER_BACKWARD_STEP_H
+#define FL_DRIVER_BACKWARD_STEP_H
+
+#include "driver/backward/pass.h"
+
+/* tile += what dz of the step after makes of h, by U: for rows that go on. */
+FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real *const *dz,
+                             const real *const *feed, ptrdiff_t rows, ptrdiff_t group, real *tile)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, n = p->out_size - group * size;
+    const real *weights = p->cell.u + group * p->rows * size;
+    const fl_term term = {dz, 1, weights, p->recurrent};
+    const int masked = !plain && p->tape.feed;
+    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+    const real *init[FL_MAX_ROWS];
+    real *out[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        init[r] = masked ? zeros : tile + r * size;
+    }
+    p->k->product(rows, vectors_of(p, n), init, &term, 1, masked ? local : tile, size);
+    if (masked) {
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            init[r] = out[r] = local + r * size;
+        }
+        p->k->multiply(rows, minimum(n, size), init, feed, out);
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            out[r] = tile + r * size;
+        }
+        p->k->add(rows, minimum(n, size), init, out);
+    }
+}
+
+/* dh for a tile of rows, from the i-th of this worker on: what comes in from above, and dz U from
+ * the step after.  Rows that end here get the gradient of their final state instead; they are the
+ * last ones of a tile, because rows are taken longest first.  `going_on` rows of this worker live
+ * at the step after.  Under zoneout p->dh has for all rows what passed by the step after. */
+FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const timetable when,
+                               const share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
+                               ptrdiff_t going_on, ptrdiff_t group, real *tile)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
+    const ptrdiff_t left = going_on - i, go_on = left < 0 ? 0 : minimum(left, rows);
+    const int passes = !plain && p->zone_h.rate > 0;
+    const real *next = go_on > 0 ? dz_at(p, s + 1, place_at(&me->rows, i)) : NULL;
+    const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *feed[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&when, place);
+        dy[r] = source_at(&p->dy, time_of(&when, place, s), b) + unit;
+        dh[r] = p->dh + b * p->out_size + unit;
+        if (r < go_on) {
+            const int cut = starts_anew(&when, place, time_of(&when, place, s + 1));
+            dz[r] = cut ? p->zeros : next + r * me->rows.step * p->dz_row;
+        }
+        if (!plain && p->tape.feed) {
+            feed[r] = p->tape.feed + b * p->out_size + unit;
+        }
+    }
+    p->k->load(go_on, n, dy, passes ? dh : NULL, tile);
+    p->k->load(rows - go_on, n, dy + go_on, dh + go_on, tile + go_on * size);
+    if (go_on > 0) {
+        add_recurrent(plain, p, dz, feed, go_on, group, tile);
+    }
+}
+
+/* Zoneout of the hidden state: what passes by a step goes to p->dh, what goes through it stays. */
+static void pass_by(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+                    ptrdiff_t rows, ptrdiff_t group, real *tile)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size;
+    const ptrdiff_t n = minimum(size, p->out_size - unit);
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&p->when, place);
+        const ptrdiff_t time = time_of(&p->when, place, s);
+        const real *zone = zone_factors(p->k, &p->zone_h, time, b, unit, n, p->zone);
+        const real *dh = tile + r * size, *nothing = zeros;
+        real *by = p->dh + b * p->out_size + unit, *through = tile + r * size;
+        p->k->multiply(1, n, &zone, &dh, &by);
+        p->k->mix(1, n, &zone, &nothing, &dh, &through);
+        if (starts_anew(&p->when, place, time)) {
+            memset(by, 0, (size_t)n * sizeof(real));
+        }
+    }
+}
+
+/* What the gradient kernels are given for a tile of a step: pointers, row by row. */
+typedef struct {
+    const real *c_before[FL_MAX_ROWS], *c[FL_MAX_ROWS], *zone[FL_MAX_ROWS];
+    real *dc[FL_MAX_ROWS];
+    int anew[FL_MAX_ROWS];
+    fl_gradient gradient;
+} gradient_tile;
+
+/* dh: gradients of the units before a projection, rows dh_row apart. */
+FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const timetable when,
+                                  const share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
+                                  ptrdiff_t group, const real *dh, ptrdiff_t dh_row,
+                                  gradient_tile *t)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, h = p->hidden;
+    const ptrdiff_t first = place_at(&me->rows, i), row = s * p->when.batch + first;
+    const ptrdiff_t gates = (row * p->blocks + 4 * group) * size;
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&when, place);
+        const ptrdiff_t time = time_of(&when, place, s);
+        const real *before = p->tape.c + (s * when.batch + place) * h + unit;
+        t->anew[r] = starts_anew(&when, place, time);
+        t->c_before[r] = t->anew[r] ? p->zeros : before;
+        t->c[r] = before + when.batch * h;
+        t->dc[r] = p->dc + b * h + unit;
+        if (!plain && p->zone_c.rate > 0) {
+            const ptrdiff_t n = p->options.gain ? h : minimum(size, h - unit);
+            t->zone[r] = zone_factors(p->k, &p->zone_c, time, b, unit, n, p->zone + r * h);
+        }
+    }
+    t->gradient = (fl_gradient){
+        .dh = dh,
+        .dh_row = dh_row,
+        .gates = p->tape.gates + gates,
+        .gates_row = me->rows.step * p->blocks * size,
+        .c_before = t->c_before,
+        .c = t->c,
+        .dc = t->dc,
+        .dz = dz_at(p, s, first) + unit,
+        .dz_row = me->rows.step * p->dz_row,
+        .gate_step = h,
+        .units = h - unit,
+    };
+    if (!plain) {
+        fl_gradient *g = &t->gradient;
+        g->options = &p->options;
+        g->block = 4 * group;
+        g->blocks = p->options.gain ? p->blocks : 4;
+        g->zone = p->zone_c.rate > 0 ? t->zone : NULL;
+        g->sums = p->tape.sums ? p->tape.sums + gates : NULL;
+        g->scale = p->tape.scale ? p->tape.scale + row * FL_SLOTS : NULL;
+        g->scale_row = me->rows.step * FL_SLOTS;
+        g->d_shift = g->dz + p->at.shift;
+        g->d_gain = g->dz + p->at.gain;
+        g->d_peephole = g->dz + p->at.peephole;
+    }
+}
+
+/* Where a state starts anew, no gradient passes to the step before. */
+static inline void cut_states(const gradient_tile *t, ptrdiff_t rows, ptrdiff_t units)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        if (t->anew[r]) {
+            memset(t->dc[r], 0, (size_t)units * sizeof(real));
+        }
+    }
+}
+
+/* One tile of a step of a plain layer: dz, and dc for the step before. */
+static void plain_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+                       ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group)
+{
+    const ptrdiff_t size = 4 * p->k->lanes;
+    const timetable when = seen_as(&p->when, 1);
+    gradient_tile tile;
+    _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
+    hidden_gradient(1, p, when, me, s, i, rows, going_on, group, dh);
+    find_gradient_tile(1, p, when, me, s, i, rows, group, dh, size, &tile);
+    p->k->gradient[p->shape->cell](rows, &tile.gradient);
+}
+
+/* The gradient of a tile of outputs; that of a projected state goes to its columns of dz. */
+static void output_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+                        ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group, real *dh)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size;
+    real *out[FL_MAX_ROWS];
+    hidden_gradient(0, p, p->when, me, s, i, rows, going_on, group, dh);
+    if (p->zone_h.rate > 0) {
+        pass_by(p, me, s, i, rows, group, dh);
+    }
+    if (p->shape->projection) {
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            out[r] = dz_at(p, s, place_at(&me->rows, i + r)) + p->at.second + unit;
+        }
+        p->k->store(rows, p->out_size - unit, dh, out);
+    }
+}
+
+/* A product of columns of dz, from `begin` on, with packed weights [k][4*VL]: gradients of the
+ * inner units of a step. */
+static void inner_gradient(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+                           ptrdiff_t rows, ptrdiff_t begin, const real *weights, ptrdiff_t k,
+                           ptrdiff_t n, real *tile)
+{
+    const ptrdiff_t size = 4 * p->k->lanes;
+    const real *dz[FL_MAX_ROWS], *init[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        dz[r] = dz_at(p, s, place_at(&me->rows, i + r)) + begin;
+        init[r] = zeros;
+    }
+    const fl_term term = {dz, 1, weights, k};
+    memset(tile, 0, (size_t)(rows * size) * sizeof(real));
+    p->k->product(rows, vectors_of(p, n), init, &term, 1, tile, size);
+}
+
+/* One tile of a step: dz, and dc for the step before; or, before a layer norm, only what comes from
+ * above, which is left in dh_rows. */
+static void options_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+                         ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - group * size;
+    gradient_tile tile;
+    _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
+    if (p->shape->projection) {
+        const ptrdiff_t k = p->shape->projection;
+        const real *weights = p->cell.projection + group * k * size;
+        inner_gradient(p, me, s, i, rows, p->at.second, weights, k, units, dh);
+    } else {
+        output_tile(p, me, s, i, rows, going_on, group, dh);
+    }
+    if (p->options.gain) {
+        for (ptrdiff_t r = 0; r < rows; r++) {
+            real *row = p->dh_rows + place_at(&me->rows, i + r) * p->dh_row;
+            memcpy(row + group * size, dh + r * size, (size_t)size * sizeof(real));
+        }
+        return;
+    }
+    find_gradient_tile(0, p, p->when, me, s, i, rows, group, dh, size, &tile);
+    p->k->gradient[p->shape->cell](rows, &tile.gradient);
+    if (p->shape->cell != FL_GRU_BEFORE) { /* there, more of dc follows */
+        cut_states(&tile, rows, minimum(size, units));
+    }
+}
+
+/* Whole rows, through a layer norm. */
+static void norm_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+                      ptrdiff_t rows)
+{
+    const real *dh = p->dh_rows + place_at(&me->rows, i) * p->dh_row;
+    gradient_tile tile;
+    find_gradient_tile(0, p, p->when, me, s, i, rows, 0, dh, me->rows.step * p->dh_row, &tile);
+    p->k->gradient[p->shape->cell](rows, &tile.gradient);
+    cut_states(&tile, rows, p->hidden);
+}
+
+/* From the gradient of the candidate of FL_GRU_BEFORE to those of r, and of h by way of r * h. */
+static void reset_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+                       ptrdiff_t rows, ptrdiff_t group)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - group * size, k = p->hidden;
+    const real *weights = p->cell.u + (group * p->rows + p->at.second) * size;
+    gradient_tile tile;
+    _Alignas(FL_ALIGN) real d_inner[FL_MAX_TILE];
+    inner_gradient(p, me, s, i, rows, p->at.second, weights, k, units, d_inner);
+    find_gradient_tile(0, p, p->when, me, s, i, rows, group, d_inner, size, &tile);
+    p->k->gru_reset_gradient(rows, &tile.gradient);
+    cut_states(&tile, rows, minimum(size, units));
+}
+
+/* What is done with a tile of some rows and a group of columns. */
+typedef enum { PLAIN, OUTPUT, OPTIONS, NORM, RESET } sweep;
+
+/* `rows` rows of this worker live at step s, `going_on` of them also at the step after. */
+static void sweep_tiles(const sweep what, const backward_pass *p, const share *me, fl_range groups,
+                        ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
+{
+    _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
+    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+        tiling tiles = tile_rows(p->k, rows);
+        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+            tile = next_tile(&tiles);
+            switch (what) {
+            case PLAIN: plain_tile(p, me, s, i, tile, going_on, group); break;
+            case OUTPUT: output_tile(p, me, s, i, tile, going_on, group, dh); break;
+            case OPTIONS: options_tile(p, me, s, i, tile, going_on, group); break;
+            case NORM: norm_tile(p, me, s, i, tile); break;
+            case RESET: reset_tile(p, me, s, i, tile, group); break;
+            }
+        }
+    }
+    fl_barrier_wait(me->barrier, me->workers);
+}
+
+static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t rows,
+                          ptrdiff_t going_on)
+{
+    if (p->plain) {
+        sweep_tiles(PLAIN, p, me, me->blocks, s, rows, going_on);
+        return;
+    }
+    if (p->shape->projection) {
+        sweep_tiles(OUTPUT, p, me, me->seconds, s, rows, going_on);
+    }
+    sweep_tiles(OPTIONS, p, me, me->blocks, s, rows, going_on);
+    if (p->options.gain) {
+        sweep_tiles(NORM, p, me, (fl_range){0, 1}, s, rows, going_on);
+    }
+    if (p->shape->cell == FL_GRU_BEFORE) {
+        sweep_tiles(RESET, p, me, me->blocks, s, rows, going_on);
+    }
+}
+
+/* The gradient of the initial hidden state, dz[0] U, of the rows that have a step; under zoneout
+ * also what passed by it. */
+static void state_gradients(const backward_pass *p, const share *me, ptrdiff_t rows)
+{
+    const ptrdiff_t size = 4 * p->k->lanes;
+    const fl_range groups = p->shape->projection ? me->seconds : me->blocks;
+    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+        tiling tiles = tile_rows(p->k, rows);
+        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+            tile = next_tile(&tiles);
+            _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+            const real *dz[FL_MAX_ROWS], *before[FL_MAX_ROWS], *feed[FL_MAX_ROWS];
+            real *dh[FL_MAX_ROWS];
+            for (ptrdiff_t r = 0; r < tile; r++) {
+                const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&p->when, place);
+                const int anew = starts_anew(&p->when, place, time_of(&p->when, place, 0));
+                dz[r] = anew ? p->zeros : dz_at(p, 0, place);
+                dh[r] = p->dh + b * p->out_size + group * size;
+                before[r] = p->zone_h.rate > 0 ? dh[r] : zeros;
+                if (p->tape.feed) {
+                    feed[r] = p->tape.feed + b * p->out_size + group * size;
+                }
+            }
+            p->k->load(tile, p->out_size - group * size, before, NULL, local);
+            add_recurrent(0, p, dz, feed, tile, group, local);
+            p->k->store(tile, p->out_size - group * size, local, dh);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,310 @@
+/* The forward driver: what one worker of a team does, from the plan to the last step. */
+#ifndef FL_DRIVER_FORWARD_FORWARD_H
+#define FL_DRIVER_FORWARD_FORWARD_H
+
+#include "driver/forward/plan.h"
+#include "driver/forward/step.h"
+
+/* One value of options, in the element type. */
+static inline fl_unary unary_of(const fl_function *f)
+{
+    return (fl_unary){f->kind, (real)f->alpha, (real)f->beta};
+}
+
+/* vectors: those of the packed cell. */
+static inline fl_cell_options cell_options_of(const fl_shape *s, ptrdiff_t d, const real *peephole,
+                                              const real *gain, const real *shift)
+{
+    const fl_function *f = s->options.functions[d];
+    return (fl_cell_options){
+        .coupled = s->options.coupled,
+        .preact_clip = (real)s->options.preact_clip,
+        .cell_clip = (real)s->options.cell_clip,
+        .of_gates = unary_of(&f[0]),
+        .of_candidate = unary_of(&f[1]),
+        .of_cell = unary_of(&f[2]),
+        .peephole = has_peephole(s) ? peephole : NULL,
+        .gain = has_norm(s) ? gain : NULL,
+        .shift = has_norm(s) ? shift : NULL,
+        .hidden = s->hidden,
+    };
+}
+
+/* What only layers with options have. */
+static void add_options(const fl_forward_call *call, pass *p, const tape_cell *tape, int worker,
+                        ptrdiff_t l, ptrdiff_t d)
+{
+    const fl_shape *s = &call->shape;
+    real *scratch = call->scratch;
+    p->plain = is_plain(&p->when) && s->cell < FL_LSTM_OPTIONS && !s->projection && !tape->feed;
+    p->whole_rows = has_norm(s);
+    p->zone = scratch + call->plan.zone + worker * call->plan.zone_worker;
+    p->feed = tape->feed;
+    p->fed = scratch + call->plan.fed;
+    if (call->tape) {
+        p->inner = tape->inner;
+        p->sums = tape->sums;
+        p->scale = tape->scale;
+    } else {
+        p->inner = second_of(s) ? scratch + call->plan.inner : NULL;
+        p->gates = is_kept(p) ? scratch + call->plan.gates : NULL;
+    }
+    if (s->cell == FL_LSTM_OPTIONS) {
+        p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
+        p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
+        p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
+        p->zone_h.first_step = p->zone_c.first_step = call->first_step;
+    }
+}
+
+/* The hidden state of each row after its last step of the chunk into p->h, which nobody reads until
+ * the next chunk. */
+static void keep_state(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
+{
+    const fl_range part = outputs_of(p, me);
+    const ptrdiff_t unit = part.begin, units = part.end - part.begin;
+    for (ptrdiff_t i = 0; units > 0 && i < me->rows.count; i++) {
+        const ptrdiff_t place = place_at(&me->rows, i), b = row_of(&p->when, place);
+        const ptrdiff_t end = minimum(length_of(&p->when, place), s1);
+        if (end > s0) {
+            const ptrdiff_t t = time_of(&p->when, place, end - 1) - p->first;
+            memcpy(p->h + b * p->out_size + unit, sink_at(&p->out, t, b) + unit,
+                   (size_t)units * sizeof(real));
+        }
+    }
+}
+
+/* What U reads at the first step, after recurrent dropout. */
+static void feed_first(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t rows)
+{
+    const fl_range part = outputs_of(p, me);
+    for (ptrdiff_t i = 0; i < rows && part.begin < part.end; i++) {
+        const ptrdiff_t b = row_of(&p->when, place_at(&me->rows, i));
+        const real *h = p->h + b * p->out_size + part.begin;
+        const real *mask = p->feed + b * p->out_size + part.begin;
+        real *fed = fed_row(p, s0, b) + part.begin;
+        p->k->multiply(1, part.end - part.begin, &h, &mask, &fed);
+    }
+    fl_barrier_wait(me->barrier, me->workers);
+}
+
+static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
+{
+    const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
+    const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
+    ptrdiff_t rows = living(&p->when, &me->rows, s0, me->rows.count);
+    if (p->feed) {
+        feed_first(p, me, s0, rows);
+    }
+    for (ptrdiff_t a = s0; a < s1; a += stride) {
+        const ptrdiff_t end = minimum(a + stride, s1);
+        const real *z = p->ahead ? p->z : NULL;
+        if (p->ahead) {
+            rows = living(&p->when, &me->rows, a, rows);
+            project_ahead(p, me, a, end, rows);
+        }
+        for (ptrdiff_t s = a; s < end; s++) {
+            rows = living(&p->when, &me->rows, s, rows);
+            run_step(p, me, s, s == s0, rows, z);
+            z = z ? z + rows * z_row : NULL;
+        }
+    }
+    keep_state(p, me, s0, s1);
+    fl_barrier_wait(me->barrier, me->workers);
+}
+
+/* The pass of layer l, direction d over the chunk that begins at step `begin`. */
+static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrdiff_t d,
+                      ptrdiff_t begin)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    const ptrdiff_t width = s->directions * out_of(s), cell = l * s->directions + d;
+    const int top = l == s->layers - 1;
+    tape_cell tape = {0};
+    real *const between[2] = {(real *)call->scratch + call->plan.between[0],
+                              (real *)call->scratch + call->plan.between[1]};
+    ptrdiff_t size;
+    pass p = {
+        .k = k,
+        .cell = forward_cell_at(s, k, (real *)call->packed, l, d, &size),
+        .kind = s->cell,
+        .slots = slots_of(s),
+        .input = input_of(s, l),
+        .hidden = s->hidden,
+        .out_size = out_of(s),
+        .blocks = call->plan.blocks,
+        .when = {call->rows, call->steps, call->batch, d == 1},
+        .zeros = (real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker,
+        .taped = call->tape != NULL,
+        .h = (real *)call->h + cell * call->batch * out_of(s),
+        .c = (real *)call->c + cell * call->batch * s->hidden,
+        .ahead = call->plan.ahead,
+        .z = (real *)call->scratch + call->plan.z + worker * call->plan.z_worker,
+    };
+    const sink y = {(real *)call->y + begin * call->y_step + d * out_of(s), call->y_step,
+                    call->y_row};
+    p.first = begin;
+    if (call->tape) {
+        tape =
+            tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l, d, &size);
+        p.out = (sink){tape.out + begin * call->batch * width + d * out_of(s), call->batch * width,
+                       width};
+        p.y = top ? y : (sink){0};
+        p.c = tape.c;
+        p.gates = tape.gates;
+    } else {
+        p.out = top ? y : (sink){between[l % 2] + d * out_of(s), call->batch * width, width};
+    }
+    add_options(call, &p, &tape, worker, l, d);
+    if (l == 0 && call->tokens.rows) {
+        p.x = (source){call->x, call->batch, call->x_row, call->tokens.rows + begin * call->batch};
+        if (call->plan.project_table) {
+            p.table = (real *)call->scratch + call->plan.table +
+                      d * call->tokens.count * table_row_of(&call->plan, k);
+        }
+        p.ahead = call->x && !p.table ? p.ahead : 0;
+    } else if (l == 0) {
+        p.x =
+            (source){(const real *)call->x + begin * call->x_step, call->x_step, call->x_row, NULL};
+    } else if (call->tape) {
+        tape = tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l - 1, 0,
+                            &size);
+        p.x = (source){tape.passed + begin * call->batch * width, call->batch * width, width, NULL};
+    } else {
+        p.x = (source){between[(l - 1) % 2], call->batch * width, width, NULL};
+    }
+    return p;
+}
+
+/* Initial states into the tape, and final ones out of it, of some rows. */
+static void tape_states(const fl_forward_call *call, const pass *p, places rows, ptrdiff_t l,
+                        ptrdiff_t d, int final)
+{
+    const fl_shape *s = &call->shape;
+    const size_t bytes = (size_t)s->hidden * sizeof(real);
+    ptrdiff_t size;
+    const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
+                                     &call->dropout, l, d, &size);
+    real *const states = (real *)call->c + (l * s->directions + d) * call->batch * s->hidden;
+    for (ptrdiff_t i = 0; i < rows.count; i++) {
+        const ptrdiff_t place = place_at(&rows, i), b = row_of(&p->when, place);
+        const ptrdiff_t end = minimum(length_of(&p->when, place), call->steps);
+        real *c = states + b * s->hidden;
+        if (final && end > 0) {
+            memcpy(c, cell_state(p, &p->when, end, place), bytes);
+        } else if (!final) {
+            memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,
+                   (size_t)p->out_size * sizeof(real));
+            memcpy(cell_state(p, &p->when, 0, place), c, bytes);
+            if (t.feed) {
+                feed_mask(s, &call->dropout, l, d, b, p->out_size, t.feed + b * p->out_size);
+            }
+        }
+    }
+}
+
+/* What the next layer reads, after dropout. */
+static void tape_dropout(const fl_forward_call *call, const timetable *when, places rows,
+                         ptrdiff_t l)
+{
+    const fl_shape *s = &call->shape;
+    const ptrdiff_t width = s->directions * out_of(s);
+    ptrdiff_t size;
+    const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
+                                     &call->dropout, l, 0, &size);
+    for (ptrdiff_t i = 0; i < rows.count; i++) {
+        const ptrdiff_t place = place_at(&rows, i), b = row_of(when, place);
+        const ptrdiff_t end = minimum(length_of(when, place), call->steps);
+        for (ptrdiff_t time = 0; time < end; time++) {
+            const ptrdiff_t at = (time * call->batch + b) * width;
+            const ptrdiff_t number = call->first_step * call->batch * width + at;
+            dropout_apply(&call->dropout, l, number, width, t.out + at, t.passed + at);
+        }
+    }
+}
+
+static void forward_chunk(const fl_forward_call *call, const share *me, int worker, ptrdiff_t begin)
+{
+    const fl_shape *s = &call->shape;
+    const ptrdiff_t end = minimum(begin + call->plan.chunk, call->steps);
+    /* Where workers share rows, one of them does what is done row by row. */
+    const places all = all_places(worker == 0 ? call->batch : 0);
+    const places rows = me->workers > 1 ? all : me->rows;
+    const timetable when = {call->rows, call->steps, call->batch, 0};
+    for (ptrdiff_t l = 0; l < s->layers; l++) {
+        for (ptrdiff_t d = 0; d < s->directions; d++) {
+            const pass p = make_pass(call, worker, l, d, begin);
+            if (call->tape) {
+                tape_states(call, &p, rows, l, d, 0);
+                fl_barrier_wait(me->barrier, me->workers);
+            }
+            run_pass(&p, me, begin, end);
+            if (call->tape) {
+                tape_states(call, &p, rows, l, d, 1);
+            }
+        }
+        if (call->tape && call->dropout.rate > 0 && l < s->layers - 1) {
+            tape_dropout(call, &when, rows, l);
+            fl_barrier_wait(me->barrier, me->workers);
+        }
+    }
+}
+
+/* Projections of the rows of the table, a part of the blocks by each worker. */
+static void project_table(fl_forward_call *call, int worker, int workers)
+{
+    const ptrdiff_t z_row = table_row_of(&call->plan, call->kernels);
+    for (ptrdiff_t d = 0; d < call->shape.directions; d++) {
+        const pass p = make_pass(call, worker, 0, d, 0);
+        const share me = {.blocks = fl_part(p.blocks, workers, worker)};
+        real *z = p.table + me.blocks.begin * 4 * p.k->lanes;
+        for (ptrdiff_t block = me.blocks.begin; block < me.blocks.end; block++) {
+            tiling tiles = tile_rows(p.k, call->tokens.count);
+            for (ptrdiff_t i = 0, tile; i < call->tokens.count; i += tile) {
+                const real *x[FL_MAX_ROWS];
+                tile = next_tile(&tiles);
+                for (ptrdiff_t r = 0; r < tile; r++) {
+                    x[r] = p.x.data + (i + r) * p.x.row;
+                }
+                project(&p, &me, tile, x, z + i * z_row, z_row, block);
+            }
+        }
+    }
+    fl_barrier_wait(&call->barrier, workers);
+}
+
+static void forward(fl_forward_call *call, int worker, int workers)
+{
+    if (workers != call->plan.workers) { /* the system gave fewer threads: one does it all */
+        if (worker > 0) {
+            return;
+        }
+        workers = 1;
+    }
+    const timetable when = {call->rows, call->steps, call->batch, 0};
+    const ptrdiff_t seconds =
+        divide_up(second_of(&call->shape), 4 * ((const fl_kernels *)call->kernels)->lanes);
+    share me = {all_places(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
+    if (call->plan.split_units) {
+        me.blocks = fl_part(call->plan.blocks, workers, worker);
+        me.seconds = fl_part(seconds, workers, worker);
+        me.workers = workers;
+    } else if (workers > 1) {
+        me.rows = places_of_worker(&when, worker, workers);
+    }
+    if (call->plan.zeros_worker) {
+        memset((real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker, 0,
+               (size_t)call->plan.zeros_worker * sizeof(real));
+    }
+    const fl_fpu saved = fl_fpu_enter();
+    if (call->plan.project_table) {
+        project_table(call, worker, workers);
+    }
+    for (ptrdiff_t begin = 0; begin < call->steps; begin += call->plan.chunk) {
+        forward_chunk(call, &me, worker, begin);
+    }
+    fl_fpu_leave(saved);
+}
+
+#endif

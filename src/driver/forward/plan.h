@@ -1,0 +1,111 @@
+/* Plans: how many workers share a call and how, and how its steps are cut. */
+#ifndef FL_DRIVER_FORWARD_PLAN_H
+#define FL_DRIVER_FORWARD_PLAN_H
+
+#include "layout/tape.h"
+
+/* Projections ahead of the recurrence should fit L2 beside the weights they are made with; but
+ * where W itself does not fit, it should serve four tiles each time it is read. */
+enum { FL_AHEAD_BYTES = 1 << 17, FL_AHEAD_STEPS = 24 };
+/* Between layers: as many steps as keep the outputs of a layer in L2. */
+enum { FL_CHUNK_BYTES = 1 << 17 };
+/* Work that pays for waking a second worker (10 microseconds of one), and work between two meetings
+ * of the team that pays for them.  The unit is a multiply-add; reading the weights takes as long as
+ * computing one row more, so batches count for batch + 1 rows. */
+enum { FL_CALL_WORK = 500000, FL_STEP_WORK = 15000 };
+
+static inline double work_of(double weights, ptrdiff_t batch)
+{
+    return weights * (double)(batch + 1);
+}
+
+/* Enough rows are shared out, and workers never meet.  Else they share the hidden units and meet
+ * after each step: then no more than there are processors, because a worker that waits for its turn
+ * keeps all others waiting (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
+static void plan_team(fl_plan *plan, const fl_team_limits *limits, ptrdiff_t batch,
+                      ptrdiff_t unit_parts, double work, double step_work)
+{
+    double most = work / FL_CALL_WORK + 1;
+    int workers = most < limits->threads ? (int)most : limits->threads;
+    plan->split_units = 0;
+    if (batch < 4 * workers) {
+        workers = (int)minimum(workers, limits->processors);
+    }
+    if (batch < 4 * workers) {
+        double shared = step_work / FL_STEP_WORK + 1;
+        workers = shared < workers ? (int)shared : workers;
+        workers = (int)minimum(workers, unit_parts);
+        plan->split_units = workers > 1;
+    }
+    plan->workers = workers < 1 ? 1 : workers;
+}
+
+/* Elements of a row of the projected table. */
+static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
+{
+    return plan->blocks * 4 * k->lanes;
+}
+
+/* Factors of zoneout for a tile of rows. */
+static inline ptrdiff_t zone_size(const fl_shape *s)
+{
+    return has_zoneout(s) ? aligned(FL_MAX_ROWS * s->hidden) : 0;
+}
+
+static void plan_forward(fl_forward_call *call, fl_team_limits limits, int training)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    fl_plan *plan = &call->plan;
+    const double gates = 4 * (double)s->hidden;
+    const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_of(s, 1) +
+                          (double)s->layers * (double)out_of(s);
+    const double steps = (double)s->directions * (double)call->steps;
+    plan->blocks = blocks_of(s, k);
+    /* A layer norm needs whole rows. */
+    plan_team(plan, &limits, call->batch, has_norm(s) ? 1 : plan->blocks,
+              work_of(gates * inputs, call->batch) * steps,
+              work_of(gates * (double)s->hidden, call->batch));
+
+    const ptrdiff_t size = sizeof(real);
+    plan->chunk = call->steps;
+    if (s->layers > 1 && s->directions == 1 && !training) {
+        const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * out_of(s) * size) + 1;
+        plan->chunk = minimum(most, call->steps);
+    }
+    const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->workers);
+    const ptrdiff_t blocks = divide_up(plan->blocks, plan->split_units ? plan->workers : 1);
+    plan->ahead = 0;
+    if (rows < k->rows && plan->chunk > 1) {
+        const ptrdiff_t most = FL_AHEAD_BYTES / (rows * blocks * 4 * k->lanes * size) + 1;
+        plan->ahead = minimum(most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS, plan->chunk);
+    }
+    /* The work space.  Its base is not known yet: a carver without one measures offsets. */
+    carver c = {NULL, 0};
+    for (ptrdiff_t l = 0; !training && l < minimum(s->layers - 1, 2); l++) {
+        plan->between[l] = c.used;
+        carve(&c, plan->chunk * call->batch * s->directions * out_of(s));
+    }
+    plan->z = c.used;
+    plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
+    plan->zeros = plan->z + plan->workers * plan->z_worker;
+    plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;
+    plan->zone = plan->zeros + plan->workers * plan->zeros_worker;
+    plan->zone_worker = zone_size(s);
+    plan->gates = plan->zone + plan->workers * plan->zone_worker;
+    plan->inner = plan->gates;
+    if (!training && (has_norm(s) || s->cell == FL_GRU_BEFORE)) {
+        plan->inner += call->batch * table_row_of(plan, k);
+    }
+    plan->fed = plan->inner + (training || !second_of(s) ? 0 : aligned(call->batch * s->hidden));
+    plan->table =
+        plan->fed + (call->dropout.recurrent > 0 ? aligned(2 * call->batch * out_of(s)) : 0);
+    plan->scratch = plan->table;
+    const fl_tokens *tokens = &call->tokens;
+    plan->project_table = tokens->rows && call->x && tokens->count <= call->steps * call->batch;
+    if (plan->project_table) {
+        plan->scratch += s->directions * tokens->count * table_row_of(plan, k);
+    }
+}
+
+#endif

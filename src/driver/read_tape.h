@@ -1,0 +1,54 @@
+/* Reading a tape: what gates and states were, step by step. */
+#ifndef FL_DRIVER_READ_TAPE_H
+#define FL_DRIVER_READ_TAPE_H
+
+#include "driver/row_schedule.h"
+
+#include <string.h>
+
+/* One row of a tape: the units of a slot, the cell state or the hidden state after step s. */
+static void read_row(const fl_forward_call *call, const tape_cell *tape, const timetable *when,
+                     int what, ptrdiff_t s, ptrdiff_t place, real *out)
+{
+    const fl_kernels *k = call->kernels;
+    const ptrdiff_t hidden = call->shape.hidden, blocks = blocks_of(&call->shape, k);
+    const ptrdiff_t out_size = out_of(&call->shape);
+    const ptrdiff_t width = call->shape.directions * out_size, row = s * when->batch + place;
+    const size_t bytes = (size_t)hidden * sizeof(real);
+    if (what == FL_TRACE_CELL) {
+        memcpy(out, tape->c + (row + when->batch) * hidden, bytes);
+        return;
+    }
+    if (what == FL_TRACE_HIDDEN) {
+        const ptrdiff_t at = time_of(when, place, s) * when->batch + row_of(when, place);
+        memcpy(out, tape->out + at * width + (when->reverse ? out_size : 0),
+               (size_t)out_size * sizeof(real));
+        return;
+    }
+    for (ptrdiff_t block = 0; block < blocks; block++) {
+        const ptrdiff_t unit = block * k->lanes, units = minimum(k->lanes, hidden - unit);
+        const real *slot = tape->gates + ((row * blocks + block) * FL_SLOTS + what) * k->lanes;
+        memcpy(out + unit, slot, (size_t)units * sizeof(real));
+    }
+}
+
+/* `what` of a layer and direction -> out [T,B,H] (or Hout) in the order of time and rows; what no
+ * row lived through is left as it is. */
+static void read_tape(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int what,
+                      void *out)
+{
+    ptrdiff_t size;
+    const tape_cell tape = tape_cell_at(&call->shape, call->kernels, call->tape, call->steps,
+                                        call->batch, &call->dropout, layer, direction, &size);
+    const ptrdiff_t row = what == FL_TRACE_HIDDEN ? out_of(&call->shape) : call->shape.hidden;
+    const timetable when = {call->rows, call->steps, call->batch, direction == 1};
+    for (ptrdiff_t place = 0; place < call->batch; place++) {
+        const ptrdiff_t end = minimum(length_of(&when, place), call->steps);
+        for (ptrdiff_t s = 0; s < end; s++) {
+            const ptrdiff_t at = time_of(&when, place, s) * call->batch + row_of(&when, place);
+            read_row(call, &tape, &when, what, s, place, (real *)out + at * row);
+        }
+    }
+}
+
+#endif
