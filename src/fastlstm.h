@@ -13,10 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/align.h"
 #include "base/team.h"
 #include "cells.h"
-
-#define FL_ALIGN 64
 
 typedef struct {
     int kind; /* fl_function_kind */

@@ -4,7 +4,6 @@
 #include "driver/heads/softmax.h"
 #include "driver/read_tape.h"
 #include "layout/pack.h"
-#include "layout/tape.h"
 
 static void activate(const void *kernels, int which, const void *x, void *out, ptrdiff_t n)
 {

@@ -8,7 +8,8 @@
 #define FL_DRIVER_DROPOUT_H
 
 #include "base/random.h"
-#include "layout/tape.h"
+#include "kernels/table.h"
+#include "layout/stack.h"
 
 static inline uint64_t threshold_of(double rate) { return (uint64_t)(rate * 9007199254740992.0); }
 

@@ -3,6 +3,7 @@
 #define FL_DRIVER_READ_TAPE_H
 
 #include "driver/row_schedule.h"
+#include "layout/tape.h"
 
 #include <string.h>
 

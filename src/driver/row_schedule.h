@@ -6,7 +6,9 @@
 #ifndef FL_DRIVER_ROW_SCHEDULE_H
 #define FL_DRIVER_ROW_SCHEDULE_H
 
-#include "layout/tape.h"
+#include "base/real.h"
+#include "base/team.h"
+#include "fastlstm.h"
 
 typedef struct {
     fl_rows rows; /* of the call */

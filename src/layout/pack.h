@@ -1,8 +1,10 @@
-/* Packing weights into panels (pictures in tape.h).  Workers share the panels of each matrix. */
+/* Packing weights into panels (pictures in packed_weights.h).  Workers share the panels of each
+ * matrix. */
 #ifndef FL_LAYOUT_PACK_H
 #define FL_LAYOUT_PACK_H
 
-#include "layout/tape.h"
+#include "layout/packed_weights.h"
+#include "layout/parameters.h"
 
 #include <string.h>
 

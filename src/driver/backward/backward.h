@@ -8,6 +8,7 @@
 
 #include "driver/backward/gradients.h"
 #include "driver/backward/step.h"
+#include "layout/parameters.h"
 
 /* dz of a step next to those of this call: from the edge into the ring, or back.  Where workers
  * share rows, one of them does it. */

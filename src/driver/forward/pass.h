@@ -4,6 +4,8 @@
 
 #include "driver/dropout.h"
 #include "driver/row_schedule.h"
+#include "driver/sequence.h"
+#include "layout/tape.h"
 
 #include <string.h>
 

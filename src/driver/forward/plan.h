@@ -2,7 +2,7 @@
 #ifndef FL_DRIVER_FORWARD_PLAN_H
 #define FL_DRIVER_FORWARD_PLAN_H
 
-#include "layout/tape.h"
+#include "layout/packed_weights.h"
 
 /* Projections ahead of the recurrence should fit L2 beside the weights they are made with; but
  * where W itself does not fit, it should serve four tiles each time it is read. */
