@@ -7,6 +7,7 @@
 #ifndef FL_DRIVER_DROPOUT_H
 #define FL_DRIVER_DROPOUT_H
 
+#include "base/arena.h"
 #include "base/random.h"
 #include "kernels/table.h"
 #include "layout/stack.h"
@@ -77,6 +78,12 @@ static const real *zone_factors(const fl_kernels *k, const zoneout *z, ptrdiff_t
         out[i] = (real)z->rate;
     }
     return out;
+}
+
+/* Factors of zoneout for a tile of rows. */
+static inline ptrdiff_t zone_size(const fl_shape *s)
+{
+    return has_zoneout(s) ? aligned(FL_MAX_ROWS * s->hidden) : 0;
 }
 
 #endif

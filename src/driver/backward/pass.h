@@ -2,13 +2,13 @@
 #ifndef FL_DRIVER_BACKWARD_PASS_H
 #define FL_DRIVER_BACKWARD_PASS_H
 
-#include "driver/forward/forward.h"
+#include "driver/backward/plan.h"
+#include "driver/cell_options.h"
+#include "driver/sequence.h"
+#include "layout/parameters.h"
+#include "layout/tape.h"
 
-/* Terms of a weight gradient that are summed in registers: panels of so many rows fit L2. */
-enum { FL_TERMS = 256 };
-
-/* Steps of a segment of a long sequence. */
-static ptrdiff_t segment_of(ptrdiff_t batch) { return batch < FL_TERMS ? FL_TERMS / batch : 1; }
+#include <string.h>
 
 /* With tokens, gradients of the pre-activations are summed for each token: FL_RECENT pieces of
  * FL_TERMS terms in `recent`, which is then added to `all`, so that rounding grows with the number
@@ -25,40 +25,6 @@ static inline ptrdiff_t sums_row_of(const fl_shape *s) { return aligned(slots_of
 static ptrdiff_t sums_size(const fl_shape *s, ptrdiff_t count)
 {
     return s->directions * 2 * count * sums_row_of(s);
-}
-
-/* A row of dz: the gradients of the pre-activations, [slots][H], and, where there are any, that of
- * the projected hidden state, [P], and terms of the gradients of parameters of single units, each
- * [4][H].  Columns; -1: none. */
-typedef struct {
-    ptrdiff_t second; /* rows of the second product: the projection, or slot n */
-    ptrdiff_t shift, gain, peephole;
-    ptrdiff_t row; /* how far apart rows are */
-} dz_columns;
-
-/* A line more than needed: the weight gradients read columns of dz, and rows a power of two apart
- * would share few sets of the caches (H = 512: 1.5% slower). */
-static inline dz_columns dz_columns_of(const fl_shape *s)
-{
-    ptrdiff_t end = aligned(slots_of(s) * s->hidden);
-    dz_columns at = {-1, -1, -1, -1, 0};
-    if (s->cell == FL_GRU_BEFORE) {
-        at.second = 2 * s->hidden;
-    } else if (s->projection) {
-        at.second = end;
-        end += aligned(s->projection);
-    }
-    if (has_norm(s)) {
-        at.shift = end;
-        at.gain = at.shift + FL_SLOTS * s->hidden;
-        end = at.gain + FL_SLOTS * s->hidden;
-    }
-    if (has_peephole(s)) {
-        at.peephole = end;
-        end += FL_SLOTS * s->hidden;
-    }
-    at.row = aligned(end) + FL_ALIGN / (ptrdiff_t)sizeof(real);
-    return at;
 }
 
 /* One layer and direction, backward.  Steps s are in the order of the forward computation. */
@@ -125,6 +91,99 @@ static inline const real *h_before(const backward_pass *p, ptrdiff_t s, ptrdiff_
 static inline ptrdiff_t vectors_of(const backward_pass *p, ptrdiff_t columns)
 {
     return minimum(4, divide_up(columns, p->k->lanes));
+}
+
+/* What only layers with options have. */
+static void add_backward_options(const fl_backward_call *call, const backward_space *space,
+                                 backward_pass *p, int worker, ptrdiff_t l, ptrdiff_t d)
+{
+    const fl_shape *s = p->shape;
+    const flat_cell flat = flat_cell_at(s, l, d);
+    real *grads = call->grads;
+    p->plain = is_plain(&p->when) && s->cell < FL_LSTM_OPTIONS && !s->projection && !p->tape.feed;
+    p->inner_columns = second_of(s) ? s->hidden : 0;
+    p->d_second =
+        s->cell == FL_GRU_BEFORE ? p->du + 2 * s->hidden * s->hidden : grads + flat.projection;
+    p->d_peephole = grads + flat.peephole;
+    p->d_gain = grads + flat.gain;
+    p->dh_rows = space->dh_rows;
+    p->dh_row = dh_row_of(s, p->k);
+    p->zone = space->zone + worker * space->zone_worker;
+    if (s->cell == FL_LSTM_OPTIONS) {
+        p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
+        p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
+        p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
+        p->zone_h.first_step = p->zone_c.first_step = call->first_step;
+    }
+}
+
+static backward_pass make_backward_pass(const fl_backward_call *call, const backward_space *space,
+                                        int worker, ptrdiff_t l, ptrdiff_t d)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    const ptrdiff_t width = s->directions * out_of(s), step = call->batch * width;
+    const ptrdiff_t states = (l * s->directions + d) * call->batch;
+    const int top = l == s->layers - 1;
+    const flat_cell flat = flat_cell_at(s, l, d);
+    real *tape = (real *)call->tape, *grads = call->grads;
+    ptrdiff_t size;
+    backward_pass p = {
+        .k = k,
+        .shape = s,
+        .rows = slots_of(s) * s->hidden,
+        .recurrent = recurrent_slots_of(s) * s->hidden,
+        .cell = backward_cell_at(s, k, (real *)call->packed, l, d, &size),
+        .tape = tape_cell_at(s, k, tape, call->steps, call->batch, &call->dropout, l, d, &size),
+        .input = input_of(s, l),
+        .hidden = s->hidden,
+        .out_size = out_of(s),
+        .blocks = blocks_of(s, k),
+        .when = {call->rows, call->steps, call->batch, d == 1},
+        .width = width,
+        .segment = call->plan.segment,
+        .x_columns = input_of(s, l),
+        .h_columns = out_of(s),
+        .first_step = call->first_step,
+        .earlier = call->earlier,
+        .later = call->later,
+        .add_dx = d == 1,
+        .dh = (real *)call->dh + states * out_of(s),
+        .dc = (real *)call->dc + states * s->hidden,
+        .dz = space->dz,
+        .at = dz_columns_of(s),
+        .dz_row = dz_columns_of(s).row,
+        .panels = space->panels,
+        .zeros = space->zeros,
+        .dw = grads + flat.w,
+        .du = grads + flat.u,
+        .db_ih = s->bias ? grads + flat.b_ih : NULL,
+        .db_hh = s->bias ? grads + flat.b_hh : NULL,
+        .edge = call->edge ? (real *)call->edge + FL_SLOTS * s->hidden * states : NULL,
+    };
+    add_backward_options(call, space, &p, worker, l, d);
+    if (top) {
+        p.dy = (source){(const real *)call->dy + d * out_of(s), call->dy_step, call->dy_row, NULL};
+    } else {
+        p.dy = (source){space->between[l % 2] + d * out_of(s), step, width, NULL};
+    }
+    if (l == 0 && call->tokens.rows) {
+        const ptrdiff_t count = call->tokens.count, row = sums_row_of(s);
+        real *sums = (real *)call->sums + d * 2 * count * row;
+        p.x = (source){call->x, call->batch, call->x_row, call->tokens.rows};
+        p.dx = (sink){call->dx, call->dx_row, 0};
+        p.x_columns = 0;
+        p.sums = (token_sums){sums, sums + count * row, count, row};
+    } else if (l == 0) {
+        p.x = (source){call->x, call->x_step, call->x_row, NULL};
+        p.dx = (sink){call->dx, call->dx_step, call->dx_row};
+    } else {
+        const tape_cell below =
+            tape_cell_at(s, k, tape, call->steps, call->batch, &call->dropout, l - 1, 0, &size);
+        p.x = (source){below.passed, step, width, NULL};
+        p.dx = (sink){space->between[(l - 1) % 2], step, width};
+    }
+    return p;
 }
 
 #endif

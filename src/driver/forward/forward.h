@@ -2,60 +2,7 @@
 #ifndef FL_DRIVER_FORWARD_FORWARD_H
 #define FL_DRIVER_FORWARD_FORWARD_H
 
-#include "driver/forward/plan.h"
 #include "driver/forward/step.h"
-
-/* One value of options, in the element type. */
-static inline fl_unary unary_of(const fl_function *f)
-{
-    return (fl_unary){f->kind, (real)f->alpha, (real)f->beta};
-}
-
-/* vectors: those of the packed cell. */
-static inline fl_cell_options cell_options_of(const fl_shape *s, ptrdiff_t d, const real *peephole,
-                                              const real *gain, const real *shift)
-{
-    const fl_function *f = s->options.functions[d];
-    return (fl_cell_options){
-        .coupled = s->options.coupled,
-        .preact_clip = (real)s->options.preact_clip,
-        .cell_clip = (real)s->options.cell_clip,
-        .of_gates = unary_of(&f[0]),
-        .of_candidate = unary_of(&f[1]),
-        .of_cell = unary_of(&f[2]),
-        .peephole = has_peephole(s) ? peephole : NULL,
-        .gain = has_norm(s) ? gain : NULL,
-        .shift = has_norm(s) ? shift : NULL,
-        .hidden = s->hidden,
-    };
-}
-
-/* What only layers with options have. */
-static void add_options(const fl_forward_call *call, pass *p, const tape_cell *tape, int worker,
-                        ptrdiff_t l, ptrdiff_t d)
-{
-    const fl_shape *s = &call->shape;
-    real *scratch = call->scratch;
-    p->plain = is_plain(&p->when) && s->cell < FL_LSTM_OPTIONS && !s->projection && !tape->feed;
-    p->whole_rows = has_norm(s);
-    p->zone = scratch + call->plan.zone + worker * call->plan.zone_worker;
-    p->feed = tape->feed;
-    p->fed = scratch + call->plan.fed;
-    if (call->tape) {
-        p->inner = tape->inner;
-        p->sums = tape->sums;
-        p->scale = tape->scale;
-    } else {
-        p->inner = second_of(s) ? scratch + call->plan.inner : NULL;
-        p->gates = is_kept(p) ? scratch + call->plan.gates : NULL;
-    }
-    if (s->cell == FL_LSTM_OPTIONS) {
-        p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
-        p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
-        p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
-        p->zone_h.first_step = p->zone_c.first_step = call->first_step;
-    }
-}
 
 /* The hidden state of each row after its last step of the chunk into p->h, which nobody reads until
  * the next chunk. */
@@ -111,70 +58,6 @@ static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
     }
     keep_state(p, me, s0, s1);
     fl_barrier_wait(me->barrier, me->workers);
-}
-
-/* The pass of layer l, direction d over the chunk that begins at step `begin`. */
-static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrdiff_t d,
-                      ptrdiff_t begin)
-{
-    const fl_shape *s = &call->shape;
-    const fl_kernels *k = call->kernels;
-    const ptrdiff_t width = s->directions * out_of(s), cell = l * s->directions + d;
-    const int top = l == s->layers - 1;
-    tape_cell tape = {0};
-    real *const between[2] = {(real *)call->scratch + call->plan.between[0],
-                              (real *)call->scratch + call->plan.between[1]};
-    ptrdiff_t size;
-    pass p = {
-        .k = k,
-        .cell = forward_cell_at(s, k, (real *)call->packed, l, d, &size),
-        .kind = s->cell,
-        .slots = slots_of(s),
-        .input = input_of(s, l),
-        .hidden = s->hidden,
-        .out_size = out_of(s),
-        .blocks = call->plan.blocks,
-        .when = {call->rows, call->steps, call->batch, d == 1},
-        .zeros = (real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker,
-        .taped = call->tape != NULL,
-        .h = (real *)call->h + cell * call->batch * out_of(s),
-        .c = (real *)call->c + cell * call->batch * s->hidden,
-        .ahead = call->plan.ahead,
-        .z = (real *)call->scratch + call->plan.z + worker * call->plan.z_worker,
-    };
-    const sink y = {(real *)call->y + begin * call->y_step + d * out_of(s), call->y_step,
-                    call->y_row};
-    p.first = begin;
-    if (call->tape) {
-        tape =
-            tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l, d, &size);
-        p.out = (sink){tape.out + begin * call->batch * width + d * out_of(s), call->batch * width,
-                       width};
-        p.y = top ? y : (sink){0};
-        p.c = tape.c;
-        p.gates = tape.gates;
-    } else {
-        p.out = top ? y : (sink){between[l % 2] + d * out_of(s), call->batch * width, width};
-    }
-    add_options(call, &p, &tape, worker, l, d);
-    if (l == 0 && call->tokens.rows) {
-        p.x = (source){call->x, call->batch, call->x_row, call->tokens.rows + begin * call->batch};
-        if (call->plan.project_table) {
-            p.table = (real *)call->scratch + call->plan.table +
-                      d * call->tokens.count * table_row_of(&call->plan, k);
-        }
-        p.ahead = call->x && !p.table ? p.ahead : 0;
-    } else if (l == 0) {
-        p.x =
-            (source){(const real *)call->x + begin * call->x_step, call->x_step, call->x_row, NULL};
-    } else if (call->tape) {
-        tape = tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l - 1, 0,
-                            &size);
-        p.x = (source){tape.passed + begin * call->batch * width, call->batch * width, width, NULL};
-    } else {
-        p.x = (source){between[(l - 1) % 2], call->batch * width, width, NULL};
-    }
-    return p;
 }
 
 /* Initial states into the tape, and final ones out of it, of some rows. */

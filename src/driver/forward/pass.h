@@ -2,23 +2,13 @@
 #ifndef FL_DRIVER_FORWARD_PASS_H
 #define FL_DRIVER_FORWARD_PASS_H
 
-#include "driver/dropout.h"
-#include "driver/row_schedule.h"
+#include "driver/cell_options.h"
+#include "driver/forward/plan.h"
 #include "driver/sequence.h"
+#include "driver/tiles.h"
 #include "layout/tape.h"
 
 #include <string.h>
-
-static const _Alignas(FL_ALIGN) real zeros[FL_MAX_TILE];
-
-/* The part of each step that is one worker's: some rows of the batch, some blocks of units. */
-typedef struct {
-    places rows;
-    fl_range blocks;
-    fl_range seconds; /* of the groups of the second product */
-    fl_barrier *barrier;
-    int workers; /* that share a row, and so must meet after each step; 1: none */
-} share;
 
 /* One layer and direction over the steps of a chunk. */
 typedef struct {
@@ -62,23 +52,6 @@ static inline ptrdiff_t kept_row(const pass *p, const timetable *when, ptrdiff_t
     return (p->taped ? s * when->batch : 0) + place;
 }
 
-/* Rows cut into tiles evenly: 32 rows are 6 + 6 + 5 + 5 + 5 + 5, because a last tile of 2 would
- * wait for its weights (8 multiply-adds for 4 loads). */
-typedef struct {
-    ptrdiff_t size, larger; /* the first `larger` tiles have one row more */
-} tiling;
-
-static inline tiling tile_rows(const fl_kernels *k, ptrdiff_t n)
-{
-    if (n <= k->rows) {
-        return (tiling){n, 0};
-    }
-    const ptrdiff_t tiles = divide_up(n, k->rows);
-    return (tiling){n / tiles, n % tiles};
-}
-
-static inline ptrdiff_t next_tile(tiling *t) { return t->larger-- > 0 ? t->size + 1 : t->size; }
-
 /* Vectors of the pre-activations of some blocks. */
 static inline ptrdiff_t vectors_of_blocks(const pass *p, ptrdiff_t block, ptrdiff_t groups)
 {
@@ -109,6 +82,97 @@ static inline fl_range outputs_of(const pass *p, const share *me)
     const fl_range parts = p->inner ? me->seconds : me->blocks;
     return (fl_range){minimum(parts.begin * size, p->out_size),
                       minimum(parts.end * size, p->out_size)};
+}
+
+/* What only layers with options have. */
+static void add_options(const fl_forward_call *call, pass *p, const tape_cell *tape, int worker,
+                        ptrdiff_t l, ptrdiff_t d)
+{
+    const fl_shape *s = &call->shape;
+    real *scratch = call->scratch;
+    p->plain = is_plain(&p->when) && s->cell < FL_LSTM_OPTIONS && !s->projection && !tape->feed;
+    p->whole_rows = has_norm(s);
+    p->zone = scratch + call->plan.zone + worker * call->plan.zone_worker;
+    p->feed = tape->feed;
+    p->fed = scratch + call->plan.fed;
+    if (call->tape) {
+        p->inner = tape->inner;
+        p->sums = tape->sums;
+        p->scale = tape->scale;
+    } else {
+        p->inner = second_of(s) ? scratch + call->plan.inner : NULL;
+        p->gates = is_kept(p) ? scratch + call->plan.gates : NULL;
+    }
+    if (s->cell == FL_LSTM_OPTIONS) {
+        p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
+        p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
+        p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
+        p->zone_h.first_step = p->zone_c.first_step = call->first_step;
+    }
+}
+
+/* The pass of layer l, direction d over the chunk that begins at step `begin`. */
+static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrdiff_t d,
+                      ptrdiff_t begin)
+{
+    const fl_shape *s = &call->shape;
+    const fl_kernels *k = call->kernels;
+    const ptrdiff_t width = s->directions * out_of(s), cell = l * s->directions + d;
+    const int top = l == s->layers - 1;
+    tape_cell tape = {0};
+    real *const between[2] = {(real *)call->scratch + call->plan.between[0],
+                              (real *)call->scratch + call->plan.between[1]};
+    ptrdiff_t size;
+    pass p = {
+        .k = k,
+        .cell = forward_cell_at(s, k, (real *)call->packed, l, d, &size),
+        .kind = s->cell,
+        .slots = slots_of(s),
+        .input = input_of(s, l),
+        .hidden = s->hidden,
+        .out_size = out_of(s),
+        .blocks = call->plan.blocks,
+        .when = {call->rows, call->steps, call->batch, d == 1},
+        .zeros = (real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker,
+        .taped = call->tape != NULL,
+        .h = (real *)call->h + cell * call->batch * out_of(s),
+        .c = (real *)call->c + cell * call->batch * s->hidden,
+        .ahead = call->plan.ahead,
+        .z = (real *)call->scratch + call->plan.z + worker * call->plan.z_worker,
+    };
+    const sink y = {(real *)call->y + begin * call->y_step + d * out_of(s), call->y_step,
+                    call->y_row};
+    p.first = begin;
+    if (call->tape) {
+        tape =
+            tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l, d, &size);
+        p.out = (sink){tape.out + begin * call->batch * width + d * out_of(s), call->batch * width,
+                       width};
+        p.y = top ? y : (sink){0};
+        p.c = tape.c;
+        p.gates = tape.gates;
+    } else {
+        p.out = top ? y : (sink){between[l % 2] + d * out_of(s), call->batch * width, width};
+    }
+    add_options(call, &p, &tape, worker, l, d);
+    if (l == 0 && call->tokens.rows) {
+        p.x = (source){call->x, call->batch, call->x_row, call->tokens.rows + begin * call->batch};
+        if (call->plan.project_table) {
+            p.table = (real *)call->scratch + call->plan.table +
+                      d * call->tokens.count * table_row_of(&call->plan, k);
+        }
+        p.ahead = call->x && !p.table ? p.ahead : 0;
+    } else if (l == 0) {
+        p.x =
+            (source){(const real *)call->x + begin * call->x_step, call->x_step, call->x_row, NULL};
+    } else if (call->tape) {
+        tape = tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l - 1, 0,
+                            &size);
+        p.x = (source){tape.passed + begin * call->batch * width, call->batch * width, width, NULL};
+    } else {
+        p.x = (source){between[(l - 1) % 2], call->batch * width, width, NULL};
+    }
+    return p;
 }
 
 #endif

@@ -1,7 +1,9 @@
-/* Plans: how many workers share a call and how, and how its steps are cut. */
+/* The plan of a call forward: how its steps are cut, and its work space. */
 #ifndef FL_DRIVER_FORWARD_PLAN_H
 #define FL_DRIVER_FORWARD_PLAN_H
 
+#include "driver/dropout.h"
+#include "driver/team_plan.h"
 #include "layout/packed_weights.h"
 
 /* Projections ahead of the recurrence should fit L2 beside the weights they are made with; but
@@ -9,47 +11,11 @@
 enum { FL_AHEAD_BYTES = 1 << 17, FL_AHEAD_STEPS = 24 };
 /* Between layers: as many steps as keep the outputs of a layer in L2. */
 enum { FL_CHUNK_BYTES = 1 << 17 };
-/* Work that pays for waking a second worker (10 microseconds of one), and work between two meetings
- * of the team that pays for them.  The unit is a multiply-add; reading the weights takes as long as
- * computing one row more, so batches count for batch + 1 rows. */
-enum { FL_CALL_WORK = 500000, FL_STEP_WORK = 15000 };
-
-static inline double work_of(double weights, ptrdiff_t batch)
-{
-    return weights * (double)(batch + 1);
-}
-
-/* Enough rows are shared out, and workers never meet.  Else they share the hidden units and meet
- * after each step: then no more than there are processors, because a worker that waits for its turn
- * keeps all others waiting (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
-static void plan_team(fl_plan *plan, const fl_team_limits *limits, ptrdiff_t batch,
-                      ptrdiff_t unit_parts, double work, double step_work)
-{
-    double most = work / FL_CALL_WORK + 1;
-    int workers = most < limits->threads ? (int)most : limits->threads;
-    plan->split_units = 0;
-    if (batch < 4 * workers) {
-        workers = (int)minimum(workers, limits->processors);
-    }
-    if (batch < 4 * workers) {
-        double shared = step_work / FL_STEP_WORK + 1;
-        workers = shared < workers ? (int)shared : workers;
-        workers = (int)minimum(workers, unit_parts);
-        plan->split_units = workers > 1;
-    }
-    plan->workers = workers < 1 ? 1 : workers;
-}
 
 /* Elements of a row of the projected table. */
 static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
 {
     return plan->blocks * 4 * k->lanes;
-}
-
-/* Factors of zoneout for a tile of rows. */
-static inline ptrdiff_t zone_size(const fl_shape *s)
-{
-    return has_zoneout(s) ? aligned(FL_MAX_ROWS * s->hidden) : 0;
 }
 
 static void plan_forward(fl_forward_call *call, fl_team_limits limits, int training)

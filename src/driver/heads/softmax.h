@@ -6,7 +6,9 @@
 #ifndef FL_DRIVER_HEADS_SOFTMAX_H
 #define FL_DRIVER_HEADS_SOFTMAX_H
 
-#include "driver/backward/gradients.h"
+#include "driver/sequence.h"
+#include "driver/team_plan.h"
+#include "driver/tiles.h"
 #include "layout/pack.h"
 
 #include <math.h>
