@@ -4,6 +4,8 @@
 #ifndef FL_KERNELS_PROBE_H
 #define FL_KERNELS_PROBE_H
 
+#include "kernels/tile.h"
+
 /* Chains in flight: multiply-adds take 4 to 5 cycles on 1 to 2 units (4 units on some Arm cores),
  * additions no longer, so that 12 are enough for 16 registers and 24 fit in 32. */
 enum { FMA_CHAINS = FL_VECTOR_REGISTERS * 3 / 4, READ_CHAINS = FL_VECTOR_REGISTERS / 2 };
