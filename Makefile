@@ -42,10 +42,12 @@ clean:
 	rm -rf build dist *.egg-info fastlstm/*.so
 
 # The C harness: kernels and driver without Python.  $(call harness,name,compiler,flags,ISAs)
-# builds build/<name>/harness; each kernel file gets its flags from ISA_FLAGS in setup.py.
+# builds build/<name>/harness; each kernel file gets its flags from src/cpu/isas.def.
 
-X86_ISAS := avx512 avx2 baseline
-ARM_ISAS := neon baseline
+ISAS := src/cpu/isas.def
+isas_of = $(shell sed -nE 's/^FL_ISA.([a-z0-9_]+), ($(1)|ANY),.*/\1/p' $(ISAS))
+X86_ISAS := $(call isas_of,X86_64)
+ARM_ISAS := $(call isas_of,ARM64)
 HOST_ISAS := $(if $(filter x86_64 amd64,$(shell uname -m)),$(X86_ISAS),$(ARM_ISAS))
 ARM_CC := aarch64-linux-gnu-gcc
 HEADERS := $(filter src/%.h,$(C_FILES))
@@ -54,10 +56,11 @@ WARN := -Wall -Wextra -Werror
 C_FLAGS := -std=c11 -ffp-contract=off -fno-math-errno $(WARN)
 
 isa_of = $(firstword $(subst _, ,$(notdir $(1))))
-isa_flags = $(shell sed -n 's/^    "$(call isa_of,$(1))": "\(-m.*\)",$$/\1/p' setup.py)
+isa_flags = $(shell tr '\n' ' ' < $(ISAS) | \
+	sed -nE 's/.*FL_ISA.$(call isa_of,$(1)),[^"]*"([^"]*)".*/\1/p')
 
 define harness
-build/$(1)/%.o: src/%.c $(HEADERS) setup.py
+build/$(1)/%.o: src/%.c $(HEADERS) $(ISAS)
 	@mkdir -p $$(@D)
 	$(2) $(C_FLAGS) $(3) $$(call isa_flags,$$*) -Isrc -c $$< -o $$@
 

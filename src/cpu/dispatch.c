@@ -2,31 +2,32 @@
 #include "cpu/cpu.h"
 #include "fastlstm.h"
 
-#define FL_DECLARE(isa)                                        \
-    extern const struct fl_kernels_f32 fl_kernels_##isa##_f32; \
-    extern const struct fl_kernels_f64 fl_kernels_##isa##_f64;
-#define FL_ENTRY(isa, needs) {{#isa, &fl_kernels_##isa##_f32, &fl_kernels_##isa##_f64}, needs}
-
 #if FL_X86_64
-FL_DECLARE(avx512)
-FL_DECLARE(avx2)
-#elif FL_ARM64
-FL_DECLARE(neon)
+#define FL_ON_X86_64(...) __VA_ARGS__
+#else
+#define FL_ON_X86_64(...)
 #endif
-FL_DECLARE(baseline)
+#if FL_ARM64
+#define FL_ON_ARM64(...) __VA_ARGS__
+#else
+#define FL_ON_ARM64(...)
+#endif
+#define FL_ON_ANY(...) __VA_ARGS__
+
+#define FL_DECLARE(name)                                        \
+    extern const struct fl_kernels_f32 fl_kernels_##name##_f32; \
+    extern const struct fl_kernels_f64 fl_kernels_##name##_f64;
+#define FL_ISA(name, platform, ...) FL_ON_##platform(FL_DECLARE(name))
+#include "cpu/isas.def"
+#undef FL_ISA
 
 static const struct {
     fl_isa isa;
     unsigned needs;
 } table[] = {
-/* best first */
-#if FL_X86_64
-    FL_ENTRY(avx512, FL_CPU_AVX512),
-    FL_ENTRY(avx2, FL_CPU_AVX2_FMA),
-#elif FL_ARM64
-    FL_ENTRY(neon, 0),
-#endif
-    FL_ENTRY(baseline, 0),
+#define FL_ENTRY(name, needs) {{#name, &fl_kernels_##name##_f32, &fl_kernels_##name##_f64}, needs},
+#define FL_ISA(name, platform, needs, ...) FL_ON_##platform(FL_ENTRY(name, needs))
+#include "cpu/isas.def"
 };
 
 const fl_isa *fl_isa_at(int i)
