@@ -1,4 +1,4 @@
-# The C API, line for line like src/fastlstm.h and src/base/team.h.
+# The C API, line for line like src/fastlstm.h, src/cells.h and src/base/team.h.
 
 from libc.stdint cimport uint64_t
 
@@ -13,6 +13,18 @@ cdef extern from "base/team.h" nogil:
     int fl_team_size()
     int fl_has_openmp()
     void fl_barrier_wait(fl_barrier *, int)
+
+
+cdef extern from "cells.h" nogil:
+    enum:
+        FL_CELLS
+
+    ctypedef struct fl_cell_properties:
+        const char *name
+        const char *gates
+        int gate_count, slots, slots_by_u, states, has_options
+
+    const fl_cell_properties fl_cells[]
 
 
 cdef extern from "fastlstm.h" nogil:

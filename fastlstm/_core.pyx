@@ -9,6 +9,8 @@ from libc.string cimport memset
 
 from fastlstm._c_api cimport *
 
+from collections import namedtuple
+
 import numpy as np
 
 from fastlstm import _processors
@@ -36,6 +38,22 @@ def isas():
         names.append(fl_isa_at(i).name.decode())
         i += 1
     return names
+
+
+Cell = namedtuple("Cell", "name gates states has_options")
+
+
+def cells():
+    """The rows of src/cells.h, in the order of the numbers of cells.
+
+    Returns
+    -------
+    list of Cell
+        name : str; gates : str, a letter for each, in the order of rows of the weights;
+        states : int, 2 (h and c) or 1; has_options : bool, whether `Options` apply.
+    """
+    return [Cell(fl_cells[i].name.decode(), fl_cells[i].gates.decode(), fl_cells[i].states,
+                 bool(fl_cells[i].has_options)) for i in range(FL_CELLS)]
 
 
 # More workers than that never meet after each step.

@@ -101,7 +101,7 @@ MUTANTS = {
             "v_mul(dn, reset), n)",
         ),
         "slope of max(0, x)": ("v_mul(dh, positive(h))", "dh"),
-        "rows of a GRU's U": ("slot == 2 + of_u ? 2", "slot == 2 ? 2"),
+        "rows of a GRU's U": ("slot == last + of_u ? last", "slot == last ? last"),
         "h instead of r * h": (
             "v_mul(reset, load_part(t->c_before[r] + at, n))",
             "load_part(t->c_before[r] + at, n)",
@@ -138,7 +138,7 @@ MUTANTS = {
         "zoneout of c": ("later = v_sub(later, stays)", "stays = v_set1(0)"),
         "mask of recurrent dropout": ("p->tape.feed ? terms->feed : NULL", "NULL"),
         "projection of the step before": (
-            "s->cell == FL_GRU_BEFORE ? p->du + 2 * s->hidden * s->hidden",
+            "second_is_candidate(s) ? p->du + p->at.second * s->hidden",
             "1 ? p->du",
         ),
         "function of the cell state": (

@@ -118,7 +118,7 @@ typedef struct FL_NAME(fl_kernels) {
      */
     void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
-    /* By cell. */
+    /* By fl_cell. */
     void (*tile[FL_CELLS])(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *tile);
     void (*gradient[FL_CELLS])(ptrdiff_t rows, const fl_gradient *tile);
     /* The ends of a step of FL_GRU_BEFORE, for the 4*VL units of one group.  Forward: z is what U_n

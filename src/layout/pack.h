@@ -160,8 +160,8 @@ static void pack_forward(const fl_shape *s, const void *kernels, const void *fla
             const real *p = flat;
             pack_gates(s, 0, p + from.w, input_of(s, l), k->lanes, blocks, to.w);
             pack_gates(s, 1, p + from.u, out_of(s), k->lanes, blocks, to.u);
-            const real *second = s->cell == FL_GRU_BEFORE ? p + from.u + 2 * s->hidden * s->hidden
-                                                          : p + from.projection;
+            const real *candidate = p + from.u + recurrent_slots_of(s) * s->hidden * s->hidden;
+            const real *second = second_is_candidate(s) ? candidate : p + from.projection;
             pack_rows(second, second_of(s), s->hidden, 4 * k->lanes, seconds, to.second);
             pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);
             pack_bias(s, p + from.b_ih, p + from.b_hh, k->lanes, blocks, to.bias);

@@ -21,57 +21,41 @@ static inline ptrdiff_t input_of(const fl_shape *s, ptrdiff_t layer)
  * are r, z, n. */
 enum { FL_SLOTS = 4 };
 
-static inline int is_coupled(const fl_shape *s)
-{
-    return s->cell == FL_LSTM_OPTIONS && s->options.coupled;
-}
+static inline int has_options(const fl_shape *s) { return fl_cells[s->cell].has_options; }
 
-static inline int has_peephole(const fl_shape *s)
-{
-    return s->cell == FL_LSTM_OPTIONS && s->options.peephole;
-}
+static inline int is_coupled(const fl_shape *s) { return has_options(s) && s->options.coupled; }
 
-static inline int has_norm(const fl_shape *s)
-{
-    return s->cell == FL_LSTM_OPTIONS && s->options.layer_norm;
-}
+static inline int has_peephole(const fl_shape *s) { return has_options(s) && s->options.peephole; }
+
+static inline int has_norm(const fl_shape *s) { return has_options(s) && s->options.layer_norm; }
 
 static inline int has_zoneout(const fl_shape *s)
 {
-    return s->cell == FL_LSTM_OPTIONS && (s->options.zoneout_h > 0 || s->options.zoneout_c > 0);
+    return has_options(s) && (s->options.zoneout_h > 0 || s->options.zoneout_c > 0);
 }
 
 static inline ptrdiff_t gates_of(const fl_shape *s)
 {
-    switch (s->cell) {
-    case FL_LSTM: return 4;
-    case FL_LSTM_OPTIONS: return s->options.coupled ? 3 : 4;
-    case FL_GRU:
-    case FL_GRU_BEFORE: return 3;
-    default: return 1;
-    }
+    return fl_cells[s->cell].gate_count - (is_coupled(s) ? 1 : 0);
 }
 
-static inline ptrdiff_t slots_of(const fl_shape *s)
-{
-    const int plain = s->cell == FL_RNN_TANH || s->cell == FL_RNN_RELU;
-    return plain ? 1 : s->cell == FL_GRU_BEFORE ? 3 : FL_SLOTS;
-}
+static inline ptrdiff_t slots_of(const fl_shape *s) { return fl_cells[s->cell].slots; }
+
+/* Whether the slots are not simply the gates. */
+static inline int slots_differ(const fl_shape *s) { return slots_of(s) > gates_of(s); }
 
 /* The gate of W (or U) whose pre-activations a slot has; -1: none. */
 static inline ptrdiff_t gate_of_slot(const fl_shape *s, int of_u, ptrdiff_t slot)
 {
-    if (s->cell == FL_GRU) {
-        return slot < 2 ? slot : slot == 2 + of_u ? 2 : -1;
-    }
     if (is_coupled(s)) {
         return slot == 0 ? 0 : slot - 1 > 0 ? slot - 1 : -1;
     }
-    return slot < gates_of(s) ? slot : -1;
+    const ptrdiff_t last = gates_of(s) - 1;
+    if (slots_differ(s)) { /* the last gate has a slot for W and one for U */
+        return slot < last ? slot : slot == last + of_u ? last : -1;
+    }
+    return slot <= last ? slot : -1;
 }
-
-/* Whether the slots are not simply the gates. */
-static inline int slots_differ(const fl_shape *s) { return s->cell == FL_GRU || is_coupled(s); }
 
 /* The part of the peephole weights that a slot has; -1: none. */
 static inline ptrdiff_t peephole_of_slot(const fl_shape *s, ptrdiff_t slot)
@@ -82,17 +66,23 @@ static inline ptrdiff_t peephole_of_slot(const fl_shape *s, ptrdiff_t slot)
     return slot < 2 ? slot : slot == 3 ? 2 : -1;
 }
 
-/* A step may end with a second product, of H inner units with so many rows: the projection, or U_n
- * of a GRU that resets before it.  0: none. */
-static inline ptrdiff_t second_of(const fl_shape *s)
-{
-    return s->cell == FL_GRU_BEFORE ? s->hidden : s->projection;
-}
-
 /* Slots that U leads to in the first product. */
 static inline ptrdiff_t recurrent_slots_of(const fl_shape *s)
 {
-    return s->cell == FL_GRU_BEFORE ? 2 : slots_of(s);
+    return fl_cells[s->cell].slots_by_u;
+}
+
+/* A step may end with a second product, of H inner units: that of the last slot, the candidate of a
+ * GRU that resets before it, or the projection. */
+static inline int second_is_candidate(const fl_shape *s)
+{
+    return recurrent_slots_of(s) < slots_of(s);
+}
+
+/* Rows of the matrix of the second product; 0: there is none. */
+static inline ptrdiff_t second_of(const fl_shape *s)
+{
+    return second_is_candidate(s) ? s->hidden : s->projection;
 }
 
 #endif

@@ -9,7 +9,7 @@
 /* Whether backward needs what the gates' functions were given, beside what they made of it. */
 static inline int keeps_sums(const fl_shape *s)
 {
-    if (s->cell != FL_LSTM_OPTIONS) {
+    if (!has_options(s)) {
         return 0;
     }
     int usual = 1;

@@ -100,16 +100,16 @@ static void add_backward_options(const fl_backward_call *call, const backward_sp
     const fl_shape *s = p->shape;
     const flat_cell flat = flat_cell_at(s, l, d);
     real *grads = call->grads;
-    p->plain = is_plain(&p->when) && s->cell < FL_LSTM_OPTIONS && !s->projection && !p->tape.feed;
+    p->plain = is_plain(&p->when) && !has_options(s) && !second_of(s) && !p->tape.feed;
     p->inner_columns = second_of(s) ? s->hidden : 0;
     p->d_second =
-        s->cell == FL_GRU_BEFORE ? p->du + 2 * s->hidden * s->hidden : grads + flat.projection;
+        second_is_candidate(s) ? p->du + p->at.second * s->hidden : grads + flat.projection;
     p->d_peephole = grads + flat.peephole;
     p->d_gain = grads + flat.gain;
     p->dh_rows = space->dh_rows;
     p->dh_row = dh_row_of(s, p->k);
     p->zone = space->zone + worker * space->zone_worker;
-    if (s->cell == FL_LSTM_OPTIONS) {
+    if (has_options(s)) {
         p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
         p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
         p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);

@@ -25,8 +25,8 @@ static inline dz_columns dz_columns_of(const fl_shape *s)
 {
     ptrdiff_t end = aligned(slots_of(s) * s->hidden);
     dz_columns at = {-1, -1, -1, -1, 0};
-    if (s->cell == FL_GRU_BEFORE) {
-        at.second = 2 * s->hidden;
+    if (second_is_candidate(s)) {
+        at.second = recurrent_slots_of(s) * s->hidden;
     } else if (s->projection) {
         at.second = end;
         end += aligned(s->projection);

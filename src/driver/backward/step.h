@@ -224,7 +224,7 @@ static void options_tile(const backward_pass *p, const share *me, ptrdiff_t s, p
     }
     find_gradient_tile(0, p, p->when, me, s, i, rows, group, dh, size, &tile);
     p->k->gradient[p->shape->cell](rows, &tile.gradient);
-    if (p->shape->cell != FL_GRU_BEFORE) { /* there, more of dc follows */
+    if (!second_is_candidate(p->shape)) { /* there, more of dc follows */
         cut_states(&tile, rows, minimum(size, units));
     }
 }
@@ -240,7 +240,8 @@ static void norm_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrd
     cut_states(&tile, rows, p->hidden);
 }
 
-/* From the gradient of the candidate of FL_GRU_BEFORE to those of r, and of h by way of r * h. */
+/* From the gradient of the candidate by a second product to those of r, and of h by way of r * h.
+ */
 static void reset_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
                        ptrdiff_t rows, ptrdiff_t group)
 {
@@ -292,7 +293,7 @@ static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s, 
     if (p->options.gain) {
         sweep_tiles(NORM, p, me, (fl_range){0, 1}, s, rows, going_on);
     }
-    if (p->shape->cell == FL_GRU_BEFORE) {
+    if (second_is_candidate(p->shape)) {
         sweep_tiles(RESET, p, me, me->blocks, s, rows, going_on);
     }
 }

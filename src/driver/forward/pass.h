@@ -15,7 +15,8 @@ typedef struct {
     const fl_kernels *k;
     forward_cell cell;
     timetable when;
-    int kind;  /* fl_cell */
+    int kind; /* fl_cell */
+    int second_is_candidate;
     int plain; /* none of what follows but the usual: see is_plain */
     ptrdiff_t slots, input, hidden, out_size, blocks;
     ptrdiff_t first; /* the time that step 0 of x, out and y stands for */
@@ -61,12 +62,12 @@ static inline ptrdiff_t vectors_of_blocks(const pass *p, ptrdiff_t block, ptrdif
 }
 
 /* Whether the gates of a step are kept until all its tiles are done. */
-static inline int is_kept(const pass *p) { return p->whole_rows || p->kind == FL_GRU_BEFORE; }
+static inline int is_kept(const pass *p) { return p->whole_rows || p->second_is_candidate; }
 
 /* Whether the hidden state is not yet what the tiles make of it. */
 static inline int ends_later(const pass *p)
 {
-    return (p->inner && p->kind != FL_GRU_BEFORE) || p->zone_h.rate > 0;
+    return (p->inner && !p->second_is_candidate) || p->zone_h.rate > 0;
 }
 
 /* What U reads of row b at step s, after recurrent dropout. */
@@ -90,7 +91,7 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
 {
     const fl_shape *s = &call->shape;
     real *scratch = call->scratch;
-    p->plain = is_plain(&p->when) && s->cell < FL_LSTM_OPTIONS && !s->projection && !tape->feed;
+    p->plain = is_plain(&p->when) && !has_options(s) && !second_of(s) && !tape->feed;
     p->whole_rows = has_norm(s);
     p->zone = scratch + call->plan.zone + worker * call->plan.zone_worker;
     p->feed = tape->feed;
@@ -103,7 +104,7 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
         p->inner = second_of(s) ? scratch + call->plan.inner : NULL;
         p->gates = is_kept(p) ? scratch + call->plan.gates : NULL;
     }
-    if (s->cell == FL_LSTM_OPTIONS) {
+    if (has_options(s)) {
         p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
         p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
         p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
@@ -127,6 +128,7 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .k = k,
         .cell = forward_cell_at(s, k, (real *)call->packed, l, d, &size),
         .kind = s->cell,
+        .second_is_candidate = second_is_candidate(s),
         .slots = slots_of(s),
         .input = input_of(s, l),
         .hidden = s->hidden,

@@ -60,7 +60,7 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     plan->zone_worker = zone_size(s);
     plan->gates = plan->zone + plan->workers * plan->zone_worker;
     plan->inner = plan->gates;
-    if (!training && (has_norm(s) || s->cell == FL_GRU_BEFORE)) {
+    if (!training && (has_norm(s) || second_is_candidate(s))) {
         plan->inner += call->batch * table_row_of(plan, k);
     }
     plan->fed = plan->inner + (training || !second_of(s) ? 0 : aligned(call->batch * s->hidden));

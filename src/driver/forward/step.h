@@ -55,7 +55,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const share *me, ptr
         tile.scale = p->scale ? p->scale + row * FL_SLOTS : NULL;
         tile.scale_row = me->rows.step * FL_SLOTS;
         tile.inner = inner;
-        tile.h = p->inner && p->kind != FL_GRU_BEFORE ? inner : h;
+        tile.h = p->inner && !p->second_is_candidate ? inner : h;
         tile.y = ends_later(p) ? NULL : tile.y;
     }
     p->k->tile[p->kind](rows, groups, &tile);
@@ -129,13 +129,13 @@ static void end_rows(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t rows
     }
 }
 
-/* One tile of the second product: a projection, or the candidate of FL_GRU_BEFORE. */
+/* One tile of the second product: a projection, or the candidate. */
 static void second_tile(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
                         ptrdiff_t group)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
     const ptrdiff_t row = kept_row(p, &p->when, s, place_at(&me->rows, i));
-    const int projects = p->kind != FL_GRU_BEFORE;
+    const int projects = !p->second_is_candidate;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *inner[FL_MAX_ROWS], *before[FL_MAX_ROWS], *init[FL_MAX_ROWS],
         *c_before[FL_MAX_ROWS];

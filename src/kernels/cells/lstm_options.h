@@ -166,7 +166,7 @@ FL_INLINE void put_out(const fl_tile *t, ptrdiff_t r, ptrdiff_t j)
     }
 }
 
-static void options_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
+static void lstm_options_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
 {
     const fl_cell_options *p = t->options;
     for (ptrdiff_t r = 0; r < rows; r++) {
@@ -318,7 +318,7 @@ FL_INLINE void through_peepholes(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j)
     store_part(t->dc[r] + at, dc, n);
 }
 
-static void options_gradient(ptrdiff_t rows, const fl_gradient *t)
+static void lstm_options_gradient(ptrdiff_t rows, const fl_gradient *t)
 {
     const fl_cell_options *p = t->options;
     const ptrdiff_t left = (t->units + VL - 1) / VL, groups = left < t->blocks ? left : t->blocks;
