@@ -150,7 +150,7 @@ cdef extern from "fastlstm.h" nogil:
         int workers
         fl_barrier barrier
 
-    ctypedef struct fl_engine:
+    ctypedef struct fl_driver:
         Py_ssize_t (*parameters_size)(const fl_shape *) noexcept nogil
         Py_ssize_t (*forward_size)(const fl_shape *, const void *) noexcept nogil
         Py_ssize_t (*backward_size)(const fl_shape *, const void *) noexcept nogil
@@ -171,4 +171,4 @@ cdef extern from "fastlstm.h" nogil:
         void (*head)(fl_head_call *, int, int) noexcept nogil
         void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil
 
-    const fl_engine fl_engine_f32, fl_engine_f64
+    const fl_driver fl_driver_f32, fl_driver_f64

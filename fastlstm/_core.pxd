@@ -1,11 +1,11 @@
 # What the other modules of the binding use of this one.
 
-from fastlstm._c_api cimport fl_engine, fl_isa, fl_shape, fl_team_limits
+from fastlstm._c_api cimport fl_driver, fl_isa, fl_shape, fl_team_limits
 
 
 cdef fl_team_limits team_limits(int threads) except *
 cdef const fl_isa *find_isa(str name) except NULL
-cdef const fl_engine *engine_of(bint is_double) noexcept
+cdef const fl_driver *engine_of(bint is_double) noexcept
 
 
 cdef class Buffer:
@@ -27,7 +27,7 @@ cdef class Shape:
 
 cdef class Packed:
     cdef fl_shape shape
-    cdef const fl_engine *engine
+    cdef const fl_driver *engine
     cdef const void *kernels
     cdef readonly bint is_double
     cdef readonly object flat

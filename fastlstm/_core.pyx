@@ -85,8 +85,8 @@ cdef enum:
     PARALLEL_PACKING = 1 << 20  # bytes: less takes less time than waking a second thread
 
 
-cdef const fl_engine *engine_of(bint is_double) noexcept:
-    return &fl_engine_f64 if is_double else &fl_engine_f32
+cdef const fl_driver *engine_of(bint is_double) noexcept:
+    return &fl_driver_f64 if is_double else &fl_driver_f32
 
 
 cdef class Buffer:
@@ -216,7 +216,7 @@ cdef class Packed:
         return &f32[0]
 
     cdef Buffer _pack(self, bint backward, int threads):
-        cdef const fl_engine *engine = self.engine
+        cdef const fl_driver *engine = self.engine
         cdef const fl_shape *shape = &self.shape
         cdef const void *kernels = self.kernels
         cdef const void *flat = self._flat_data()
@@ -360,7 +360,7 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssiz
                   Rows rows, real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c,
                   Buffer tape, fl_dropout dropout, Py_ssize_t first_step, int threads) except -1:
     cdef fl_forward_call call
-    cdef const fl_engine *engine = packed.engine
+    cdef const fl_driver *engine = packed.engine
     cdef Py_ssize_t size = sizeof(real)
     cdef Buffer scratch
     cdef int workers
@@ -445,7 +445,7 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
                    real[:, :, ::1] dh, real[:, :, ::1] dc, real[:, :, :] dx, real[::1] grads, Buffer sums,
                    real[:, :, ::1] edge, bint earlier, bint later, int threads) except -1:
     cdef fl_backward_call call
-    cdef const fl_engine *engine = packed.engine
+    cdef const fl_driver *engine = packed.engine
     cdef Py_ssize_t size = sizeof(real), count = packed.shape.input if x is None else x.shape[0]
     cdef Buffer scratch, weights = packed._for_backward(threads)
     cdef int workers

@@ -155,7 +155,7 @@ cdef class Stream:
 
     cdef void _run_step(self) noexcept:
         cdef fl_forward_call *call = &self._call
-        cdef const fl_engine *engine = self._packed.engine
+        cdef const fl_driver *engine = self._packed.engine
         if call.plan.workers > 1:
             with nogil, parallel(num_threads=call.plan.workers):
                 engine.forward(call, threadid(), fl_team_size())

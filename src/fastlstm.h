@@ -3,7 +3,7 @@
  * Letters: L layers, D directions, T steps, B batch rows, I input size, H hidden size, P size of
  * the projection, Hout size of an output.
  * Sizes and strides are counted in elements.  Data pointers are void because float and double
- * share these structs: each engine reads them as its own element type.
+ * share these structs: each driver reads them as its own element type.
  *
  * Nothing here allocates or fails.  The caller checks shapes, asks for sizes, allocates
  * (FL_ALIGN-aligned), and then runs the same function in every thread of a team. */
@@ -201,8 +201,8 @@ typedef struct {
     void (*head)(fl_head_call *call, int worker, int workers);
     /* sigmoid (which = 0), tanh (1) or exp (2) of n elements, by the kernels' own functions. */
     void (*activate)(const void *kernels, int which, const void *x, void *out, ptrdiff_t n);
-} fl_engine;
+} fl_driver;
 
-extern const fl_engine fl_engine_f32, fl_engine_f64;
+extern const fl_driver fl_driver_f32, fl_driver_f64;
 
 #endif

@@ -12,7 +12,7 @@ static void activate(const void *kernels, int which, const void *x, void *out, p
     fl_fpu_leave(saved);
 }
 
-const fl_engine FL_NAME(fl_engine) = {
+const fl_driver FL_NAME(fl_driver) = {
     .parameters_size = parameters_size,
     .forward_size = forward_size,
     .backward_size = backward_size,
