@@ -42,7 +42,7 @@ cdef extern from "fastlstm.h" nogil:
         double zoneout_h, zoneout_c
         fl_function functions[2][3]
 
-    ctypedef struct fl_shape:
+    ctypedef struct fl_stack:
         Py_ssize_t layers, directions, input, hidden
         Py_ssize_t projection
         int bias
@@ -89,7 +89,7 @@ cdef extern from "fastlstm.h" nogil:
         bint zoneout
 
     ctypedef struct fl_forward_call:
-        fl_shape shape
+        fl_stack stack
         const void *kernels
         const void *packed
         Py_ssize_t steps, batch, first_step
@@ -108,7 +108,7 @@ cdef extern from "fastlstm.h" nogil:
         fl_barrier barrier
 
     ctypedef struct fl_backward_call:
-        fl_shape shape
+        fl_stack stack
         const void *kernels
         const void *packed
         Py_ssize_t steps, batch, first_step
@@ -151,16 +151,16 @@ cdef extern from "fastlstm.h" nogil:
         fl_barrier barrier
 
     ctypedef struct fl_driver:
-        Py_ssize_t (*parameters_size)(const fl_shape *) noexcept nogil
-        Py_ssize_t (*forward_size)(const fl_shape *, const void *) noexcept nogil
-        Py_ssize_t (*backward_size)(const fl_shape *, const void *) noexcept nogil
-        void (*pack_forward)(const fl_shape *, const void *, const void *, void *, int,
+        Py_ssize_t (*parameters_size)(const fl_stack *) noexcept nogil
+        Py_ssize_t (*forward_size)(const fl_stack *, const void *) noexcept nogil
+        Py_ssize_t (*backward_size)(const fl_stack *, const void *) noexcept nogil
+        void (*pack_forward)(const fl_stack *, const void *, const void *, void *, int,
                              int) noexcept nogil
-        void (*pack_backward)(const fl_shape *, const void *, const void *, void *, int,
+        void (*pack_backward)(const fl_stack *, const void *, const void *, void *, int,
                              int) noexcept nogil
-        Py_ssize_t (*tape_size)(const fl_shape *, const void *, Py_ssize_t, Py_ssize_t,
+        Py_ssize_t (*tape_size)(const fl_stack *, const void *, Py_ssize_t, Py_ssize_t,
                                 const fl_dropout *) noexcept nogil
-        Py_ssize_t (*sums_size)(const fl_shape *, Py_ssize_t) noexcept nogil
+        Py_ssize_t (*sums_size)(const fl_stack *, Py_ssize_t) noexcept nogil
         Py_ssize_t (*segment)(Py_ssize_t) noexcept nogil
         void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil
         void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil

@@ -157,8 +157,8 @@ cdef class Shape:
 
     def __cinit__(self, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
                   Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options):
-        cdef fl_shape *s = &self.shape
-        memset(s, 0, sizeof(fl_shape))
+        cdef fl_stack *s = &self.shape
+        memset(s, 0, sizeof(fl_stack))
         s.layers, s.directions, s.input, s.hidden = layers, directions, input_size, hidden_size
         s.projection, s.bias, s.cell = proj_size, bias, cell
         if options is not None:
@@ -171,7 +171,7 @@ cdef class Shape:
                     s.options.functions[d][i] = fl_function(kind, alpha, beta)
 
 
-cdef Py_ssize_t out_of(const fl_shape *s) noexcept:
+cdef Py_ssize_t out_of(const fl_stack *s) noexcept:
     """Units of a hidden state, and of an output."""
     return s.projection if s.projection else s.hidden
 
@@ -217,7 +217,7 @@ cdef class Packed:
 
     cdef Buffer _pack(self, bint backward, int threads):
         cdef const fl_driver *engine = self.engine
-        cdef const fl_shape *shape = &self.shape
+        cdef const fl_stack *shape = &self.shape
         cdef const void *kernels = self.kernels
         cdef const void *flat = self._flat_data()
         size = (engine.backward_size if backward else engine.forward_size)(shape, kernels)
@@ -266,7 +266,7 @@ cdef int _check_array(str name, const real[:, :, :] a, Py_ssize_t n0, Py_ssize_t
     return 0
 
 
-cdef int _check(fl_shape *s, const real[:, :, :] y, const real[:, :, :] h,
+cdef int _check(fl_stack *s, const real[:, :, :] y, const real[:, :, :] h,
                 const real[:, :, :] c) except -1:
     """Everything the C side relies on; users get better messages before they come here."""
     cdef Py_ssize_t steps = y.shape[0], batch = y.shape[1], states = s.layers * s.directions
@@ -366,7 +366,7 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssiz
     cdef int workers
     _check[real](&packed.shape, y, h, c)
     memset(&call, 0, sizeof(call))
-    call.shape = packed.shape
+    call.stack = packed.shape
     call.kernels = packed.kernels
     call.packed = packed.weights.data
     call.steps, call.batch, call.first_step = y.shape[0], y.shape[1], first_step
@@ -451,7 +451,7 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
     cdef int workers
     _check[real](&packed.shape, dy, dh, dc)
     memset(&call, 0, sizeof(call))
-    call.shape = packed.shape
+    call.stack = packed.shape
     call.kernels = packed.kernels
     call.packed = weights.data
     call.steps, call.batch, call.first_step = dy.shape[0], dy.shape[1], first_step
@@ -525,9 +525,9 @@ def read_tape(Packed packed not None, Buffer tape not None, Rows rows, Py_ssize_
 cdef int _read_tape(Packed packed, Buffer tape, Rows rows, Py_ssize_t layer, Py_ssize_t direction,
                     int what, real[:, :, ::1] out) except -1:
     cdef fl_forward_call call
-    cdef fl_shape *s = &packed.shape
+    cdef fl_stack *s = &packed.shape
     memset(&call, 0, sizeof(call))
-    call.shape, call.kernels = packed.shape, packed.kernels
+    call.stack, call.kernels = packed.shape, packed.kernels
     call.steps, call.batch = out.shape[0], out.shape[1]
     if rows is not None:
         call.rows = rows._of(call.steps, call.batch)

@@ -63,7 +63,7 @@ cdef class Stream:
         self._packed = packed
         self._threads = get_num_threads()
         memset(&self._call, 0, sizeof(self._call))
-        self._call.shape = packed.shape
+        self._call.stack = packed.shape
         self._call.kernels = packed.kernels
         self._call.packed = packed.weights.data
         self._call.steps, self._call.batch = 1, h.shape[1]
@@ -93,7 +93,7 @@ cdef class Stream:
         return f"({self._call.batch}, {size})"
 
     cdef object _convert(self, object x_t):
-        cdef Py_ssize_t inputs = self._call.shape.input
+        cdef Py_ssize_t inputs = self._call.stack.input
         x = np.array(convert(x_t, "x_t", self.layer.dtype), order="C")
         if not self._is_plain(x, inputs):
             raise ValueError(f"x_t: expected {self._expected(inputs)}, got {np.shape(x_t)}")
@@ -131,7 +131,7 @@ cdef class Stream:
             If another thread is using the stream.
         """
         self._enter()
-        cdef Py_ssize_t inputs = self._call.shape.input, width = out_of(&self._call.shape)
+        cdef Py_ssize_t inputs = self._call.stack.input, width = out_of(&self._call.stack)
         if not self._is_plain(x_t, inputs):
             x_t = self._convert(x_t)
         cdef cnp.ndarray x = x_t, y

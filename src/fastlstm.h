@@ -42,7 +42,7 @@ typedef struct {
     int bias;
     int cell; /* fl_cell */
     fl_options options;
-} fl_shape;
+} fl_stack;
 
 /* What one instruction set provides: the kernels of both element types (struct fl_kernels_f32 and
  * fl_kernels_f64 in kernels/table.h). */
@@ -106,7 +106,7 @@ typedef struct {
 
 /* One call, forward. */
 typedef struct {
-    fl_shape shape;
+    fl_stack stack;
     const void *kernels;
     const void *packed; /* see pack_forward */
     ptrdiff_t steps, batch;
@@ -127,7 +127,7 @@ typedef struct {
 
 /* One call, backward.  Parameters, x, tape and dropout must be those of the forward call. */
 typedef struct {
-    fl_shape shape;
+    fl_stack stack;
     const void *kernels;
     const void *packed; /* see pack_backward */
     ptrdiff_t steps, batch;
@@ -180,16 +180,16 @@ enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
 /* The driver for one element type.  The plans are made by one thread and read by all workers;
  * the functions with a worker are called by every worker of the team with its number. */
 typedef struct {
-    ptrdiff_t (*parameters_size)(const fl_shape *shape);
-    ptrdiff_t (*forward_size)(const fl_shape *shape, const void *kernels);
-    ptrdiff_t (*backward_size)(const fl_shape *shape, const void *kernels);
-    void (*pack_forward)(const fl_shape *shape, const void *kernels, const void *flat, void *packed,
+    ptrdiff_t (*parameters_size)(const fl_stack *stack);
+    ptrdiff_t (*forward_size)(const fl_stack *stack, const void *kernels);
+    ptrdiff_t (*backward_size)(const fl_stack *stack, const void *kernels);
+    void (*pack_forward)(const fl_stack *stack, const void *kernels, const void *flat, void *packed,
                          int worker, int workers);
-    void (*pack_backward)(const fl_shape *shape, const void *kernels, const void *flat,
+    void (*pack_backward)(const fl_stack *stack, const void *kernels, const void *flat,
                           void *packed, int worker, int workers);
-    ptrdiff_t (*tape_size)(const fl_shape *shape, const void *kernels, ptrdiff_t steps,
+    ptrdiff_t (*tape_size)(const fl_stack *stack, const void *kernels, ptrdiff_t steps,
                            ptrdiff_t batch, const fl_dropout *dropout);
-    ptrdiff_t (*sums_size)(const fl_shape *shape, ptrdiff_t count);
+    ptrdiff_t (*sums_size)(const fl_stack *stack, ptrdiff_t count);
     ptrdiff_t (*segment)(ptrdiff_t batch); /* steps of a segment of a long sequence */
     void (*plan_forward)(fl_forward_call *call, fl_team_limits limits, int training);
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);

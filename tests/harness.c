@@ -235,7 +235,7 @@ static ptrdiff_t *token_rows(ptrdiff_t n, ptrdiff_t count)
 
 static uint64_t run(const backend *b, const test_case *t, int workers, int split_units)
 {
-    const fl_shape shape = {
+    const fl_stack stack = {
         .layers = t->layers,
         .directions = t->directions,
         .input = t->input,
@@ -249,7 +249,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     /* What has options drops what U reads too. */
     const fl_dropout dropout = {42, t->dropout, t->projection || t->options ? t->dropout : 0, 1};
     const ptrdiff_t size = b->size, rows = t->steps * t->batch;
-    const ptrdiff_t parameters = b->driver->parameters_size(&shape);
+    const ptrdiff_t parameters = b->driver->parameters_size(&stack);
     const ptrdiff_t outputs = rows * t->directions * out;
     const ptrdiff_t states = t->layers * t->directions * t->batch * out;
     const ptrdiff_t cells = t->layers * t->directions * t->batch * t->hidden;
@@ -263,16 +263,16 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     void *dy = filled(b, outputs, 5, 1), *dh = filled(b, states, 6, 1);
     void *dc = filled(b, cells, 7, 1), *y = filled(b, outputs, 0, 0);
     void *dx = filled(b, inputs, 0, 0), *grads = filled(b, parameters, 0, 0);
-    const ptrdiff_t sums_size = t->tokens ? b->driver->sums_size(&shape, count) : 0;
+    const ptrdiff_t sums_size = t->tokens ? b->driver->sums_size(&stack, count) : 0;
     void *sums = exact_aligned(sums_size, size);
     memset(sums, 0, (size_t)(sums_size * size));
-    void *forward = exact_aligned(b->driver->forward_size(&shape, b->kernels), size);
-    void *backward = exact_aligned(b->driver->backward_size(&shape, b->kernels), size);
+    void *forward = exact_aligned(b->driver->forward_size(&stack, b->kernels), size);
+    void *backward = exact_aligned(b->driver->backward_size(&stack, b->kernels), size);
     const ptrdiff_t tape_size =
-        b->driver->tape_size(&shape, b->kernels, t->steps, t->batch, &dropout);
+        b->driver->tape_size(&stack, b->kernels, t->steps, t->batch, &dropout);
     void *tape = exact_aligned(tape_size, size);
-    b->driver->pack_forward(&shape, b->kernels, flat, forward, 0, 1);
-    b->driver->pack_backward(&shape, b->kernels, flat, backward, 0, 1);
+    b->driver->pack_forward(&stack, b->kernels, flat, forward, 0, 1);
+    b->driver->pack_backward(&stack, b->kernels, flat, backward, 0, 1);
 
     uint64_t result = 0;
     for (int training = 0; training < 2; training++) {
@@ -281,7 +281,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         memcpy(c_n, c, (size_t)(cells * size));
         const ptrdiff_t width = t->directions * out;
         fl_forward_call f = {
-            .shape = shape,
+            .stack = stack,
             .kernels = b->kernels,
             .packed = forward,
             .steps = t->steps,
@@ -309,7 +309,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     }
     const ptrdiff_t width = t->directions * out;
     fl_backward_call call = {
-        .shape = shape,
+        .stack = stack,
         .kernels = b->kernels,
         .packed = backward,
         .steps = t->steps,

@@ -13,7 +13,7 @@ static inline fl_unary unary_of(const fl_function *f)
 }
 
 /* vectors: those of the packed cell. */
-static inline fl_cell_options cell_options_of(const fl_shape *s, ptrdiff_t d, const real *peephole,
+static inline fl_cell_options cell_options_of(const fl_stack *s, ptrdiff_t d, const real *peephole,
                                               const real *gain, const real *shift)
 {
     const fl_function *f = s->options.functions[d];

@@ -29,13 +29,13 @@ static void dropout_apply(const fl_dropout *dropout, ptrdiff_t layer, ptrdiff_t 
     }
 }
 
-static inline ptrdiff_t stream_of(const fl_shape *s, ptrdiff_t l, ptrdiff_t d, int purpose)
+static inline ptrdiff_t stream_of(const fl_stack *s, ptrdiff_t l, ptrdiff_t d, int purpose)
 {
     return s->layers + 3 * (l * s->directions + d) + purpose;
 }
 
 /* What the n units of row b are multiplied by before U: 0 or 1 / (1 - rate). */
-static void feed_mask(const fl_shape *s, const fl_dropout *dropout, ptrdiff_t l, ptrdiff_t d,
+static void feed_mask(const fl_stack *s, const fl_dropout *dropout, ptrdiff_t l, ptrdiff_t d,
                       ptrdiff_t b, ptrdiff_t n, real *out)
 {
     const uint64_t stream = stream_key(dropout->key, stream_of(s, l, d, 2));
@@ -53,7 +53,7 @@ typedef struct {
     ptrdiff_t batch, width, first_step;
 } zoneout;
 
-static inline zoneout zoneout_of(const fl_shape *s, const fl_dropout *dropout, ptrdiff_t l,
+static inline zoneout zoneout_of(const fl_stack *s, const fl_dropout *dropout, ptrdiff_t l,
                                  ptrdiff_t d, int of_c, ptrdiff_t batch)
 {
     return (zoneout){
@@ -81,7 +81,7 @@ static const real *zone_factors(const fl_kernels *k, const zoneout *z, ptrdiff_t
 }
 
 /* Factors of zoneout for a tile of rows. */
-static inline ptrdiff_t zone_size(const fl_shape *s)
+static inline ptrdiff_t zone_size(const fl_stack *s)
 {
     return has_zoneout(s) ? aligned(FL_MAX_ROWS * s->hidden) : 0;
 }

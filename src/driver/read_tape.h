@@ -12,9 +12,9 @@ static void read_row(const fl_forward_call *call, const tape_cell *tape, const t
                      int what, ptrdiff_t s, ptrdiff_t place, real *out)
 {
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t hidden = call->shape.hidden, blocks = blocks_of(&call->shape, k);
-    const ptrdiff_t out_size = out_of(&call->shape);
-    const ptrdiff_t width = call->shape.directions * out_size, row = s * when->batch + place;
+    const ptrdiff_t hidden = call->stack.hidden, blocks = blocks_of(&call->stack, k);
+    const ptrdiff_t out_size = out_of(&call->stack);
+    const ptrdiff_t width = call->stack.directions * out_size, row = s * when->batch + place;
     const size_t bytes = (size_t)hidden * sizeof(real);
     if (what == FL_TRACE_CELL) {
         memcpy(out, tape->c + (row + when->batch) * hidden, bytes);
@@ -39,9 +39,9 @@ static void read_tape(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t di
                       void *out)
 {
     ptrdiff_t size;
-    const tape_cell tape = tape_cell_at(&call->shape, call->kernels, call->tape, call->steps,
+    const tape_cell tape = tape_cell_at(&call->stack, call->kernels, call->tape, call->steps,
                                         call->batch, &call->dropout, layer, direction, &size);
-    const ptrdiff_t row = what == FL_TRACE_HIDDEN ? out_of(&call->shape) : call->shape.hidden;
+    const ptrdiff_t row = what == FL_TRACE_HIDDEN ? out_of(&call->stack) : call->stack.hidden;
     const timetable when = {call->rows, call->steps, call->batch, direction == 1};
     for (ptrdiff_t place = 0; place < call->batch; place++) {
         const ptrdiff_t end = minimum(length_of(&when, place), call->steps);

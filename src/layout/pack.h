@@ -12,7 +12,7 @@
 enum { FL_PIECE = 128 };
 
 /* m [GH, K], W or U -> out [blocks][K][4][lanes]. */
-static void pack_gates(const fl_shape *s, int of_u, const real *m, ptrdiff_t k, ptrdiff_t lanes,
+static void pack_gates(const fl_stack *s, int of_u, const real *m, ptrdiff_t k, ptrdiff_t lanes,
                        fl_range blocks, real *out)
 {
     const ptrdiff_t vectors = 4 * lanes, hidden = s->hidden;
@@ -39,7 +39,7 @@ static void pack_gates(const fl_shape *s, int of_u, const real *m, ptrdiff_t k, 
 }
 
 /* out [blocks][4][lanes]: b_ih, b_hh or their sum, or zeros. */
-static void pack_bias(const fl_shape *s, const real *b_ih, const real *b_hh, ptrdiff_t lanes,
+static void pack_bias(const fl_stack *s, const real *b_ih, const real *b_hh, ptrdiff_t lanes,
                       fl_range blocks, real *out)
 {
     for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
@@ -93,7 +93,7 @@ static void pack_columns(const real *m, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t s
 }
 
 /* W or U [GH, n] -> out [groups][slots*H][size]. */
-static void pack_slots(const fl_shape *s, int of_u, const real *m, ptrdiff_t n, ptrdiff_t size,
+static void pack_slots(const fl_stack *s, int of_u, const real *m, ptrdiff_t n, ptrdiff_t size,
                        fl_range groups, real *out)
 {
     const ptrdiff_t rows = slots_of(s) * s->hidden;
@@ -113,7 +113,7 @@ static void pack_slots(const fl_shape *s, int of_u, const real *m, ptrdiff_t n, 
 }
 
 /* One value a unit, by slot -> out [blocks][4][lanes]; part_of: which H values of m a slot has. */
-static void pack_units(const fl_shape *s, ptrdiff_t (*part_of)(const fl_shape *, ptrdiff_t),
+static void pack_units(const fl_stack *s, ptrdiff_t (*part_of)(const fl_stack *, ptrdiff_t),
                        const real *m, const real *m2, ptrdiff_t lanes, fl_range blocks, real *out)
 {
     for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
@@ -130,10 +130,10 @@ static void pack_units(const fl_shape *s, ptrdiff_t (*part_of)(const fl_shape *,
     }
 }
 
-static ptrdiff_t gate_part(const fl_shape *s, ptrdiff_t slot) { return gate_of_slot(s, 0, slot); }
+static ptrdiff_t gate_part(const fl_stack *s, ptrdiff_t slot) { return gate_of_slot(s, 0, slot); }
 
 /* The same for forward and backward. */
-static void pack_options(const fl_shape *s, const flat_cell *from, const real *p, ptrdiff_t lanes,
+static void pack_options(const fl_stack *s, const flat_cell *from, const real *p, ptrdiff_t lanes,
                          fl_range blocks, real *peephole, real *gain, real *shift)
 {
     if (has_peephole(s)) {
@@ -146,7 +146,7 @@ static void pack_options(const fl_shape *s, const flat_cell *from, const real *p
     }
 }
 
-static void pack_forward(const fl_shape *s, const void *kernels, const void *flat, void *packed,
+static void pack_forward(const fl_stack *s, const void *kernels, const void *flat, void *packed,
                          int worker, int workers)
 {
     const fl_kernels *k = kernels;
@@ -169,7 +169,7 @@ static void pack_forward(const fl_shape *s, const void *kernels, const void *fla
     }
 }
 
-static void pack_backward(const fl_shape *s, const void *kernels, const void *flat, void *packed,
+static void pack_backward(const fl_stack *s, const void *kernels, const void *flat, void *packed,
                           int worker, int workers)
 {
     const fl_kernels *k = kernels;

@@ -32,7 +32,7 @@ typedef struct {
     real *peephole, *gain, *shift; /* [blocks][4][VL] */
 } backward_cell;
 
-static inline ptrdiff_t blocks_of(const fl_shape *s, const fl_kernels *k)
+static inline ptrdiff_t blocks_of(const fl_stack *s, const fl_kernels *k)
 {
     return divide_up(s->hidden, k->lanes);
 }
@@ -44,7 +44,7 @@ static inline ptrdiff_t gate_width(ptrdiff_t hidden, ptrdiff_t lanes, ptrdiff_t 
     return units > lanes / 2 ? lanes : units > lanes / 4 ? lanes / 2 : lanes / 4;
 }
 
-static inline forward_cell forward_cell_at(const fl_shape *s, const fl_kernels *k, real *packed,
+static inline forward_cell forward_cell_at(const fl_stack *s, const fl_kernels *k, real *packed,
                                            ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
 {
     const ptrdiff_t vectors = blocks_of(s, k) * 4 * k->lanes;
@@ -66,7 +66,7 @@ static inline forward_cell forward_cell_at(const fl_shape *s, const fl_kernels *
     return cell;
 }
 
-static inline backward_cell backward_cell_at(const fl_shape *s, const fl_kernels *k, real *packed,
+static inline backward_cell backward_cell_at(const fl_stack *s, const fl_kernels *k, real *packed,
                                              ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
 {
     const ptrdiff_t group = 4 * k->lanes, rows = slots_of(s) * s->hidden;
@@ -87,14 +87,14 @@ static inline backward_cell backward_cell_at(const fl_shape *s, const fl_kernels
     return cell;
 }
 
-static ptrdiff_t forward_size(const fl_shape *s, const void *kernels)
+static ptrdiff_t forward_size(const fl_stack *s, const void *kernels)
 {
     ptrdiff_t size;
     forward_cell_at(s, kernels, NULL, s->layers - 1, s->directions - 1, &size);
     return size;
 }
 
-static ptrdiff_t backward_size(const fl_shape *s, const void *kernels)
+static ptrdiff_t backward_size(const fl_stack *s, const void *kernels)
 {
     ptrdiff_t size;
     backward_cell_at(s, kernels, NULL, s->layers - 1, s->directions - 1, &size);

@@ -7,12 +7,12 @@
 /* One layer and direction in the flat vector of parameters or gradients: offsets. */
 typedef struct {
     ptrdiff_t w, u;
-    ptrdiff_t b_ih, b_hh; /* only if shape.bias; and so on */
+    ptrdiff_t b_ih, b_hh; /* only if stack.bias; and so on */
     ptrdiff_t projection, peephole, gain;
     ptrdiff_t end;
 } flat_cell;
 
-static inline flat_cell flat_cell_from(const fl_shape *s, ptrdiff_t layer, ptrdiff_t start)
+static inline flat_cell flat_cell_from(const fl_stack *s, ptrdiff_t layer, ptrdiff_t start)
 {
     const ptrdiff_t gates = gates_of(s) * s->hidden;
     flat_cell cell;
@@ -27,12 +27,12 @@ static inline flat_cell flat_cell_from(const fl_shape *s, ptrdiff_t layer, ptrdi
     return cell;
 }
 
-static inline ptrdiff_t flat_cell_size(const fl_shape *s, ptrdiff_t layer)
+static inline ptrdiff_t flat_cell_size(const fl_stack *s, ptrdiff_t layer)
 {
     return flat_cell_from(s, layer, 0).end;
 }
 
-static inline flat_cell flat_cell_at(const fl_shape *s, ptrdiff_t layer, ptrdiff_t direction)
+static inline flat_cell flat_cell_at(const fl_stack *s, ptrdiff_t layer, ptrdiff_t direction)
 {
     ptrdiff_t start = direction * flat_cell_size(s, layer);
     if (layer > 0) {
@@ -41,7 +41,7 @@ static inline flat_cell flat_cell_at(const fl_shape *s, ptrdiff_t layer, ptrdiff
     return flat_cell_from(s, layer, start);
 }
 
-static ptrdiff_t parameters_size(const fl_shape *s)
+static ptrdiff_t parameters_size(const fl_stack *s)
 {
     return s->directions *
            (flat_cell_size(s, 0) + (s->layers - 1) * flat_cell_size(s, s->layers - 1));

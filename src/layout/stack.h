@@ -5,12 +5,12 @@
 #include "fastlstm.h"
 
 /* Units of a hidden state, and of an output. */
-static inline ptrdiff_t out_of(const fl_shape *s)
+static inline ptrdiff_t out_of(const fl_stack *s)
 {
     return s->projection ? s->projection : s->hidden;
 }
 
-static inline ptrdiff_t input_of(const fl_shape *s, ptrdiff_t layer)
+static inline ptrdiff_t input_of(const fl_stack *s, ptrdiff_t layer)
 {
     return layer == 0 ? s->input : s->directions * out_of(s);
 }
@@ -21,31 +21,31 @@ static inline ptrdiff_t input_of(const fl_shape *s, ptrdiff_t layer)
  * are r, z, n. */
 enum { FL_SLOTS = 4 };
 
-static inline int has_options(const fl_shape *s) { return fl_cells[s->cell].has_options; }
+static inline int has_options(const fl_stack *s) { return fl_cells[s->cell].has_options; }
 
-static inline int is_coupled(const fl_shape *s) { return has_options(s) && s->options.coupled; }
+static inline int is_coupled(const fl_stack *s) { return has_options(s) && s->options.coupled; }
 
-static inline int has_peephole(const fl_shape *s) { return has_options(s) && s->options.peephole; }
+static inline int has_peephole(const fl_stack *s) { return has_options(s) && s->options.peephole; }
 
-static inline int has_norm(const fl_shape *s) { return has_options(s) && s->options.layer_norm; }
+static inline int has_norm(const fl_stack *s) { return has_options(s) && s->options.layer_norm; }
 
-static inline int has_zoneout(const fl_shape *s)
+static inline int has_zoneout(const fl_stack *s)
 {
     return has_options(s) && (s->options.zoneout_h > 0 || s->options.zoneout_c > 0);
 }
 
-static inline ptrdiff_t gates_of(const fl_shape *s)
+static inline ptrdiff_t gates_of(const fl_stack *s)
 {
     return fl_cells[s->cell].gate_count - (is_coupled(s) ? 1 : 0);
 }
 
-static inline ptrdiff_t slots_of(const fl_shape *s) { return fl_cells[s->cell].slots; }
+static inline ptrdiff_t slots_of(const fl_stack *s) { return fl_cells[s->cell].slots; }
 
 /* Whether the slots are not simply the gates. */
-static inline int slots_differ(const fl_shape *s) { return slots_of(s) > gates_of(s); }
+static inline int slots_differ(const fl_stack *s) { return slots_of(s) > gates_of(s); }
 
 /* The gate of W (or U) whose pre-activations a slot has; -1: none. */
-static inline ptrdiff_t gate_of_slot(const fl_shape *s, int of_u, ptrdiff_t slot)
+static inline ptrdiff_t gate_of_slot(const fl_stack *s, int of_u, ptrdiff_t slot)
 {
     if (is_coupled(s)) {
         return slot == 0 ? 0 : slot - 1 > 0 ? slot - 1 : -1;
@@ -58,7 +58,7 @@ static inline ptrdiff_t gate_of_slot(const fl_shape *s, int of_u, ptrdiff_t slot
 }
 
 /* The part of the peephole weights that a slot has; -1: none. */
-static inline ptrdiff_t peephole_of_slot(const fl_shape *s, ptrdiff_t slot)
+static inline ptrdiff_t peephole_of_slot(const fl_stack *s, ptrdiff_t slot)
 {
     if (is_coupled(s)) {
         return slot == 0 ? 0 : slot == 3 ? 1 : -1;
@@ -67,20 +67,20 @@ static inline ptrdiff_t peephole_of_slot(const fl_shape *s, ptrdiff_t slot)
 }
 
 /* Slots that U leads to in the first product. */
-static inline ptrdiff_t recurrent_slots_of(const fl_shape *s)
+static inline ptrdiff_t recurrent_slots_of(const fl_stack *s)
 {
     return fl_cells[s->cell].slots_by_u;
 }
 
 /* A step may end with a second product, of H inner units: that of the last slot, the candidate of a
  * GRU that resets before it, or the projection. */
-static inline int second_is_candidate(const fl_shape *s)
+static inline int second_is_candidate(const fl_stack *s)
 {
     return recurrent_slots_of(s) < slots_of(s);
 }
 
 /* Rows of the matrix of the second product; 0: there is none. */
-static inline ptrdiff_t second_of(const fl_shape *s)
+static inline ptrdiff_t second_of(const fl_stack *s)
 {
     return second_is_candidate(s) ? s->hidden : s->projection;
 }

@@ -7,7 +7,7 @@
 #include <math.h>
 
 /* Whether backward needs what the gates' functions were given, beside what they made of it. */
-static inline int keeps_sums(const fl_shape *s)
+static inline int keeps_sums(const fl_stack *s)
 {
     if (!has_options(s)) {
         return 0;
@@ -34,7 +34,7 @@ typedef struct {
     real *passed; /* what the next layer reads: out, or out after dropout */
 } tape_cell;
 
-static inline tape_cell tape_cell_at(const fl_shape *s, const fl_kernels *k, real *tape,
+static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, real *tape,
                                      ptrdiff_t steps, ptrdiff_t batch, const fl_dropout *dropout,
                                      ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
 {
@@ -59,7 +59,7 @@ static inline tape_cell tape_cell_at(const fl_shape *s, const fl_kernels *k, rea
     return cell;
 }
 
-static ptrdiff_t tape_size(const fl_shape *s, const void *kernels, ptrdiff_t steps, ptrdiff_t batch,
+static ptrdiff_t tape_size(const fl_stack *s, const void *kernels, ptrdiff_t steps, ptrdiff_t batch,
                            const fl_dropout *dropout)
 {
     ptrdiff_t size;

@@ -62,7 +62,7 @@ static void run_backward(const backward_pass *p, const share *me, fl_barrier *ba
 
 static void backward(fl_backward_call *call, int worker, int workers)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     if (workers != call->plan.workers) { /* the system gave fewer threads: one does it all */
         if (worker > 0) {

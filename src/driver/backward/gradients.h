@@ -92,14 +92,14 @@ static void find_matrices(const backward_pass *p, const term_rows *terms, matrix
     const ptrdiff_t size = 4 * p->k->lanes, panel = FL_TERMS * size;
     real *const of_h = p->panels + divide_up(p->x_columns, size) * panel;
     real *const of_inner = of_h + divide_up(p->h_columns, size) * panel;
-    const int mapped = slots_differ(p->shape);
+    const int mapped = slots_differ(p->stack);
     m[0] = (matrix_gradient){terms->x,        p->x_columns, 0,     p->rows,
                              mapped ? 0 : -1, NULL,         p->dw, p->panels};
     m[1] = (matrix_gradient){
         terms->h, p->h_columns, 0, p->recurrent, mapped ? 1 : -1, p->tape.feed ? terms->feed : NULL,
         p->du,    of_h};
     m[2] = (matrix_gradient){
-        terms->inner, p->inner_columns, p->at.second, p->at.second + second_of(p->shape), -1,
+        terms->inner, p->inner_columns, p->at.second, p->at.second + second_of(p->stack), -1,
         NULL,         p->d_second,      of_inner};
 }
 
@@ -132,7 +132,7 @@ static void pack_inputs(const backward_pass *p, const term_rows *terms, const ma
  * all cells would take 3% (H = 256). */
 static inline ptrdiff_t row_of_column(const backward_pass *p, int of_u, ptrdiff_t column)
 {
-    const ptrdiff_t gate = gate_of_slot(p->shape, of_u, column / p->hidden);
+    const ptrdiff_t gate = gate_of_slot(p->stack, of_u, column / p->hidden);
     return gate < 0 ? -1 : gate * p->hidden + column % p->hidden;
 }
 
@@ -185,10 +185,10 @@ static fl_range add_unit_sums(const backward_pass *p, const term_rows *terms, pt
 static void unit_gradients(const backward_pass *p, const term_rows *terms, int worker, int workers)
 {
     const ptrdiff_t hidden = p->hidden, shift = p->at.shift < 0 ? 0 : p->at.shift;
-    for (ptrdiff_t slot = 0; slot < slots_of(p->shape); slot++) {
-        const ptrdiff_t of_x = gate_of_slot(p->shape, 0, slot);
-        const ptrdiff_t of_h = gate_of_slot(p->shape, 1, slot);
-        const ptrdiff_t peephole = peephole_of_slot(p->shape, slot);
+    for (ptrdiff_t slot = 0; slot < slots_of(p->stack); slot++) {
+        const ptrdiff_t of_x = gate_of_slot(p->stack, 0, slot);
+        const ptrdiff_t of_h = gate_of_slot(p->stack, 1, slot);
+        const ptrdiff_t peephole = peephole_of_slot(p->stack, slot);
         if (p->db_ih && (of_x >= 0 || of_h >= 0)) {
             real *to = of_x < 0 ? p->db_hh + of_h * hidden : p->db_ih + of_x * hidden;
             const fl_range part =

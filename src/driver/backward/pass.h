@@ -20,9 +20,9 @@ typedef struct {
     ptrdiff_t count, row;
 } token_sums;
 
-static inline ptrdiff_t sums_row_of(const fl_shape *s) { return aligned(slots_of(s) * s->hidden); }
+static inline ptrdiff_t sums_row_of(const fl_stack *s) { return aligned(slots_of(s) * s->hidden); }
 
-static ptrdiff_t sums_size(const fl_shape *s, ptrdiff_t count)
+static ptrdiff_t sums_size(const fl_stack *s, ptrdiff_t count)
 {
     return s->directions * 2 * count * sums_row_of(s);
 }
@@ -30,7 +30,7 @@ static ptrdiff_t sums_size(const fl_shape *s, ptrdiff_t count)
 /* One layer and direction, backward.  Steps s are in the order of the forward computation. */
 typedef struct {
     const fl_kernels *k;
-    const fl_shape *shape;
+    const fl_stack *stack;
     backward_cell cell;
     tape_cell tape;
     timetable when;
@@ -97,7 +97,7 @@ static inline ptrdiff_t vectors_of(const backward_pass *p, ptrdiff_t columns)
 static void add_backward_options(const fl_backward_call *call, const backward_space *space,
                                  backward_pass *p, int worker, ptrdiff_t l, ptrdiff_t d)
 {
-    const fl_shape *s = p->shape;
+    const fl_stack *s = p->stack;
     const flat_cell flat = flat_cell_at(s, l, d);
     real *grads = call->grads;
     p->plain = is_plain(&p->when) && !has_options(s) && !second_of(s) && !p->tape.feed;
@@ -120,7 +120,7 @@ static void add_backward_options(const fl_backward_call *call, const backward_sp
 static backward_pass make_backward_pass(const fl_backward_call *call, const backward_space *space,
                                         int worker, ptrdiff_t l, ptrdiff_t d)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     const ptrdiff_t width = s->directions * out_of(s), step = call->batch * width;
     const ptrdiff_t states = (l * s->directions + d) * call->batch;
@@ -130,7 +130,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
     ptrdiff_t size;
     backward_pass p = {
         .k = k,
-        .shape = s,
+        .stack = s,
         .rows = slots_of(s) * s->hidden,
         .recurrent = recurrent_slots_of(s) * s->hidden,
         .cell = backward_cell_at(s, k, (real *)call->packed, l, d, &size),

@@ -21,7 +21,7 @@ typedef struct {
 
 /* A line more than needed: the weight gradients read columns of dz, and rows a power of two apart
  * would share few sets of the caches (H = 512: 1.5% slower). */
-static inline dz_columns dz_columns_of(const fl_shape *s)
+static inline dz_columns dz_columns_of(const fl_stack *s)
 {
     ptrdiff_t end = aligned(slots_of(s) * s->hidden);
     dz_columns at = {-1, -1, -1, -1, 0};
@@ -52,14 +52,14 @@ typedef struct {
     ptrdiff_t size;
 } backward_space;
 
-static inline ptrdiff_t dh_row_of(const fl_shape *s, const fl_kernels *k)
+static inline ptrdiff_t dh_row_of(const fl_stack *s, const fl_kernels *k)
 {
     return divide_up(s->hidden, 4 * k->lanes) * 4 * k->lanes;
 }
 
 static backward_space backward_space_at(const fl_backward_call *call)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     const ptrdiff_t size = 4 * k->lanes;
     const ptrdiff_t input = s->layers > 1 && input_of(s, 1) > s->input ? input_of(s, 1) : s->input;
@@ -82,7 +82,7 @@ static backward_space backward_space_at(const fl_backward_call *call)
 
 static void plan_backward(fl_backward_call *call, fl_team_limits limits)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     /* A third of the multiply-adds: below that, meeting between segments costs more than it saves.
      */

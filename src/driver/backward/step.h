@@ -162,7 +162,7 @@ static void plain_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptr
     _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
     hidden_gradient(1, p, when, me, s, i, rows, going_on, group, dh);
     find_gradient_tile(1, p, when, me, s, i, rows, group, dh, size, &tile);
-    p->k->gradient[p->shape->cell](rows, &tile.gradient);
+    p->k->gradient[p->stack->cell](rows, &tile.gradient);
 }
 
 /* The gradient of a tile of outputs; that of a projected state goes to its columns of dz. */
@@ -175,7 +175,7 @@ static void output_tile(const backward_pass *p, const share *me, ptrdiff_t s, pt
     if (p->zone_h.rate > 0) {
         pass_by(p, me, s, i, rows, group, dh);
     }
-    if (p->shape->projection) {
+    if (p->stack->projection) {
         for (ptrdiff_t r = 0; r < rows; r++) {
             out[r] = dz_at(p, s, place_at(&me->rows, i + r)) + p->at.second + unit;
         }
@@ -208,8 +208,8 @@ static void options_tile(const backward_pass *p, const share *me, ptrdiff_t s, p
     const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - group * size;
     gradient_tile tile;
     _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
-    if (p->shape->projection) {
-        const ptrdiff_t k = p->shape->projection;
+    if (p->stack->projection) {
+        const ptrdiff_t k = p->stack->projection;
         const real *weights = p->cell.projection + group * k * size;
         inner_gradient(p, me, s, i, rows, p->at.second, weights, k, units, dh);
     } else {
@@ -223,8 +223,8 @@ static void options_tile(const backward_pass *p, const share *me, ptrdiff_t s, p
         return;
     }
     find_gradient_tile(0, p, p->when, me, s, i, rows, group, dh, size, &tile);
-    p->k->gradient[p->shape->cell](rows, &tile.gradient);
-    if (!second_is_candidate(p->shape)) { /* there, more of dc follows */
+    p->k->gradient[p->stack->cell](rows, &tile.gradient);
+    if (!second_is_candidate(p->stack)) { /* there, more of dc follows */
         cut_states(&tile, rows, minimum(size, units));
     }
 }
@@ -236,7 +236,7 @@ static void norm_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrd
     const real *dh = p->dh_rows + place_at(&me->rows, i) * p->dh_row;
     gradient_tile tile;
     find_gradient_tile(0, p, p->when, me, s, i, rows, 0, dh, me->rows.step * p->dh_row, &tile);
-    p->k->gradient[p->shape->cell](rows, &tile.gradient);
+    p->k->gradient[p->stack->cell](rows, &tile.gradient);
     cut_states(&tile, rows, p->hidden);
 }
 
@@ -286,14 +286,14 @@ static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s, 
         sweep_tiles(PLAIN, p, me, me->blocks, s, rows, going_on);
         return;
     }
-    if (p->shape->projection) {
+    if (p->stack->projection) {
         sweep_tiles(OUTPUT, p, me, me->seconds, s, rows, going_on);
     }
     sweep_tiles(OPTIONS, p, me, me->blocks, s, rows, going_on);
     if (p->options.gain) {
         sweep_tiles(NORM, p, me, (fl_range){0, 1}, s, rows, going_on);
     }
-    if (second_is_candidate(p->shape)) {
+    if (second_is_candidate(p->stack)) {
         sweep_tiles(RESET, p, me, me->blocks, s, rows, going_on);
     }
 }
@@ -303,7 +303,7 @@ static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s, 
 static void state_gradients(const backward_pass *p, const share *me, ptrdiff_t rows)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
-    const fl_range groups = p->shape->projection ? me->seconds : me->blocks;
+    const fl_range groups = p->stack->projection ? me->seconds : me->blocks;
     for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {

@@ -64,7 +64,7 @@ static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
 static void tape_states(const fl_forward_call *call, const pass *p, places rows, ptrdiff_t l,
                         ptrdiff_t d, int final)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const size_t bytes = (size_t)s->hidden * sizeof(real);
     ptrdiff_t size;
     const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
@@ -91,7 +91,7 @@ static void tape_states(const fl_forward_call *call, const pass *p, places rows,
 static void tape_dropout(const fl_forward_call *call, const timetable *when, places rows,
                          ptrdiff_t l)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const ptrdiff_t width = s->directions * out_of(s);
     ptrdiff_t size;
     const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
@@ -109,7 +109,7 @@ static void tape_dropout(const fl_forward_call *call, const timetable *when, pla
 
 static void forward_chunk(const fl_forward_call *call, const share *me, int worker, ptrdiff_t begin)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const ptrdiff_t end = minimum(begin + call->plan.chunk, call->steps);
     /* Where workers share rows, one of them does what is done row by row. */
     const places all = all_places(worker == 0 ? call->batch : 0);
@@ -138,7 +138,7 @@ static void forward_chunk(const fl_forward_call *call, const share *me, int work
 static void project_table(fl_forward_call *call, int worker, int workers)
 {
     const ptrdiff_t z_row = table_row_of(&call->plan, call->kernels);
-    for (ptrdiff_t d = 0; d < call->shape.directions; d++) {
+    for (ptrdiff_t d = 0; d < call->stack.directions; d++) {
         const pass p = make_pass(call, worker, 0, d, 0);
         const share me = {.blocks = fl_part(p.blocks, workers, worker)};
         real *z = p.table + me.blocks.begin * 4 * p.k->lanes;
@@ -167,7 +167,7 @@ static void forward(fl_forward_call *call, int worker, int workers)
     }
     const timetable when = {call->rows, call->steps, call->batch, 0};
     const ptrdiff_t seconds =
-        divide_up(second_of(&call->shape), 4 * ((const fl_kernels *)call->kernels)->lanes);
+        divide_up(second_of(&call->stack), 4 * ((const fl_kernels *)call->kernels)->lanes);
     share me = {all_places(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
     if (call->plan.split_units) {
         me.blocks = fl_part(call->plan.blocks, workers, worker);

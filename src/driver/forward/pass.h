@@ -89,7 +89,7 @@ static inline fl_range outputs_of(const pass *p, const share *me)
 static void add_options(const fl_forward_call *call, pass *p, const tape_cell *tape, int worker,
                         ptrdiff_t l, ptrdiff_t d)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     real *scratch = call->scratch;
     p->plain = is_plain(&p->when) && !has_options(s) && !second_of(s) && !tape->feed;
     p->whole_rows = has_norm(s);
@@ -116,7 +116,7 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
 static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrdiff_t d,
                       ptrdiff_t begin)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     const ptrdiff_t width = s->directions * out_of(s), cell = l * s->directions + d;
     const int top = l == s->layers - 1;

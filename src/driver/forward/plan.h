@@ -20,7 +20,7 @@ static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
 
 static void plan_forward(fl_forward_call *call, fl_team_limits limits, int training)
 {
-    const fl_shape *s = &call->shape;
+    const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     fl_plan *plan = &call->plan;
     const double gates = 4 * (double)s->hidden;
