@@ -20,18 +20,18 @@ static inline ptrdiff_t aligned(ptrdiff_t elements)
 typedef struct {
     real *base;
     ptrdiff_t used;
-} carver;
+} arena;
 
-static inline real *carve(carver *c, ptrdiff_t elements)
+static inline real *arena_take(arena *c, ptrdiff_t elements)
 {
     real *piece = c->base ? c->base + c->used : NULL;
     c->used += aligned(elements);
     return piece;
 }
 
-static inline real *carve_if(carver *c, int wanted, ptrdiff_t elements)
+static inline real *arena_take_if(arena *c, int wanted, ptrdiff_t elements)
 {
-    return wanted ? carve(c, elements) : NULL;
+    return wanted ? arena_take(c, elements) : NULL;
 }
 
 #endif

@@ -40,14 +40,14 @@ static head_space head_space_at(const fl_head_call *call)
     const ptrdiff_t size = group_of(call);
     const ptrdiff_t classes = divide_up(call->classes, size) * size;
     const ptrdiff_t hidden = divide_up(call->hidden, size) * size;
-    carver c = {call->scratch, 0};
+    arena c = {call->scratch, 0};
     head_space space = {0};
-    space.bias = carve(&c, classes);
-    space.forward = carve(&c, classes * call->hidden);
-    space.logits = carve(&c, minimum(FL_TERMS, call->n) * logits_row_of(call));
+    space.bias = arena_take(&c, classes);
+    space.forward = arena_take(&c, classes * call->hidden);
+    space.logits = arena_take(&c, minimum(FL_TERMS, call->n) * logits_row_of(call));
     if (call->dy) {
-        space.backward = carve(&c, hidden * call->classes);
-        space.panels = carve(&c, hidden * FL_TERMS);
+        space.backward = arena_take(&c, hidden * call->classes);
+        space.panels = arena_take(&c, hidden * FL_TERMS);
     }
     space.size = c.used;
     return space;
