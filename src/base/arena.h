@@ -22,16 +22,16 @@ typedef struct {
     ptrdiff_t used;
 } arena;
 
-static inline real *arena_take(arena *c, ptrdiff_t elements)
+static inline real *arena_take(arena *a, ptrdiff_t elements)
 {
-    real *piece = c->base ? c->base + c->used : NULL;
-    c->used += aligned(elements);
+    real *piece = a->base ? a->base + a->used : NULL;
+    a->used += aligned(elements);
     return piece;
 }
 
-static inline real *arena_take_if(arena *c, int wanted, ptrdiff_t elements)
+static inline real *arena_take_if(arena *a, int condition, ptrdiff_t elements)
 {
-    return wanted ? arena_take(c, elements) : NULL;
+    return condition ? arena_take(a, elements) : NULL;
 }
 
 #endif

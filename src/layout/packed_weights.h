@@ -48,21 +48,21 @@ static inline forward_cell forward_cell_at(const fl_stack *s, const fl_kernels *
                                            ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
 {
     const ptrdiff_t vectors = blocks_of(s, k) * 4 * k->lanes;
-    arena c = {packed, 0};
+    arena a = {packed, 0};
     forward_cell cell = {0};
     for (ptrdiff_t l = 0; l <= layer; l++) {
         for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
-            cell.bias = arena_take(&c, vectors);
-            cell.w = arena_take(&c, vectors * input_of(s, l));
-            cell.u = arena_take(&c, vectors * out_of(s));
+            cell.bias = arena_take(&a, vectors);
+            cell.w = arena_take(&a, vectors * input_of(s, l));
+            cell.u = arena_take(&a, vectors * out_of(s));
             cell.second =
-                arena_take(&c, divide_up(second_of(s), 4 * k->lanes) * 4 * k->lanes * s->hidden);
-            cell.peephole = arena_take(&c, has_peephole(s) ? vectors : 0);
-            cell.gain = arena_take(&c, has_norm(s) ? vectors : 0);
-            cell.shift = arena_take(&c, has_norm(s) ? vectors : 0);
+                arena_take(&a, divide_up(second_of(s), 4 * k->lanes) * 4 * k->lanes * s->hidden);
+            cell.peephole = arena_take(&a, has_peephole(s) ? vectors : 0);
+            cell.gain = arena_take(&a, has_norm(s) ? vectors : 0);
+            cell.shift = arena_take(&a, has_norm(s) ? vectors : 0);
         }
     }
-    *size = c.used;
+    *size = a.used;
     return cell;
 }
 
@@ -71,19 +71,19 @@ static inline backward_cell backward_cell_at(const fl_stack *s, const fl_kernels
 {
     const ptrdiff_t group = 4 * k->lanes, rows = slots_of(s) * s->hidden;
     const ptrdiff_t vectors = blocks_of(s, k) * group;
-    arena c = {packed, 0};
+    arena a = {packed, 0};
     backward_cell cell = {0};
     for (ptrdiff_t l = 0; l <= layer; l++) {
         for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
-            cell.w = arena_take(&c, divide_up(input_of(s, l), group) * rows * group);
-            cell.u = arena_take(&c, divide_up(out_of(s), group) * rows * group);
-            cell.projection = arena_take(&c, s->projection * divide_up(s->hidden, group) * group);
-            cell.peephole = arena_take(&c, has_peephole(s) ? vectors : 0);
-            cell.gain = arena_take(&c, has_norm(s) ? vectors : 0);
-            cell.shift = arena_take(&c, has_norm(s) ? vectors : 0);
+            cell.w = arena_take(&a, divide_up(input_of(s, l), group) * rows * group);
+            cell.u = arena_take(&a, divide_up(out_of(s), group) * rows * group);
+            cell.projection = arena_take(&a, s->projection * divide_up(s->hidden, group) * group);
+            cell.peephole = arena_take(&a, has_peephole(s) ? vectors : 0);
+            cell.gain = arena_take(&a, has_norm(s) ? vectors : 0);
+            cell.shift = arena_take(&a, has_norm(s) ? vectors : 0);
         }
     }
-    *size = c.used;
+    *size = a.used;
     return cell;
 }
 

@@ -40,22 +40,22 @@ static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, rea
 {
     const ptrdiff_t cells = steps * batch, width = out_of(s), out = cells * s->directions * width;
     const ptrdiff_t gates = cells * blocks_of(s, k) * 4 * k->lanes;
-    arena c = {tape, 0};
+    arena a = {tape, 0};
     tape_cell cell = {0};
     for (ptrdiff_t l = 0; l <= layer; l++) {
-        cell.out = arena_take(&c, out);
-        cell.passed = dropout->rate > 0 && l < s->layers - 1 ? arena_take(&c, out) : cell.out;
+        cell.out = arena_take(&a, out);
+        cell.passed = dropout->rate > 0 && l < s->layers - 1 ? arena_take(&a, out) : cell.out;
         for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
-            cell.gates = arena_take(&c, gates);
-            cell.sums = arena_take_if(&c, keeps_sums(s), gates);
-            cell.scale = arena_take_if(&c, has_norm(s), cells * FL_SLOTS);
-            cell.c = arena_take(&c, (cells + batch) * s->hidden);
-            cell.h0 = arena_take(&c, batch * width);
-            cell.inner = arena_take_if(&c, second_of(s) > 0, cells * s->hidden);
-            cell.feed = arena_take_if(&c, dropout->recurrent > 0, batch * width);
+            cell.gates = arena_take(&a, gates);
+            cell.sums = arena_take_if(&a, keeps_sums(s), gates);
+            cell.scale = arena_take_if(&a, has_norm(s), cells * FL_SLOTS);
+            cell.c = arena_take(&a, (cells + batch) * s->hidden);
+            cell.h0 = arena_take(&a, batch * width);
+            cell.inner = arena_take_if(&a, second_of(s) > 0, cells * s->hidden);
+            cell.feed = arena_take_if(&a, dropout->recurrent > 0, batch * width);
         }
     }
-    *size = c.used;
+    *size = a.used;
     return cell;
 }
 

@@ -65,18 +65,18 @@ static backward_space backward_space_at(const fl_backward_call *call)
     const ptrdiff_t input = s->layers > 1 && input_of(s, 1) > s->input ? input_of(s, 1) : s->input;
     const ptrdiff_t groups = divide_up(input, size) + divide_up(out_of(s), size) +
                              (second_of(s) ? divide_up(s->hidden, size) : 0);
-    arena c = {call->scratch, 0};
+    arena a = {call->scratch, 0};
     backward_space space = {0};
-    space.dz = arena_take(&c, 2 * call->plan.segment * call->batch * dz_columns_of(s).row);
-    space.panels = arena_take(&c, groups * FL_TERMS * size);
-    space.zeros = arena_take(&c, FL_SLOTS * s->hidden);
-    space.dh_rows = arena_take(&c, has_norm(s) ? call->batch * dh_row_of(s, k) : 0);
+    space.dz = arena_take(&a, 2 * call->plan.segment * call->batch * dz_columns_of(s).row);
+    space.panels = arena_take(&a, groups * FL_TERMS * size);
+    space.zeros = arena_take(&a, FL_SLOTS * s->hidden);
+    space.dh_rows = arena_take(&a, has_norm(s) ? call->batch * dh_row_of(s, k) : 0);
     space.zone_worker = zone_size(s);
-    space.zone = arena_take(&c, call->plan.workers * space.zone_worker);
+    space.zone = arena_take(&a, call->plan.workers * space.zone_worker);
     for (ptrdiff_t l = 0; l < minimum(s->layers - 1, 2); l++) {
-        space.between[l] = arena_take(&c, call->steps * call->batch * s->directions * out_of(s));
+        space.between[l] = arena_take(&a, call->steps * call->batch * s->directions * out_of(s));
     }
-    space.size = c.used;
+    space.size = a.used;
     return space;
 }
 

@@ -46,13 +46,13 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
         const ptrdiff_t most = FL_AHEAD_BYTES / (rows * blocks * 4 * k->lanes * size) + 1;
         plan->ahead = minimum(most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS, plan->chunk);
     }
-    /* The work space.  Its base is not known yet: a arena without one measures offsets. */
-    arena c = {NULL, 0};
+    /* The work space.  Its base is not known yet: an arena without one measures offsets. */
+    arena a = {NULL, 0};
     for (ptrdiff_t l = 0; !training && l < minimum(s->layers - 1, 2); l++) {
-        plan->between[l] = c.used;
-        arena_take(&c, plan->chunk * call->batch * s->directions * out_of(s));
+        plan->between[l] = a.used;
+        arena_take(&a, plan->chunk * call->batch * s->directions * out_of(s));
     }
-    plan->z = c.used;
+    plan->z = a.used;
     plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
     plan->zeros = plan->z + plan->workers * plan->z_worker;
     plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;

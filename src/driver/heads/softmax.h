@@ -40,16 +40,16 @@ static head_space head_space_at(const fl_head_call *call)
     const ptrdiff_t size = group_of(call);
     const ptrdiff_t classes = divide_up(call->classes, size) * size;
     const ptrdiff_t hidden = divide_up(call->hidden, size) * size;
-    arena c = {call->scratch, 0};
+    arena a = {call->scratch, 0};
     head_space space = {0};
-    space.bias = arena_take(&c, classes);
-    space.forward = arena_take(&c, classes * call->hidden);
-    space.logits = arena_take(&c, minimum(FL_TERMS, call->n) * logits_row_of(call));
+    space.bias = arena_take(&a, classes);
+    space.forward = arena_take(&a, classes * call->hidden);
+    space.logits = arena_take(&a, minimum(FL_TERMS, call->n) * logits_row_of(call));
     if (call->dy) {
-        space.backward = arena_take(&c, hidden * call->classes);
-        space.panels = arena_take(&c, hidden * FL_TERMS);
+        space.backward = arena_take(&a, hidden * call->classes);
+        space.panels = arena_take(&a, hidden * FL_TERMS);
     }
-    space.size = c.used;
+    space.size = a.used;
     return space;
 }
 
