@@ -54,12 +54,12 @@ typedef struct {
 /* The i-th instruction set that this CPU and operating system can run, best first, or NULL. */
 const fl_isa *fl_isa_at(int i);
 
-/* Rows of different lengths, and states that start anew.  Lengths count from the first step of the
+/* Rows of different lengths, and states that are reset.  Lengths count from the first step of the
  * call: a row whose length is above `steps` goes on in a later call, one below 1 has ended. */
 typedef struct {
     const ptrdiff_t *order;     /* [B]: rows, longest first; NULL: all as long as the call */
     const ptrdiff_t *lengths;   /* [B] in that order */
-    const ptrdiff_t *starts;    /* [T+1]: how many rows lived at the steps before, together */
+    const ptrdiff_t *starts;    /* [T+1]: how many rows were active at all steps before */
     const unsigned char *reset; /* [T,B]: the state is zero before this step; NULL: never */
 } fl_rows;
 

@@ -24,7 +24,7 @@ typedef struct {
     ptrdiff_t layers, directions, input, hidden, batch, steps;
     double dropout;
     ptrdiff_t tokens; /* rows of the table they are from; -1: of the unit matrix; 0: none */
-    int ragged;       /* rows of different lengths, states that start anew */
+    int ragged;       /* rows of different lengths, states that are reset */
     int cell;         /* fl_cell */
     ptrdiff_t projection;
     int options; /* 1: of FL_LSTM_OPTIONS all but the layer norm; 2: that too */
@@ -202,7 +202,7 @@ static fl_options some_options(int norm)
     };
 }
 
-/* Lengths that fall from T to 0 in the opposite order of the rows, and a new state now and then. */
+/* Lengths that fall from T to 0 in the opposite order of the rows, and a reset now and then. */
 static fl_rows some_rows(ptrdiff_t steps, ptrdiff_t batch)
 {
     ptrdiff_t *order = exact(batch, sizeof *order), *lengths = exact(batch, sizeof *lengths);

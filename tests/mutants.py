@@ -61,7 +61,7 @@ MUTANTS = {
     },
     "test_checkpoint.py": {
         "edge between segments": (
-            "going_on = living(&p->when, &me->rows, p->when.steps, 0)",
+            "going_on = active_rows(&p->when, &me->rows, p->when.steps, 0)",
             "(void)me",
         ),
         "dropout by segment": ("call->first_step * call->batch * width + at", "at"),

@@ -1,4 +1,4 @@
-/* A counter-based generator: a number is drawn by its key and its place alone. */
+/* A counter-based generator: a number is drawn by its key and its number alone. */
 #ifndef FL_BASE_RANDOM_H
 #define FL_BASE_RANDOM_H
 

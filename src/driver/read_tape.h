@@ -8,20 +8,20 @@
 #include <string.h>
 
 /* One row of a tape: the units of a slot, the cell state or the hidden state after step s. */
-static void read_row(const fl_forward_call *call, const tape_cell *tape, const timetable *when,
-                     int what, ptrdiff_t s, ptrdiff_t place, real *out)
+static void read_row(const fl_forward_call *call, const tape_cell *tape, const row_schedule *when,
+                     int what, ptrdiff_t s, ptrdiff_t rank, real *out)
 {
     const fl_kernels *k = call->kernels;
     const ptrdiff_t hidden = call->stack.hidden, blocks = blocks_of(&call->stack, k);
     const ptrdiff_t out_size = out_of(&call->stack);
-    const ptrdiff_t width = call->stack.directions * out_size, row = s * when->batch + place;
+    const ptrdiff_t width = call->stack.directions * out_size, row = s * when->batch + rank;
     const size_t bytes = (size_t)hidden * sizeof(real);
     if (what == FL_TRACE_CELL) {
         memcpy(out, tape->c + (row + when->batch) * hidden, bytes);
         return;
     }
     if (what == FL_TRACE_HIDDEN) {
-        const ptrdiff_t at = time_of(when, place, s) * when->batch + row_of(when, place);
+        const ptrdiff_t at = time_of(when, rank, s) * when->batch + row_of(when, rank);
         memcpy(out, tape->out + at * width + (when->reverse ? out_size : 0),
                (size_t)out_size * sizeof(real));
         return;
@@ -33,8 +33,8 @@ static void read_row(const fl_forward_call *call, const tape_cell *tape, const t
     }
 }
 
-/* `what` of a layer and direction -> out [T,B,H] (or Hout) in the order of time and rows; what no
- * row lived through is left as it is. */
+/* `what` of a layer and direction -> out [T,B,H] (or Hout) in the order of time and rows; steps
+ * of no active row are left as they are. */
 static void read_tape(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int what,
                       void *out)
 {
@@ -42,12 +42,12 @@ static void read_tape(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t di
     const tape_cell tape = tape_cell_at(&call->stack, call->kernels, call->tape, call->steps,
                                         call->batch, &call->dropout, layer, direction, &size);
     const ptrdiff_t row = what == FL_TRACE_HIDDEN ? out_of(&call->stack) : call->stack.hidden;
-    const timetable when = {call->rows, call->steps, call->batch, direction == 1};
-    for (ptrdiff_t place = 0; place < call->batch; place++) {
-        const ptrdiff_t end = minimum(length_of(&when, place), call->steps);
+    const row_schedule when = {call->rows, call->steps, call->batch, direction == 1};
+    for (ptrdiff_t rank = 0; rank < call->batch; rank++) {
+        const ptrdiff_t end = minimum(length_of(&when, rank), call->steps);
         for (ptrdiff_t s = 0; s < end; s++) {
-            const ptrdiff_t at = time_of(&when, place, s) * call->batch + row_of(&when, place);
-            read_row(call, &tape, &when, what, s, place, (real *)out + at * row);
+            const ptrdiff_t at = time_of(&when, rank, s) * call->batch + row_of(&when, rank);
+            read_row(call, &tape, &when, what, s, rank, (real *)out + at * row);
         }
     }
 }

@@ -1,7 +1,7 @@
-/* Which rows of a batch live at a step, where they are in time, and whose state starts anew.
+/* Which rows of a batch are active at a step, where they are in time, and whose state is reset.
  *
- * Rows of different lengths are taken longest first, so that those that live at a step are the
- * first of them; a row's number in that order is its place.  Step s of the reverse direction is the
+ * Rows of different lengths are taken longest first, so that those active at a step are the
+ * first of them; a row's number in that order is its rank.  Step s of the reverse direction is the
  * s-th from a row's own end. */
 #ifndef FL_DRIVER_ROW_SCHEDULE_H
 #define FL_DRIVER_ROW_SCHEDULE_H
@@ -14,92 +14,92 @@ typedef struct {
     fl_rows rows; /* of the call */
     ptrdiff_t steps, batch;
     int reverse;
-} timetable;
+} row_schedule;
 
-/* Rows of one length whose states never start anew. */
-static inline int is_plain(const timetable *t) { return !t->rows.order && !t->rows.reset; }
+/* Rows of one length whose states are never reset. */
+static inline int is_plain(const row_schedule *t) { return !t->rows.order && !t->rows.reset; }
 
 /* A copy.  Where `plain` is a constant 1 the compiler sees that there is nothing to look up: 5% of
  * the time of a small layer (H = 32, B = 16). */
-FL_INLINE timetable seen_as(const timetable *t, const int plain)
+FL_INLINE row_schedule seen_as(const row_schedule *t, const int plain)
 {
-    timetable copy = *t;
+    row_schedule copy = *t;
     if (plain) {
         copy.rows = (fl_rows){NULL, NULL, NULL, NULL};
     }
     return copy;
 }
 
-static inline ptrdiff_t row_of(const timetable *t, ptrdiff_t place)
+static inline ptrdiff_t row_of(const row_schedule *t, ptrdiff_t rank)
 {
-    return t->rows.order ? t->rows.order[place] : place;
+    return t->rows.order ? t->rows.order[rank] : rank;
 }
 
-static inline ptrdiff_t length_of(const timetable *t, ptrdiff_t place)
+static inline ptrdiff_t length_of(const row_schedule *t, ptrdiff_t rank)
 {
-    return t->rows.lengths ? t->rows.lengths[place] : t->steps;
+    return t->rows.lengths ? t->rows.lengths[rank] : t->steps;
 }
 
-static inline ptrdiff_t time_of(const timetable *t, ptrdiff_t place, ptrdiff_t s)
+static inline ptrdiff_t time_of(const row_schedule *t, ptrdiff_t rank, ptrdiff_t s)
 {
-    return t->reverse ? length_of(t, place) - 1 - s : s;
+    return t->reverse ? length_of(t, rank) - 1 - s : s;
 }
 
 /* Whether the state is zero before a row's step: an episode starts there, or ends, in reverse. */
-static inline int starts_anew(const timetable *t, ptrdiff_t place, ptrdiff_t time)
+static inline int is_reset(const row_schedule *t, ptrdiff_t rank, ptrdiff_t time)
 {
     const ptrdiff_t edge = time + t->reverse;
-    return t->rows.reset && edge < length_of(t, place) && edge < t->steps &&
-           t->rows.reset[edge * t->batch + row_of(t, place)];
+    return t->rows.reset && edge < length_of(t, rank) && edge < t->steps &&
+           t->rows.reset[edge * t->batch + row_of(t, rank)];
 }
 
-/* Rows that live at the steps before s: where those of step s begin in a list of all. */
-static inline ptrdiff_t rows_before(const timetable *t, ptrdiff_t s)
+/* Active rows of the steps before s: where those of step s begin in a list of all. */
+static inline ptrdiff_t rows_before(const row_schedule *t, ptrdiff_t s)
 {
     return t->rows.starts ? t->rows.starts[s] : s * t->batch;
 }
 
-/* Some places: first, first + step, ...  Workers that share rows take turns in the order of
+/* Some ranks: first, first + step, ...  Workers that share rows take turns in the order of
  * lengths, so that all have long and short ones. */
 typedef struct {
     ptrdiff_t first, step, count;
-} places;
+} ranks;
 
-static inline places all_places(ptrdiff_t batch) { return (places){0, 1, batch}; }
+static inline ranks all_ranks(ptrdiff_t batch) { return (ranks){0, 1, batch}; }
 
-static inline places places_of_worker(const timetable *t, int worker, int workers)
+static inline ranks ranks_of_worker(const row_schedule *t, int worker, int workers)
 {
     if (t->rows.order) {
         const ptrdiff_t more = t->batch - worker + workers - 1;
-        return (places){worker, workers, more < 0 ? 0 : more / workers};
+        return (ranks){worker, workers, more < 0 ? 0 : more / workers};
     }
     const fl_range part = fl_part(t->batch, workers, worker);
-    return (places){part.begin, 1, part.end - part.begin};
+    return (ranks){part.begin, 1, part.end - part.begin};
 }
 
-static inline ptrdiff_t place_at(const places *p, ptrdiff_t i) { return p->first + i * p->step; }
+static inline ptrdiff_t rank_at(const ranks *p, ptrdiff_t i) { return p->first + i * p->step; }
 
-/* How many of them live at step s, if `n` live at a step next to it. */
-static inline ptrdiff_t living(const timetable *t, const places *p, ptrdiff_t s, ptrdiff_t n)
+/* How many of them are active at step s, if `n` are at a step next to it. */
+static inline ptrdiff_t active_rows(const row_schedule *t, const ranks *p, ptrdiff_t s, ptrdiff_t n)
 {
     if (!t->rows.lengths) {
         return p->count;
     }
-    while (n > 0 && length_of(t, place_at(p, n - 1)) <= s) {
+    while (n > 0 && length_of(t, rank_at(p, n - 1)) <= s) {
         n--;
     }
-    while (n < p->count && length_of(t, place_at(p, n)) > s) {
+    while (n < p->count && length_of(t, rank_at(p, n)) > s) {
         n++;
     }
     return n;
 }
 
-/* The step and place of the i-th of the rows that live from step s0 on. */
+/* The step and rank of the i-th of the rows active from step s0 on. */
 typedef struct {
-    ptrdiff_t s, place;
+    ptrdiff_t s, rank;
 } occurrence;
 
-static inline occurrence occurrence_at(const timetable *t, ptrdiff_t s0, ptrdiff_t i)
+static inline occurrence occurrence_at(const row_schedule *t, ptrdiff_t s0, ptrdiff_t i)
 {
     if (!t->rows.starts) {
         return (occurrence){s0 + i / t->batch, i % t->batch};
@@ -118,10 +118,10 @@ static inline occurrence occurrence_at(const timetable *t, ptrdiff_t s0, ptrdiff
 }
 
 /* The one after it. */
-static inline occurrence next_occurrence(const timetable *t, occurrence at)
+static inline occurrence next_occurrence(const row_schedule *t, occurrence at)
 {
-    if (at.place + 1 < rows_before(t, at.s + 1) - rows_before(t, at.s)) {
-        return (occurrence){at.s, at.place + 1};
+    if (at.rank + 1 < rows_before(t, at.s + 1) - rows_before(t, at.s)) {
+        return (occurrence){at.s, at.rank + 1};
     }
     return (occurrence){at.s + 1, 0};
 }

@@ -14,7 +14,7 @@ static const _Alignas(FL_ALIGN) real zeros[FL_MAX_TILE];
 
 /* The part of each step that is one worker's: some rows of the batch, some blocks of units. */
 typedef struct {
-    places rows;
+    ranks rows;
     fl_range blocks;
     fl_range seconds; /* of the groups of the second product */
     fl_barrier *barrier;

@@ -14,16 +14,16 @@
 static void pass_edge(const backward_pass *p, const share *me, int worker, ptrdiff_t s, int out)
 {
     const size_t bytes = (size_t)p->rows * sizeof(real);
-    const places all = all_places(worker == 0 ? p->when.batch : 0);
-    const places rows = me->workers > 1 ? all : me->rows;
-    const ptrdiff_t live = living(&p->when, &rows, s, rows.count);
-    for (ptrdiff_t i = 0; i < live; i++) {
-        const ptrdiff_t place = place_at(&rows, i);
-        real *edge = p->edge + row_of(&p->when, place) * FL_SLOTS * p->hidden,
-             *dz = dz_at(p, s, place);
+    const ranks all = all_ranks(worker == 0 ? p->when.batch : 0);
+    const ranks rows = me->workers > 1 ? all : me->rows;
+    const ptrdiff_t active = active_rows(&p->when, &rows, s, rows.count);
+    for (ptrdiff_t i = 0; i < active; i++) {
+        const ptrdiff_t rank = rank_at(&rows, i);
+        real *edge = p->edge + row_of(&p->when, rank) * FL_SLOTS * p->hidden,
+             *dz = dz_at(p, s, rank);
         if (!out) {
             memcpy(dz, edge, bytes);
-        } else if (starts_anew(&p->when, place, s)) {
+        } else if (is_reset(&p->when, rank, s)) {
             memset(edge, 0, bytes);
         } else {
             memcpy(edge, dz, bytes);
@@ -38,12 +38,12 @@ static void run_backward(const backward_pass *p, const share *me, fl_barrier *ba
     ptrdiff_t going_on = 0;
     if (p->later) {
         pass_edge(p, me, worker, p->when.steps, 0);
-        going_on = living(&p->when, &me->rows, p->when.steps, 0);
+        going_on = active_rows(&p->when, &me->rows, p->when.steps, 0);
     }
     for (ptrdiff_t s1 = p->when.steps; s1 > 0;) {
         const ptrdiff_t s0 = (s1 - 1) / p->segment * p->segment;
         for (ptrdiff_t s = s1 - 1; s >= s0; s--) {
-            const ptrdiff_t rows = living(&p->when, &me->rows, s, going_on);
+            const ptrdiff_t rows = active_rows(&p->when, &me->rows, s, going_on);
             backward_step(p, me, s, rows, going_on);
             going_on = rows;
         }
@@ -72,15 +72,15 @@ static void backward(fl_backward_call *call, int worker, int workers)
     }
     const backward_space space = backward_space_at(call);
     const ptrdiff_t groups = divide_up(s->hidden, 4 * k->lanes);
-    const timetable when = {call->rows, call->steps, call->batch, 0};
+    const row_schedule when = {call->rows, call->steps, call->batch, 0};
     const ptrdiff_t outputs = divide_up(out_of(s), 4 * k->lanes);
-    share me = {all_places(call->batch), {0, groups}, {0, outputs}, &call->barrier, 1};
+    share me = {all_ranks(call->batch), {0, groups}, {0, outputs}, &call->barrier, 1};
     if (call->plan.split_units) {
         me.blocks = fl_part(groups, workers, worker);
         me.seconds = fl_part(outputs, workers, worker);
         me.workers = workers;
     } else {
-        me.rows = places_of_worker(&when, worker, workers);
+        me.rows = ranks_of_worker(&when, worker, workers);
     }
     if (worker == 0) {
         memset(space.zeros, 0, (size_t)(FL_SLOTS * s->hidden) * sizeof(real));

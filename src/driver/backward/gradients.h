@@ -39,11 +39,11 @@ static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
             const real *dz[FL_MAX_ROWS];
             real *dx[FL_MAX_ROWS];
             occurrence at = occurrence_at(&p->when, s0, i);
-            const real *first = dz_at(p, at.s, at.place);
+            const real *first = dz_at(p, at.s, at.rank);
             for (ptrdiff_t r = 0; r < tile; r++, at = next_occurrence(&p->when, at)) {
                 dz[r] = first + r * p->dz_row;
                 dx[r] =
-                    sink_at(&p->dx, time_of(&p->when, at.place, at.s), row_of(&p->when, at.place));
+                    sink_at(&p->dx, time_of(&p->when, at.rank, at.s), row_of(&p->when, at.rank));
             }
             rows_times_weights(p, dz, tile, group, dx, p->add_dx);
         }
@@ -61,13 +61,13 @@ typedef struct {
 static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, term_rows *terms)
 {
     occurrence at = occurrence_at(&p->when, s0, first);
-    const real *dz = dz_at(p, at.s, at.place);
+    const real *dz = dz_at(p, at.s, at.rank);
     for (ptrdiff_t i = 0; i < terms->n; i++, at = next_occurrence(&p->when, at)) {
-        const ptrdiff_t b = row_of(&p->when, at.place), t = time_of(&p->when, at.place, at.s);
-        const ptrdiff_t row = at.s * p->when.batch + at.place;
+        const ptrdiff_t b = row_of(&p->when, at.rank), t = time_of(&p->when, at.rank, at.s);
+        const ptrdiff_t row = at.s * p->when.batch + at.rank;
         terms->dz[i] = dz + i * p->dz_row;
         terms->x[i] = p->x_columns ? source_at(&p->x, t, b) : NULL;
-        terms->h[i] = p->h_columns ? h_before(p, at.s, at.place) : NULL;
+        terms->h[i] = p->h_columns ? h_before(p, at.s, at.rank) : NULL;
         terms->inner[i] = p->inner_columns ? p->tape.inner + row * p->hidden : NULL;
         terms->feed[i] = p->tape.feed ? p->tape.feed + b * p->out_size : NULL;
         terms->token[i] = p->sums.recent ? p->x.tokens[t * p->x.step + b] : 0;
@@ -274,7 +274,7 @@ static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int w
     }
 }
 
-/* Gradients of W and of the table from the sums of all steps: the tokens take the places of steps.
+/* Gradients of W and of the table from the sums of all steps: the tokens take the place of steps.
  * Without a table, the gradients of W are the sums themselves. */
 static void token_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers)
 {
@@ -285,7 +285,7 @@ static void token_gradients(const backward_pass *p, fl_barrier *barrier, int wor
         of_tokens.dz = p->sums.all;
         of_tokens.dz_row = p->sums.row;
         of_tokens.segment = p->sums.count;
-        of_tokens.when = (timetable){.steps = p->sums.count, .batch = 1};
+        of_tokens.when = (row_schedule){.steps = p->sums.count, .batch = 1};
         of_tokens.x = (source){p->x.data, p->x.row, 0, NULL};
         of_tokens.x_columns = p->input;
         of_tokens.h_columns = 0;

@@ -33,7 +33,7 @@ typedef struct {
     const fl_stack *stack;
     backward_cell cell;
     tape_cell tape;
-    timetable when;
+    row_schedule when;
     ptrdiff_t input, hidden, out_size, blocks, width, segment;
     ptrdiff_t rows;                 /* of W and U by slot: slots*H */
     ptrdiff_t recurrent;            /* of U in the first product */
@@ -44,7 +44,7 @@ typedef struct {
     sink dx;                       /* data NULL: not wanted */
     int add_dx;                    /* add to what the other direction left there */
     real *dh, *dc;                 /* [B][Hout], [B][H] */
-    real *dz;                      /* ring of two segments: rows that live, dz_row apart */
+    real *dz;                      /* ring of two segments: active rows, dz_row apart */
     ptrdiff_t dz_row;              /* see dz_columns */
     real *panels;                  /* [groups of I, of Hout, of H][FL_TERMS][4*VL] */
     real *dw, *du, *db_ih, *db_hh; /* biases NULL without */
@@ -53,7 +53,7 @@ typedef struct {
     real *d_peephole, *d_gain;
     dz_columns at;
     int plain;     /* none of what follows but the usual */
-    real *dh_rows; /* [B][groups of H][4*VL], by place: for a layer norm */
+    real *dh_rows; /* [B][groups of H][4*VL], by rank: for a layer norm */
     ptrdiff_t dh_row;
     fl_cell_options options;
     zoneout zone_h, zone_c;
@@ -63,20 +63,20 @@ typedef struct {
     const real *zeros; /* [slots*H] */
 } backward_pass;
 
-/* Rows that live in a segment are adjacent, and the segment next to it has the other half of the
+/* The active rows of a segment are adjacent, and the segment next to it has the other half of the
  * ring. */
-static inline real *dz_at(const backward_pass *p, ptrdiff_t s, ptrdiff_t place)
+static inline real *dz_at(const backward_pass *p, ptrdiff_t s, ptrdiff_t rank)
 {
     const ptrdiff_t s0 = s - s % p->segment, half = s / p->segment % 2;
-    const ptrdiff_t row = rows_before(&p->when, s) - rows_before(&p->when, s0) + place;
+    const ptrdiff_t row = rows_before(&p->when, s) - rows_before(&p->when, s0) + rank;
     return p->dz + (half * p->segment * p->when.batch + row) * p->dz_row;
 }
 
 /* h before step s: the output of the step before it, or an initial state. */
-static inline const real *h_before(const backward_pass *p, ptrdiff_t s, ptrdiff_t place)
+static inline const real *h_before(const backward_pass *p, ptrdiff_t s, ptrdiff_t rank)
 {
-    const ptrdiff_t b = row_of(&p->when, place), time = time_of(&p->when, place, s);
-    if (starts_anew(&p->when, place, time)) {
+    const ptrdiff_t b = row_of(&p->when, rank), time = time_of(&p->when, rank, s);
+    if (is_reset(&p->when, rank, time)) {
         return p->zeros;
     }
     if (s == 0) {

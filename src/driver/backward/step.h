@@ -34,23 +34,23 @@ FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real
 
 /* dh for a tile of rows, from the i-th of this worker on: what comes in from above, and dz U from
  * the step after.  Rows that end here get the gradient of their final state instead; they are the
- * last ones of a tile, because rows are taken longest first.  `going_on` rows of this worker live
- * at the step after.  Under zoneout p->dh has for all rows what passed by the step after. */
-FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const timetable when,
+ * last ones of a tile, because rows are taken longest first.  `going_on` rows of this worker are
+ * active at the step after.  Under zoneout p->dh has for all rows what passed by the step after. */
+FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const row_schedule when,
                                const share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
                                ptrdiff_t going_on, ptrdiff_t group, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
     const ptrdiff_t left = going_on - i, go_on = left < 0 ? 0 : minimum(left, rows);
     const int passes = !plain && p->zone_h.rate > 0;
-    const real *next = go_on > 0 ? dz_at(p, s + 1, place_at(&me->rows, i)) : NULL;
+    const real *next = go_on > 0 ? dz_at(p, s + 1, rank_at(&me->rows, i)) : NULL;
     const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *feed[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&when, place);
-        dy[r] = source_at(&p->dy, time_of(&when, place, s), b) + unit;
+        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
+        dy[r] = source_at(&p->dy, time_of(&when, rank, s), b) + unit;
         dh[r] = p->dh + b * p->out_size + unit;
         if (r < go_on) {
-            const int cut = starts_anew(&when, place, time_of(&when, place, s + 1));
+            const int cut = is_reset(&when, rank, time_of(&when, rank, s + 1));
             dz[r] = cut ? p->zeros : next + r * me->rows.step * p->dz_row;
         }
         if (!plain && p->tape.feed) {
@@ -71,14 +71,14 @@ static void pass_by(const backward_pass *p, const share *me, ptrdiff_t s, ptrdif
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size;
     const ptrdiff_t n = minimum(size, p->out_size - unit);
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&p->when, place);
-        const ptrdiff_t time = time_of(&p->when, place, s);
+        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
+        const ptrdiff_t time = time_of(&p->when, rank, s);
         const real *zone = zone_factors(p->k, &p->zone_h, time, b, unit, n, p->zone);
         const real *dh = tile + r * size, *nothing = zeros;
         real *by = p->dh + b * p->out_size + unit, *through = tile + r * size;
         p->k->multiply(1, n, &zone, &dh, &by);
         p->k->mix(1, n, &zone, &nothing, &dh, &through);
-        if (starts_anew(&p->when, place, time)) {
+        if (is_reset(&p->when, rank, time)) {
             memset(by, 0, (size_t)n * sizeof(real));
         }
     }
@@ -88,25 +88,25 @@ static void pass_by(const backward_pass *p, const share *me, ptrdiff_t s, ptrdif
 typedef struct {
     const real *c_before[FL_MAX_ROWS], *c[FL_MAX_ROWS], *zone[FL_MAX_ROWS];
     real *dc[FL_MAX_ROWS];
-    int anew[FL_MAX_ROWS];
+    int reset[FL_MAX_ROWS];
     fl_gradient gradient;
 } gradient_tile;
 
 /* dh: gradients of the units before a projection, rows dh_row apart. */
-FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const timetable when,
+FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const row_schedule when,
                                   const share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
                                   ptrdiff_t group, const real *dh, ptrdiff_t dh_row,
                                   gradient_tile *t)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, h = p->hidden;
-    const ptrdiff_t first = place_at(&me->rows, i), row = s * p->when.batch + first;
+    const ptrdiff_t first = rank_at(&me->rows, i), row = s * p->when.batch + first;
     const ptrdiff_t gates = (row * p->blocks + 4 * group) * size;
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&when, place);
-        const ptrdiff_t time = time_of(&when, place, s);
-        const real *before = p->tape.c + (s * when.batch + place) * h + unit;
-        t->anew[r] = starts_anew(&when, place, time);
-        t->c_before[r] = t->anew[r] ? p->zeros : before;
+        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
+        const ptrdiff_t time = time_of(&when, rank, s);
+        const real *before = p->tape.c + (s * when.batch + rank) * h + unit;
+        t->reset[r] = is_reset(&when, rank, time);
+        t->c_before[r] = t->reset[r] ? p->zeros : before;
         t->c[r] = before + when.batch * h;
         t->dc[r] = p->dc + b * h + unit;
         if (!plain && p->zone_c.rate > 0) {
@@ -142,11 +142,11 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
     }
 }
 
-/* Where a state starts anew, no gradient passes to the step before. */
+/* Where a state is reset, no gradient passes to the step before. */
 static inline void cut_states(const gradient_tile *t, ptrdiff_t rows, ptrdiff_t units)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
-        if (t->anew[r]) {
+        if (t->reset[r]) {
             memset(t->dc[r], 0, (size_t)units * sizeof(real));
         }
     }
@@ -157,7 +157,7 @@ static void plain_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptr
                        ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
-    const timetable when = seen_as(&p->when, 1);
+    const row_schedule when = seen_as(&p->when, 1);
     gradient_tile tile;
     _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
     hidden_gradient(1, p, when, me, s, i, rows, going_on, group, dh);
@@ -177,7 +177,7 @@ static void output_tile(const backward_pass *p, const share *me, ptrdiff_t s, pt
     }
     if (p->stack->projection) {
         for (ptrdiff_t r = 0; r < rows; r++) {
-            out[r] = dz_at(p, s, place_at(&me->rows, i + r)) + p->at.second + unit;
+            out[r] = dz_at(p, s, rank_at(&me->rows, i + r)) + p->at.second + unit;
         }
         p->k->store(rows, p->out_size - unit, dh, out);
     }
@@ -192,7 +192,7 @@ static void inner_gradient(const backward_pass *p, const share *me, ptrdiff_t s,
     const ptrdiff_t size = 4 * p->k->lanes;
     const real *dz[FL_MAX_ROWS], *init[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < rows; r++) {
-        dz[r] = dz_at(p, s, place_at(&me->rows, i + r)) + begin;
+        dz[r] = dz_at(p, s, rank_at(&me->rows, i + r)) + begin;
         init[r] = zeros;
     }
     const fl_term term = {dz, 1, weights, k};
@@ -217,7 +217,7 @@ static void options_tile(const backward_pass *p, const share *me, ptrdiff_t s, p
     }
     if (p->options.gain) {
         for (ptrdiff_t r = 0; r < rows; r++) {
-            real *row = p->dh_rows + place_at(&me->rows, i + r) * p->dh_row;
+            real *row = p->dh_rows + rank_at(&me->rows, i + r) * p->dh_row;
             memcpy(row + group * size, dh + r * size, (size_t)size * sizeof(real));
         }
         return;
@@ -233,7 +233,7 @@ static void options_tile(const backward_pass *p, const share *me, ptrdiff_t s, p
 static void norm_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
                       ptrdiff_t rows)
 {
-    const real *dh = p->dh_rows + place_at(&me->rows, i) * p->dh_row;
+    const real *dh = p->dh_rows + rank_at(&me->rows, i) * p->dh_row;
     gradient_tile tile;
     find_gradient_tile(0, p, p->when, me, s, i, rows, 0, dh, me->rows.step * p->dh_row, &tile);
     p->k->gradient[p->stack->cell](rows, &tile.gradient);
@@ -258,7 +258,7 @@ static void reset_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptr
 /* What is done with a tile of some rows and a group of columns. */
 typedef enum { PLAIN, OUTPUT, OPTIONS, NORM, RESET } sweep;
 
-/* `rows` rows of this worker live at step s, `going_on` of them also at the step after. */
+/* `rows` rows of this worker active at step s, `going_on` of them also at the step after. */
 static void sweep_tiles(const sweep what, const backward_pass *p, const share *me, fl_range groups,
                         ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
 {
@@ -312,9 +312,9 @@ static void state_gradients(const backward_pass *p, const share *me, ptrdiff_t r
             const real *dz[FL_MAX_ROWS], *before[FL_MAX_ROWS], *feed[FL_MAX_ROWS];
             real *dh[FL_MAX_ROWS];
             for (ptrdiff_t r = 0; r < tile; r++) {
-                const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&p->when, place);
-                const int anew = starts_anew(&p->when, place, time_of(&p->when, place, 0));
-                dz[r] = anew ? p->zeros : dz_at(p, 0, place);
+                const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
+                const int reset = is_reset(&p->when, rank, time_of(&p->when, rank, 0));
+                dz[r] = reset ? p->zeros : dz_at(p, 0, rank);
                 dh[r] = p->dh + b * p->out_size + group * size;
                 before[r] = p->zone_h.rate > 0 ? dh[r] : zeros;
                 if (p->tape.feed) {

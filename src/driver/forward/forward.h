@@ -11,10 +11,10 @@ static void keep_state(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s
     const fl_range part = outputs_of(p, me);
     const ptrdiff_t unit = part.begin, units = part.end - part.begin;
     for (ptrdiff_t i = 0; units > 0 && i < me->rows.count; i++) {
-        const ptrdiff_t place = place_at(&me->rows, i), b = row_of(&p->when, place);
-        const ptrdiff_t end = minimum(length_of(&p->when, place), s1);
+        const ptrdiff_t rank = rank_at(&me->rows, i), b = row_of(&p->when, rank);
+        const ptrdiff_t end = minimum(length_of(&p->when, rank), s1);
         if (end > s0) {
-            const ptrdiff_t t = time_of(&p->when, place, end - 1) - p->first;
+            const ptrdiff_t t = time_of(&p->when, rank, end - 1) - p->first;
             memcpy(p->h + b * p->out_size + unit, sink_at(&p->out, t, b) + unit,
                    (size_t)units * sizeof(real));
         }
@@ -26,7 +26,7 @@ static void feed_first(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t r
 {
     const fl_range part = outputs_of(p, me);
     for (ptrdiff_t i = 0; i < rows && part.begin < part.end; i++) {
-        const ptrdiff_t b = row_of(&p->when, place_at(&me->rows, i));
+        const ptrdiff_t b = row_of(&p->when, rank_at(&me->rows, i));
         const real *h = p->h + b * p->out_size + part.begin;
         const real *mask = p->feed + b * p->out_size + part.begin;
         real *fed = fed_row(p, s0, b) + part.begin;
@@ -39,7 +39,7 @@ static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
 {
     const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
     const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
-    ptrdiff_t rows = living(&p->when, &me->rows, s0, me->rows.count);
+    ptrdiff_t rows = active_rows(&p->when, &me->rows, s0, me->rows.count);
     if (p->feed) {
         feed_first(p, me, s0, rows);
     }
@@ -47,11 +47,11 @@ static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
         const ptrdiff_t end = minimum(a + stride, s1);
         const real *z = p->ahead ? p->z : NULL;
         if (p->ahead) {
-            rows = living(&p->when, &me->rows, a, rows);
+            rows = active_rows(&p->when, &me->rows, a, rows);
             project_ahead(p, me, a, end, rows);
         }
         for (ptrdiff_t s = a; s < end; s++) {
-            rows = living(&p->when, &me->rows, s, rows);
+            rows = active_rows(&p->when, &me->rows, s, rows);
             run_step(p, me, s, s == s0, rows, z);
             z = z ? z + rows * z_row : NULL;
         }
@@ -61,7 +61,7 @@ static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
 }
 
 /* Initial states into the tape, and final ones out of it, of some rows. */
-static void tape_states(const fl_forward_call *call, const pass *p, places rows, ptrdiff_t l,
+static void tape_states(const fl_forward_call *call, const pass *p, ranks rows, ptrdiff_t l,
                         ptrdiff_t d, int final)
 {
     const fl_stack *s = &call->stack;
@@ -71,15 +71,15 @@ static void tape_states(const fl_forward_call *call, const pass *p, places rows,
                                      &call->dropout, l, d, &size);
     real *const states = (real *)call->c + (l * s->directions + d) * call->batch * s->hidden;
     for (ptrdiff_t i = 0; i < rows.count; i++) {
-        const ptrdiff_t place = place_at(&rows, i), b = row_of(&p->when, place);
-        const ptrdiff_t end = minimum(length_of(&p->when, place), call->steps);
+        const ptrdiff_t rank = rank_at(&rows, i), b = row_of(&p->when, rank);
+        const ptrdiff_t end = minimum(length_of(&p->when, rank), call->steps);
         real *c = states + b * s->hidden;
         if (final && end > 0) {
-            memcpy(c, cell_state(p, &p->when, end, place), bytes);
+            memcpy(c, cell_state(p, &p->when, end, rank), bytes);
         } else if (!final) {
             memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,
                    (size_t)p->out_size * sizeof(real));
-            memcpy(cell_state(p, &p->when, 0, place), c, bytes);
+            memcpy(cell_state(p, &p->when, 0, rank), c, bytes);
             if (t.feed) {
                 feed_mask(s, &call->dropout, l, d, b, p->out_size, t.feed + b * p->out_size);
             }
@@ -88,7 +88,7 @@ static void tape_states(const fl_forward_call *call, const pass *p, places rows,
 }
 
 /* What the next layer reads, after dropout. */
-static void tape_dropout(const fl_forward_call *call, const timetable *when, places rows,
+static void tape_dropout(const fl_forward_call *call, const row_schedule *when, ranks rows,
                          ptrdiff_t l)
 {
     const fl_stack *s = &call->stack;
@@ -97,8 +97,8 @@ static void tape_dropout(const fl_forward_call *call, const timetable *when, pla
     const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
                                      &call->dropout, l, 0, &size);
     for (ptrdiff_t i = 0; i < rows.count; i++) {
-        const ptrdiff_t place = place_at(&rows, i), b = row_of(when, place);
-        const ptrdiff_t end = minimum(length_of(when, place), call->steps);
+        const ptrdiff_t rank = rank_at(&rows, i), b = row_of(when, rank);
+        const ptrdiff_t end = minimum(length_of(when, rank), call->steps);
         for (ptrdiff_t time = 0; time < end; time++) {
             const ptrdiff_t at = (time * call->batch + b) * width;
             const ptrdiff_t number = call->first_step * call->batch * width + at;
@@ -112,9 +112,9 @@ static void forward_chunk(const fl_forward_call *call, const share *me, int work
     const fl_stack *s = &call->stack;
     const ptrdiff_t end = minimum(begin + call->plan.chunk, call->steps);
     /* Where workers share rows, one of them does what is done row by row. */
-    const places all = all_places(worker == 0 ? call->batch : 0);
-    const places rows = me->workers > 1 ? all : me->rows;
-    const timetable when = {call->rows, call->steps, call->batch, 0};
+    const ranks all = all_ranks(worker == 0 ? call->batch : 0);
+    const ranks rows = me->workers > 1 ? all : me->rows;
+    const row_schedule when = {call->rows, call->steps, call->batch, 0};
     for (ptrdiff_t l = 0; l < s->layers; l++) {
         for (ptrdiff_t d = 0; d < s->directions; d++) {
             const pass p = make_pass(call, worker, l, d, begin);
@@ -165,16 +165,16 @@ static void forward(fl_forward_call *call, int worker, int workers)
         }
         workers = 1;
     }
-    const timetable when = {call->rows, call->steps, call->batch, 0};
+    const row_schedule when = {call->rows, call->steps, call->batch, 0};
     const ptrdiff_t seconds =
         divide_up(second_of(&call->stack), 4 * ((const fl_kernels *)call->kernels)->lanes);
-    share me = {all_places(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
+    share me = {all_ranks(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
     if (call->plan.split_units) {
         me.blocks = fl_part(call->plan.blocks, workers, worker);
         me.seconds = fl_part(seconds, workers, worker);
         me.workers = workers;
     } else if (workers > 1) {
-        me.rows = places_of_worker(&when, worker, workers);
+        me.rows = ranks_of_worker(&when, worker, workers);
     }
     if (call->plan.zeros_worker) {
         memset((real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker, 0,

@@ -14,7 +14,7 @@
 typedef struct {
     const fl_kernels *k;
     forward_cell cell;
-    timetable when;
+    row_schedule when;
     int kind; /* fl_cell */
     int second_is_candidate;
     int plain; /* none of what follows but the usual: see is_plain */
@@ -23,7 +23,7 @@ typedef struct {
     source x;
     sink out, y; /* y.data may be NULL */
     const real *zeros;
-    int taped;          /* what follows has a row for each step and place; else for each place */
+    int taped;          /* what follows has a row for each step and rank; else for each rank */
     real *h;            /* [B][Hout]: hidden state before the chunk in, after it out */
     real *c;            /* [B][H] by row, in place; on a tape [T+1][B][H]: step s writes s + 1 */
     real *gates;        /* [T][B][blocks][4][VL], or NULL if they are not kept beyond a tile */
@@ -41,16 +41,17 @@ typedef struct {
 } pass;
 
 /* The cell state of a row after step s - 1. */
-static inline real *cell_state(const pass *p, const timetable *when, ptrdiff_t s, ptrdiff_t place)
+static inline real *cell_state(const pass *p, const row_schedule *when, ptrdiff_t s, ptrdiff_t rank)
 {
-    const ptrdiff_t row = p->taped ? s * when->batch + place : row_of(when, place);
+    const ptrdiff_t row = p->taped ? s * when->batch + rank : row_of(when, rank);
     return p->c + row * p->hidden;
 }
 
 /* A row of what is kept of step s: of the gates, of the inner units. */
-static inline ptrdiff_t kept_row(const pass *p, const timetable *when, ptrdiff_t s, ptrdiff_t place)
+static inline ptrdiff_t kept_row(const pass *p, const row_schedule *when, ptrdiff_t s,
+                                 ptrdiff_t rank)
 {
-    return (p->taped ? s * when->batch : 0) + place;
+    return (p->taped ? s * when->batch : 0) + rank;
 }
 
 /* Vectors of the pre-activations of some blocks. */

@@ -18,29 +18,29 @@ static void project(const pass *p, const share *me, ptrdiff_t rows, const real *
                   z + (block - me->blocks.begin) * vectors, z_row);
 }
 
-/* The same for the rows that live at the steps from s0 to s1: it needs no state.  Of step s0, n
- * rows live. */
+/* The same for the rows active at the steps from s0 to s1: it needs no state.  At step s0, n are.
+ */
 static void project_ahead(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1, ptrdiff_t n)
 {
     const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
-    ptrdiff_t total = 0, live = n;
+    ptrdiff_t total = 0, active = n;
     for (ptrdiff_t s = s0; s < s1; s++) {
-        total += live = living(&p->when, &me->rows, s, live);
+        total += active = active_rows(&p->when, &me->rows, s, active);
     }
     for (ptrdiff_t block = me->blocks.begin; block < me->blocks.end; block++) {
         tiling tiles = tile_rows(p->k, total);
         ptrdiff_t s = s0, i = 0;
-        live = n;
+        active = n;
         for (ptrdiff_t done = 0, tile; done < total; done += tile) {
             const real *x[FL_MAX_ROWS];
             tile = next_tile(&tiles);
             for (ptrdiff_t r = 0; r < tile; r++, i++) {
-                for (; i == live; i = 0) {
-                    live = living(&p->when, &me->rows, ++s, live);
+                for (; i == active; i = 0) {
+                    active = active_rows(&p->when, &me->rows, ++s, active);
                 }
-                const ptrdiff_t place = place_at(&me->rows, i);
-                const ptrdiff_t t = time_of(&p->when, place, s) - p->first;
-                x[r] = source_at(&p->x, t, row_of(&p->when, place));
+                const ptrdiff_t rank = rank_at(&me->rows, i);
+                const ptrdiff_t t = time_of(&p->when, rank, s) - p->first;
+                x[r] = source_at(&p->x, t, row_of(&p->when, rank));
             }
             project(p, me, tile, x, p->z + done * z_row, z_row, block);
         }

@@ -11,16 +11,16 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const share *me, ptr
                             ptrdiff_t z_row)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
-    const timetable when = seen_as(&p->when, plain);
+    const row_schedule when = seen_as(&p->when, plain);
     const real *c_before[FL_MAX_ROWS], *zone[FL_MAX_ROWS];
     real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS], *inner[FL_MAX_ROWS];
-    const ptrdiff_t row = kept_row(p, &when, s, place_at(&me->rows, i));
+    const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, i));
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&when, place);
-        const ptrdiff_t time = time_of(&when, place, s), t = time - p->first;
-        const int anew = starts_anew(&when, place, time);
-        c_before[r] = anew ? p->zeros : cell_state(p, &when, s, place) + unit;
-        c[r] = cell_state(p, &when, s + 1, place) + unit;
+        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
+        const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
+        const int reset = is_reset(&when, rank, time);
+        c_before[r] = reset ? p->zeros : cell_state(p, &when, s, rank) + unit;
+        c[r] = cell_state(p, &when, s + 1, rank) + unit;
         h[r] = sink_at(&p->out, t, b) + unit;
         y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
         if (!plain && p->inner) {
@@ -69,22 +69,22 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const share *me, ptr
 {
     const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
     const int projected = z || p->table || !p->x.data;
-    const timetable when = seen_as(&p->when, plain);
+    const row_schedule when = seen_as(&p->when, plain);
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *x[FL_MAX_ROWS], *h_before[FL_MAX_ROWS], *init[FL_MAX_ROWS];
     real *to = local;
     ptrdiff_t to_row = groups * vectors;
     if (!plain && is_kept(p)) {
-        const ptrdiff_t row = kept_row(p, &when, s, place_at(&me->rows, i));
+        const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, i));
         to = p->gates + (row * p->blocks + block) * vectors;
         to_row = me->rows.step * p->blocks * vectors;
     }
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&when, place);
-        const ptrdiff_t time = time_of(&when, place, s), t = time - p->first;
+        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
+        const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
         init[r] = z ? z + r * z_row : start_of(p, t, b, block, groups, to + r * to_row);
         x[r] = projected ? NULL : source_at(&p->x, t, b);
-        if (starts_anew(&when, place, time)) {
+        if (is_reset(&when, rank, time)) {
             h_before[r] = p->zeros;
         } else if (!plain && p->feed) {
             h_before[r] = fed_row(p, s, b);
@@ -124,7 +124,7 @@ static void end_rows(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t rows
     tiling tiles = tile_rows(p->k, rows);
     for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
         tile = next_tile(&tiles);
-        real *z = p->gates + kept_row(p, &p->when, s, place_at(&me->rows, i)) * row;
+        real *z = p->gates + kept_row(p, &p->when, s, rank_at(&me->rows, i)) * row;
         rest_of_tile(0, p, me, s, i, tile, 0, p->blocks, z, me->rows.step * row);
     }
 }
@@ -134,24 +134,24 @@ static void second_tile(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t i
                         ptrdiff_t group)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
-    const ptrdiff_t row = kept_row(p, &p->when, s, place_at(&me->rows, i));
+    const ptrdiff_t row = kept_row(p, &p->when, s, rank_at(&me->rows, i));
     const int projects = !p->second_is_candidate;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *inner[FL_MAX_ROWS], *before[FL_MAX_ROWS], *init[FL_MAX_ROWS],
         *c_before[FL_MAX_ROWS];
     real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t place = place_at(&me->rows, i + r), b = row_of(&p->when, place);
-        const ptrdiff_t time = time_of(&p->when, place, s), t = time - p->first;
+        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
+        const ptrdiff_t time = time_of(&p->when, rank, s), t = time - p->first;
         inner[r] = p->inner + (row + r * me->rows.step) * p->hidden;
         h[r] = sink_at(&p->out, t, b) + unit;
         y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
         before[r] = projects ? zeros : h[r];
         init[r] = local + r * size;
         if (!projects) {
-            const int anew = starts_anew(&p->when, place, time);
-            c_before[r] = anew ? p->zeros : cell_state(p, &p->when, s, place) + unit;
-            c[r] = cell_state(p, &p->when, s + 1, place) + unit;
+            const int reset = is_reset(&p->when, rank, time);
+            c_before[r] = reset ? p->zeros : cell_state(p, &p->when, s, rank) + unit;
+            c[r] = cell_state(p, &p->when, s + 1, rank) + unit;
         }
     }
     const fl_term term = {inner, 1, p->cell.second + group * p->hidden * size, p->hidden};
@@ -192,14 +192,14 @@ static void end_hidden(const pass *p, const share *me, ptrdiff_t s, int first, p
     const fl_range part = outputs_of(p, me);
     const ptrdiff_t n = part.end - part.begin;
     for (ptrdiff_t i = 0; i < rows && n > 0; i++) {
-        const ptrdiff_t place = place_at(&me->rows, i), b = row_of(&p->when, place);
-        const ptrdiff_t time = time_of(&p->when, place, s), t = time - p->first;
+        const ptrdiff_t rank = rank_at(&me->rows, i), b = row_of(&p->when, rank);
+        const ptrdiff_t time = time_of(&p->when, rank, s), t = time - p->first;
         real *h = sink_at(&p->out, t, b) + part.begin;
         if (p->zone_h.rate > 0) {
             const real *zone = zone_factors(p->k, &p->zone_h, time, b, part.begin, n, p->zone);
             const real *before = first ? p->h + b * p->out_size
                                        : sink_at(&p->out, p->when.reverse ? t + 1 : t - 1, b);
-            before = starts_anew(&p->when, place, time) ? p->zeros : before + part.begin;
+            before = is_reset(&p->when, rank, time) ? p->zeros : before + part.begin;
             p->k->mix(1, n, &zone, &before, (const real *const *)&h, &h);
         }
         if (ends_later(p) && p->y.data) {
