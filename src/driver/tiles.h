@@ -19,7 +19,7 @@ typedef struct {
     fl_range seconds; /* of the groups of the second product */
     fl_barrier *barrier;
     int workers; /* that share a row, and so must meet after each step; 1: none */
-} share;
+} worker_share;
 
 /* Rows cut into tiles evenly: 32 rows are 6 + 6 + 5 + 5 + 5 + 5, because a last tile of 2 would
  * wait for its weights (8 multiply-adds for 4 loads). */

@@ -11,7 +11,8 @@
 
 /* dz of a step next to those of this call: from the edge into the ring, or back.  Where workers
  * share rows, one of them does it. */
-static void pass_edge(const backward_pass *p, const share *me, int worker, ptrdiff_t s, int out)
+static void pass_edge(const backward_pass *p, const worker_share *me, int worker, ptrdiff_t s,
+                      int out)
 {
     const size_t bytes = (size_t)p->rows * sizeof(real);
     const ranks all = all_ranks(worker == 0 ? p->when.batch : 0);
@@ -32,8 +33,8 @@ static void pass_edge(const backward_pass *p, const share *me, int worker, ptrdi
     fl_barrier_wait(me->barrier, me->workers);
 }
 
-static void run_backward(const backward_pass *p, const share *me, fl_barrier *barrier, int worker,
-                         int workers)
+static void run_backward(const backward_pass *p, const worker_share *me, fl_barrier *barrier,
+                         int worker, int workers)
 {
     ptrdiff_t going_on = 0;
     if (p->later) {
@@ -74,7 +75,7 @@ static void backward(fl_backward_call *call, int worker, int workers)
     const ptrdiff_t groups = divide_up(s->hidden, 4 * k->lanes);
     const row_schedule when = {call->rows, call->steps, call->batch, 0};
     const ptrdiff_t outputs = divide_up(out_of(s), 4 * k->lanes);
-    share me = {all_ranks(call->batch), {0, groups}, {0, outputs}, &call->barrier, 1};
+    worker_share me = {all_ranks(call->batch), {0, groups}, {0, outputs}, &call->barrier, 1};
     if (call->plan.split_units) {
         me.blocks = fl_part(groups, workers, worker);
         me.seconds = fl_part(outputs, workers, worker);

@@ -37,7 +37,7 @@ FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real
  * last ones of a tile, because rows are taken longest first.  `going_on` rows of this worker are
  * active at the step after.  Under zoneout p->dh has for all rows what passed by the step after. */
 FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const row_schedule when,
-                               const share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
+                               const worker_share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
                                ptrdiff_t going_on, ptrdiff_t group, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
@@ -65,7 +65,7 @@ FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const ro
 }
 
 /* Zoneout of the hidden state: what passes by a step goes to p->dh, what goes through it stays. */
-static void pass_by(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+static void pass_by(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
                     ptrdiff_t rows, ptrdiff_t group, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size;
@@ -94,7 +94,7 @@ typedef struct {
 
 /* dh: gradients of the units before a projection, rows dh_row apart. */
 FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const row_schedule when,
-                                  const share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
+                                  const worker_share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
                                   ptrdiff_t group, const real *dh, ptrdiff_t dh_row,
                                   gradient_tile *t)
 {
@@ -153,7 +153,7 @@ static inline void cut_states(const gradient_tile *t, ptrdiff_t rows, ptrdiff_t 
 }
 
 /* One tile of a step of a plain layer: dz, and dc for the step before. */
-static void plain_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+static void plain_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
                        ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
@@ -166,7 +166,7 @@ static void plain_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptr
 }
 
 /* The gradient of a tile of outputs; that of a projected state goes to its columns of dz. */
-static void output_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+static void output_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
                         ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group, real *dh)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size;
@@ -185,7 +185,7 @@ static void output_tile(const backward_pass *p, const share *me, ptrdiff_t s, pt
 
 /* A product of columns of dz, from `begin` on, with packed weights [k][4*VL]: gradients of the
  * inner units of a step. */
-static void inner_gradient(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+static void inner_gradient(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
                            ptrdiff_t rows, ptrdiff_t begin, const real *weights, ptrdiff_t k,
                            ptrdiff_t n, real *tile)
 {
@@ -202,7 +202,7 @@ static void inner_gradient(const backward_pass *p, const share *me, ptrdiff_t s,
 
 /* One tile of a step: dz, and dc for the step before; or, before a layer norm, only what comes from
  * above, which is left in dh_rows. */
-static void options_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+static void options_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
                          ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group)
 {
     const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - group * size;
@@ -230,7 +230,7 @@ static void options_tile(const backward_pass *p, const share *me, ptrdiff_t s, p
 }
 
 /* Whole rows, through a layer norm. */
-static void norm_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+static void norm_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
                       ptrdiff_t rows)
 {
     const real *dh = p->dh_rows + rank_at(&me->rows, i) * p->dh_row;
@@ -242,7 +242,7 @@ static void norm_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrd
 
 /* From the gradient of the candidate by a second product to those of r, and of h by way of r * h.
  */
-static void reset_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t i,
+static void reset_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
                        ptrdiff_t rows, ptrdiff_t group)
 {
     const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - group * size, k = p->hidden;
@@ -259,8 +259,8 @@ static void reset_tile(const backward_pass *p, const share *me, ptrdiff_t s, ptr
 typedef enum { PLAIN, OUTPUT, OPTIONS, NORM, RESET } sweep;
 
 /* `rows` rows of this worker active at step s, `going_on` of them also at the step after. */
-static void sweep_tiles(const sweep what, const backward_pass *p, const share *me, fl_range groups,
-                        ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
+static void sweep_tiles(const sweep what, const backward_pass *p, const worker_share *me,
+                        fl_range groups, ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
 {
     _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
     for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
@@ -279,8 +279,8 @@ static void sweep_tiles(const sweep what, const backward_pass *p, const share *m
     fl_barrier_wait(me->barrier, me->workers);
 }
 
-static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s, ptrdiff_t rows,
-                          ptrdiff_t going_on)
+static void backward_step(const backward_pass *p, const worker_share *me, ptrdiff_t s,
+                          ptrdiff_t rows, ptrdiff_t going_on)
 {
     if (p->plain) {
         sweep_tiles(PLAIN, p, me, me->blocks, s, rows, going_on);
@@ -300,7 +300,7 @@ static void backward_step(const backward_pass *p, const share *me, ptrdiff_t s, 
 
 /* The gradient of the initial hidden state, dz[0] U, of the rows that have a step; under zoneout
  * also what passed by it. */
-static void state_gradients(const backward_pass *p, const share *me, ptrdiff_t rows)
+static void state_gradients(const backward_pass *p, const worker_share *me, ptrdiff_t rows)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
     const fl_range groups = p->stack->projection ? me->seconds : me->blocks;

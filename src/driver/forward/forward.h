@@ -6,7 +6,7 @@
 
 /* The hidden state of each row after its last step of the chunk into p->h, which nobody reads until
  * the next chunk. */
-static void keep_state(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
+static void keep_state(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t s1)
 {
     const fl_range part = outputs_of(p, me);
     const ptrdiff_t unit = part.begin, units = part.end - part.begin;
@@ -22,7 +22,7 @@ static void keep_state(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s
 }
 
 /* What U reads at the first step, after recurrent dropout. */
-static void feed_first(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t rows)
+static void feed_first(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t rows)
 {
     const fl_range part = outputs_of(p, me);
     for (ptrdiff_t i = 0; i < rows && part.begin < part.end; i++) {
@@ -35,7 +35,7 @@ static void feed_first(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t r
     fl_barrier_wait(me->barrier, me->workers);
 }
 
-static void run_pass(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1)
+static void run_pass(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t s1)
 {
     const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
     const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
@@ -107,7 +107,8 @@ static void tape_dropout(const fl_forward_call *call, const row_schedule *when, 
     }
 }
 
-static void forward_chunk(const fl_forward_call *call, const share *me, int worker, ptrdiff_t begin)
+static void forward_chunk(const fl_forward_call *call, const worker_share *me, int worker,
+                          ptrdiff_t begin)
 {
     const fl_stack *s = &call->stack;
     const ptrdiff_t end = minimum(begin + call->plan.chunk, call->steps);
@@ -140,7 +141,7 @@ static void project_table(fl_forward_call *call, int worker, int workers)
     const ptrdiff_t z_row = table_row_of(&call->plan, call->kernels);
     for (ptrdiff_t d = 0; d < call->stack.directions; d++) {
         const pass p = make_pass(call, worker, 0, d, 0);
-        const share me = {.blocks = fl_part(p.blocks, workers, worker)};
+        const worker_share me = {.blocks = fl_part(p.blocks, workers, worker)};
         real *z = p.table + me.blocks.begin * 4 * p.k->lanes;
         for (ptrdiff_t block = me.blocks.begin; block < me.blocks.end; block++) {
             tiling tiles = tile_rows(p.k, call->tokens.count);
@@ -168,7 +169,8 @@ static void forward(fl_forward_call *call, int worker, int workers)
     const row_schedule when = {call->rows, call->steps, call->batch, 0};
     const ptrdiff_t seconds =
         divide_up(second_of(&call->stack), 4 * ((const fl_kernels *)call->kernels)->lanes);
-    share me = {all_ranks(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
+    worker_share me = {
+        all_ranks(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
     if (call->plan.split_units) {
         me.blocks = fl_part(call->plan.blocks, workers, worker);
         me.seconds = fl_part(seconds, workers, worker);

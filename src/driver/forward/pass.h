@@ -78,7 +78,7 @@ static inline real *fed_row(const pass *p, ptrdiff_t s, ptrdiff_t b)
 }
 
 /* Units of the hidden state that are one worker's. */
-static inline fl_range outputs_of(const pass *p, const share *me)
+static inline fl_range outputs_of(const pass *p, const worker_share *me)
 {
     const ptrdiff_t size = p->inner ? 4 * p->k->lanes : p->k->lanes;
     const fl_range parts = p->inner ? me->seconds : me->blocks;

@@ -5,8 +5,8 @@
 #include "driver/forward/pass.h"
 
 /* z = bias + W x for some rows, up to a tile of them, that may be of different steps. */
-static void project(const pass *p, const share *me, ptrdiff_t rows, const real *const *x, real *z,
-                    ptrdiff_t z_row, ptrdiff_t block)
+static void project(const pass *p, const worker_share *me, ptrdiff_t rows, const real *const *x,
+                    real *z, ptrdiff_t z_row, ptrdiff_t block)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes;
     const real *init[FL_MAX_ROWS];
@@ -20,7 +20,8 @@ static void project(const pass *p, const share *me, ptrdiff_t rows, const real *
 
 /* The same for the rows active at the steps from s0 to s1: it needs no state.  At step s0, n are.
  */
-static void project_ahead(const pass *p, const share *me, ptrdiff_t s0, ptrdiff_t s1, ptrdiff_t n)
+static void project_ahead(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t s1,
+                          ptrdiff_t n)
 {
     const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
     ptrdiff_t total = 0, active = n;

@@ -6,7 +6,7 @@
 
 /* The element-wise part of a step for `rows` rows, from the i-th of this worker on, and `groups`
  * blocks.  z: pre-activations. */
-FL_INLINE void rest_of_tile(const int plain, const pass *p, const share *me, ptrdiff_t s,
+FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *me, ptrdiff_t s,
                             ptrdiff_t i, ptrdiff_t rows, ptrdiff_t block, ptrdiff_t groups, real *z,
                             ptrdiff_t z_row)
 {
@@ -63,9 +63,9 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const share *me, ptr
 
 /* One step of `rows` rows, from the i-th of this worker on, and `groups` blocks.  z: projections of
  * these rows, or NULL. */
-FL_INLINE void tile_of_step(const int plain, const pass *p, const share *me, ptrdiff_t s, int first,
-                            ptrdiff_t i, ptrdiff_t rows, ptrdiff_t block, ptrdiff_t groups,
-                            const real *z, ptrdiff_t z_row)
+FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *me, ptrdiff_t s,
+                            int first, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t block,
+                            ptrdiff_t groups, const real *z, ptrdiff_t z_row)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
     const int projected = z || p->table || !p->x.data;
@@ -106,7 +106,7 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const share *me, ptr
     }
 }
 
-static void run_tile(const pass *p, const share *me, ptrdiff_t s, int first, ptrdiff_t i,
+static void run_tile(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t i,
                      ptrdiff_t rows, ptrdiff_t block, ptrdiff_t groups, const real *z,
                      ptrdiff_t z_row)
 {
@@ -118,7 +118,7 @@ static void run_tile(const pass *p, const share *me, ptrdiff_t s, int first, ptr
 }
 
 /* What a layer norm makes of the products of a step: whole rows. */
-static void end_rows(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t rows)
+static void end_rows(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
 {
     const ptrdiff_t row = p->blocks * 4 * p->k->lanes;
     tiling tiles = tile_rows(p->k, rows);
@@ -130,8 +130,8 @@ static void end_rows(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t rows
 }
 
 /* One tile of the second product: a projection, or the candidate. */
-static void second_tile(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
-                        ptrdiff_t group)
+static void second_tile(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
+                        ptrdiff_t rows, ptrdiff_t group)
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
     const ptrdiff_t row = kept_row(p, &p->when, s, rank_at(&me->rows, i));
@@ -175,7 +175,7 @@ static void second_tile(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t i
     p->k->gru_next(rows, &tile);
 }
 
-static void second_product(const pass *p, const share *me, ptrdiff_t s, ptrdiff_t rows)
+static void second_product(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
 {
     for (ptrdiff_t group = me->seconds.begin; group < me->seconds.end; group++) {
         tiling tiles = tile_rows(p->k, rows);
@@ -187,7 +187,8 @@ static void second_product(const pass *p, const share *me, ptrdiff_t s, ptrdiff_
 }
 
 /* Zoneout of the hidden state, its second copy, and what U reads at the next step. */
-static void end_hidden(const pass *p, const share *me, ptrdiff_t s, int first, ptrdiff_t rows)
+static void end_hidden(const pass *p, const worker_share *me, ptrdiff_t s, int first,
+                       ptrdiff_t rows)
 {
     const fl_range part = outputs_of(p, me);
     const ptrdiff_t n = part.end - part.begin;
@@ -214,7 +215,7 @@ static void end_hidden(const pass *p, const share *me, ptrdiff_t s, int first, p
 }
 
 /* What remains of a step when its tiles are done. */
-static void end_step(const pass *p, const share *me, ptrdiff_t s, int first, ptrdiff_t rows)
+static void end_step(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t rows)
 {
     if (p->whole_rows) {
         end_rows(p, me, s, rows);
@@ -239,7 +240,7 @@ static inline ptrdiff_t groups_of_row(const fl_kernels *k, ptrdiff_t blocks)
 /* Blocks outside, rows inside: a block's panel stays in cache for all rows.  Every other step takes
  * the blocks in the opposite order: what the caches still hold of the weights is what comes first.
  */
-static void run_step(const pass *p, const share *me, ptrdiff_t s, int first, ptrdiff_t rows,
+static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t rows,
                      const real *z)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes;
