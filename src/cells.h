@@ -6,7 +6,7 @@
  * kernels/cells/, and a class in Python, which sees these rows as _core.cells().
  *
  *   gates     a letter each, in the order of the rows of W and U; coupled, an LSTM has no f
- *   slots     of pre-activations: see layout/stack.h
+ *   slots     for pre-activations of gates: see layout/stack.h
  *   by U      slots that U leads to in the first product of a step; the rest await a second one
  *   states    2: h and c; 1: h alone
  *   options   1: any of fl_options */

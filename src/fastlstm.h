@@ -174,7 +174,7 @@ typedef struct {
     fl_barrier barrier;
 } fl_head_call;
 
-/* What can be read of a tape: slots 0 to 3, and these. */
+/* What can be read of a tape: gate slots 0 to 3, and these. */
 enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
 
 /* The driver for one element type.  The plans are made by one thread and read by all workers;

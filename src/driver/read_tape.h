@@ -28,7 +28,7 @@ static void read_row(const fl_forward_call *call, const tape_cell *tape, const r
     }
     for (ptrdiff_t block = 0; block < blocks; block++) {
         const ptrdiff_t unit = block * k->lanes, units = minimum(k->lanes, hidden - unit);
-        const real *slot = tape->gates + ((row * blocks + block) * FL_SLOTS + what) * k->lanes;
+        const real *slot = tape->gates + ((row * blocks + block) * FL_GATE_SLOTS + what) * k->lanes;
         memcpy(out + unit, slot, (size_t)units * sizeof(real));
     }
 }

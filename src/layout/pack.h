@@ -22,13 +22,13 @@ static void pack_gates(const fl_stack *s, int of_u, const real *m, ptrdiff_t k, 
         for (ptrdiff_t i = 0; i < k; i += FL_PIECE) {
             const ptrdiff_t n = minimum(FL_PIECE, k - i);
             real *piece = out + (block * k + i) * vectors;
-            if (units < lanes || gates_of(s) < FL_SLOTS) { /* what no gate writes */
+            if (units < lanes || gates_of(s) < FL_GATE_SLOTS) { /* what no gate writes */
                 memset(piece, 0, (size_t)(n * vectors) * sizeof(real));
             }
-            for (ptrdiff_t row = 0; row < FL_SLOTS * units; row++) {
+            for (ptrdiff_t row = 0; row < FL_GATE_SLOTS * units; row++) {
                 const ptrdiff_t slot = row / units, u = row % units;
                 const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
-                const int absent = gate < 0 || (of_u && slot >= recurrent_slots_of(s));
+                const int absent = gate < 0 || (of_u && slot >= recurrent_gate_slots(s));
                 const real *from = m + (gate * hidden + first + u) * k + i;
                 for (ptrdiff_t j = 0; !absent && j < n; j++) {
                     piece[j * vectors + slot * width + u] = from[j];
@@ -47,7 +47,7 @@ static void pack_bias(const fl_stack *s, const real *b_ih, const real *b_hh, ptr
         const ptrdiff_t width = gate_width(s->hidden, lanes, block);
         real *to = out + block * 4 * lanes;
         memset(to, 0, (size_t)(4 * lanes) * sizeof(real));
-        for (ptrdiff_t i = 0; s->bias && !has_norm(s) && i < FL_SLOTS * units; i++) {
+        for (ptrdiff_t i = 0; s->bias && !has_norm(s) && i < FL_GATE_SLOTS * units; i++) {
             const ptrdiff_t slot = i / units, u = i % units, unit = first + u;
             const ptrdiff_t of_x = gate_of_slot(s, 0, slot), of_h = gate_of_slot(s, 1, slot);
             const real in = of_x < 0 ? 0 : b_ih[of_x * s->hidden + unit];
@@ -93,12 +93,12 @@ static void pack_columns(const real *m, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t s
 }
 
 /* W or U [GH, n] -> out [groups][slots*H][size]. */
-static void pack_slots(const fl_stack *s, int of_u, const real *m, ptrdiff_t n, ptrdiff_t size,
-                       fl_range groups, real *out)
+static void pack_gate_slots(const fl_stack *s, int of_u, const real *m, ptrdiff_t n, ptrdiff_t size,
+                            fl_range groups, real *out)
 {
-    const ptrdiff_t rows = slots_of(s) * s->hidden;
+    const ptrdiff_t rows = gate_slot_count(s) * s->hidden;
     for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
-        for (ptrdiff_t slot = 0; slot < slots_of(s); slot++) {
+        for (ptrdiff_t slot = 0; slot < gate_slot_count(s); slot++) {
             const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
             real *to = out + (group * rows + slot * s->hidden) * size;
             if (gate < 0) {
@@ -118,9 +118,9 @@ static void pack_units(const fl_stack *s, ptrdiff_t (*part_of)(const fl_stack *,
 {
     for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
         const ptrdiff_t first = block * lanes, units = minimum(lanes, s->hidden - first);
-        real *to = out + block * FL_SLOTS * lanes;
-        memset(to, 0, (size_t)(FL_SLOTS * lanes) * sizeof(real));
-        for (ptrdiff_t i = 0; m && i < FL_SLOTS * units; i++) {
+        real *to = out + block * FL_GATE_SLOTS * lanes;
+        memset(to, 0, (size_t)(FL_GATE_SLOTS * lanes) * sizeof(real));
+        for (ptrdiff_t i = 0; m && i < FL_GATE_SLOTS * units; i++) {
             const ptrdiff_t slot = i / units, u = i % units, part = part_of(s, slot);
             if (part >= 0) {
                 const ptrdiff_t at = part * s->hidden + first + u;
@@ -160,7 +160,7 @@ static void pack_forward(const fl_stack *s, const void *kernels, const void *fla
             const real *p = flat;
             pack_gates(s, 0, p + from.w, input_of(s, l), k->lanes, blocks, to.w);
             pack_gates(s, 1, p + from.u, out_of(s), k->lanes, blocks, to.u);
-            const real *candidate = p + from.u + recurrent_slots_of(s) * s->hidden * s->hidden;
+            const real *candidate = p + from.u + recurrent_gate_slots(s) * s->hidden * s->hidden;
             const real *second = second_is_candidate(s) ? candidate : p + from.projection;
             pack_rows(second, second_of(s), s->hidden, 4 * k->lanes, seconds, to.second);
             pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);
@@ -184,8 +184,8 @@ static void pack_backward(const fl_stack *s, const void *kernels, const void *fl
             const flat_cell from = flat_cell_at(s, l, d);
             const backward_cell to = backward_cell_at(s, k, packed, l, d, &size);
             const real *p = flat;
-            pack_slots(s, 0, p + from.w, input_of(s, l), group, inputs, to.w);
-            pack_slots(s, 1, p + from.u, out_of(s), group, outputs, to.u);
+            pack_gate_slots(s, 0, p + from.w, input_of(s, l), group, inputs, to.w);
+            pack_gate_slots(s, 1, p + from.u, out_of(s), group, outputs, to.u);
             pack_columns(p + from.projection, s->projection, s->hidden, group, units,
                          to.projection);
             pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);

@@ -69,7 +69,7 @@ static inline forward_cell forward_cell_at(const fl_stack *s, const fl_kernels *
 static inline backward_cell backward_cell_at(const fl_stack *s, const fl_kernels *k, real *packed,
                                              ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
 {
-    const ptrdiff_t group = 4 * k->lanes, rows = slots_of(s) * s->hidden;
+    const ptrdiff_t group = 4 * k->lanes, rows = gate_slot_count(s) * s->hidden;
     const ptrdiff_t vectors = blocks_of(s, k) * group;
     arena a = {packed, 0};
     backward_cell cell = {0};

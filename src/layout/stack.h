@@ -1,4 +1,4 @@
-/* Sizes of a stack of layers: inputs, outputs, gates, slots. */
+/* Sizes of a stack of layers: inputs, outputs, gates, gate slots. */
 #ifndef FL_LAYOUT_STACK_H
 #define FL_LAYOUT_STACK_H
 
@@ -15,11 +15,11 @@ static inline ptrdiff_t input_of(const fl_stack *s, ptrdiff_t layer)
     return layer == 0 ? s->input : s->directions * out_of(s);
 }
 
-/* Pre-activations have slots: an LSTM has one for each gate, and coupled none for W and U of f.  A
- * GRU has r, z, and two for n, because r multiplies the part of it that comes from h: W leads to
- * slots 0, 1, 2 and U to 0, 1, 3.  If r multiplies h before, U_n is not of the same product: slots
- * are r, z, n. */
-enum { FL_SLOTS = 4 };
+/* Pre-activations lie in gate slots: an LSTM has one for each gate, and coupled none for W and U of
+ * f.  A GRU has r, z, and two for n, because r multiplies the part of it that comes from h: W leads
+ * to slots 0, 1, 2 and U to 0, 1, 3.  If r multiplies h before, U_n is not of the same product:
+ * slots are r, z, n. */
+enum { FL_GATE_SLOTS = 4 };
 
 static inline int has_options(const fl_stack *s) { return fl_cells[s->cell].has_options; }
 
@@ -39,10 +39,10 @@ static inline ptrdiff_t gates_of(const fl_stack *s)
     return fl_cells[s->cell].gate_count - (is_coupled(s) ? 1 : 0);
 }
 
-static inline ptrdiff_t slots_of(const fl_stack *s) { return fl_cells[s->cell].slots; }
+static inline ptrdiff_t gate_slot_count(const fl_stack *s) { return fl_cells[s->cell].slots; }
 
 /* Whether the slots are not simply the gates. */
-static inline int slots_differ(const fl_stack *s) { return slots_of(s) > gates_of(s); }
+static inline int gate_slots_differ(const fl_stack *s) { return gate_slot_count(s) > gates_of(s); }
 
 /* The gate of W (or U) whose pre-activations a slot has; -1: none. */
 static inline ptrdiff_t gate_of_slot(const fl_stack *s, int of_u, ptrdiff_t slot)
@@ -51,7 +51,7 @@ static inline ptrdiff_t gate_of_slot(const fl_stack *s, int of_u, ptrdiff_t slot
         return slot == 0 ? 0 : slot - 1 > 0 ? slot - 1 : -1;
     }
     const ptrdiff_t last = gates_of(s) - 1;
-    if (slots_differ(s)) { /* the last gate has a slot for W and one for U */
+    if (gate_slots_differ(s)) { /* the last gate has a slot for W and one for U */
         return slot < last ? slot : slot == last + of_u ? last : -1;
     }
     return slot <= last ? slot : -1;
@@ -67,7 +67,7 @@ static inline ptrdiff_t peephole_of_slot(const fl_stack *s, ptrdiff_t slot)
 }
 
 /* Slots that U leads to in the first product. */
-static inline ptrdiff_t recurrent_slots_of(const fl_stack *s)
+static inline ptrdiff_t recurrent_gate_slots(const fl_stack *s)
 {
     return fl_cells[s->cell].slots_by_u;
 }
@@ -76,7 +76,7 @@ static inline ptrdiff_t recurrent_slots_of(const fl_stack *s)
  * GRU that resets before it, or the projection. */
 static inline int second_is_candidate(const fl_stack *s)
 {
-    return recurrent_slots_of(s) < slots_of(s);
+    return recurrent_gate_slots(s) < gate_slot_count(s);
 }
 
 /* Rows of the matrix of the second product; 0: there is none. */

@@ -48,7 +48,7 @@ static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, rea
         for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
             cell.gates = arena_take(&a, gates);
             cell.sums = arena_take_if(&a, keeps_sums(s), gates);
-            cell.scale = arena_take_if(&a, has_norm(s), cells * FL_SLOTS);
+            cell.scale = arena_take_if(&a, has_norm(s), cells * FL_GATE_SLOTS);
             cell.c = arena_take(&a, (cells + batch) * s->hidden);
             cell.h0 = arena_take(&a, batch * width);
             cell.inner = arena_take_if(&a, second_of(s) > 0, cells * s->hidden);

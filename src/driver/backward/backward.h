@@ -20,7 +20,7 @@ static void pass_edge(const backward_pass *p, const worker_share *me, int worker
     const ptrdiff_t active = active_rows(&p->when, &rows, s, rows.count);
     for (ptrdiff_t i = 0; i < active; i++) {
         const ptrdiff_t rank = rank_at(&rows, i);
-        real *edge = p->edge + row_of(&p->when, rank) * FL_SLOTS * p->hidden,
+        real *edge = p->edge + row_of(&p->when, rank) * FL_GATE_SLOTS * p->hidden,
              *dz = dz_at(p, s, rank);
         if (!out) {
             memcpy(dz, edge, bytes);
@@ -84,7 +84,7 @@ static void backward(fl_backward_call *call, int worker, int workers)
         me.rows = ranks_of_worker(&when, worker, workers);
     }
     if (worker == 0) {
-        memset(space.zeros, 0, (size_t)(FL_SLOTS * s->hidden) * sizeof(real));
+        memset(space.zeros, 0, (size_t)(FL_GATE_SLOTS * s->hidden) * sizeof(real));
     }
     fl_barrier_wait(&call->barrier, workers);
     const fl_fpu saved = fl_fpu_enter();

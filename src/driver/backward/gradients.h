@@ -92,7 +92,7 @@ static void find_matrices(const backward_pass *p, const term_rows *terms, matrix
     const ptrdiff_t size = 4 * p->k->lanes, panel = FL_TERMS * size;
     real *const of_h = p->panels + divide_up(p->x_columns, size) * panel;
     real *const of_inner = of_h + divide_up(p->h_columns, size) * panel;
-    const int mapped = slots_differ(p->stack);
+    const int mapped = gate_slots_differ(p->stack);
     m[0] = (matrix_gradient){terms->x,        p->x_columns, 0,     p->rows,
                              mapped ? 0 : -1, NULL,         p->dw, p->panels};
     m[1] = (matrix_gradient){
@@ -185,7 +185,7 @@ static fl_range add_unit_sums(const backward_pass *p, const term_rows *terms, pt
 static void unit_gradients(const backward_pass *p, const term_rows *terms, int worker, int workers)
 {
     const ptrdiff_t hidden = p->hidden, shift = p->at.shift < 0 ? 0 : p->at.shift;
-    for (ptrdiff_t slot = 0; slot < slots_of(p->stack); slot++) {
+    for (ptrdiff_t slot = 0; slot < gate_slot_count(p->stack); slot++) {
         const ptrdiff_t of_x = gate_of_slot(p->stack, 0, slot);
         const ptrdiff_t of_h = gate_of_slot(p->stack, 1, slot);
         const ptrdiff_t peephole = peephole_of_slot(p->stack, slot);

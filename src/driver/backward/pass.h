@@ -20,7 +20,10 @@ typedef struct {
     ptrdiff_t count, row;
 } token_sums;
 
-static inline ptrdiff_t sums_row_of(const fl_stack *s) { return aligned(slots_of(s) * s->hidden); }
+static inline ptrdiff_t sums_row_of(const fl_stack *s)
+{
+    return aligned(gate_slot_count(s) * s->hidden);
+}
 
 static ptrdiff_t sums_size(const fl_stack *s, ptrdiff_t count)
 {
@@ -131,8 +134,8 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
     backward_pass p = {
         .k = k,
         .stack = s,
-        .rows = slots_of(s) * s->hidden,
-        .recurrent = recurrent_slots_of(s) * s->hidden,
+        .rows = gate_slot_count(s) * s->hidden,
+        .recurrent = recurrent_gate_slots(s) * s->hidden,
         .cell = backward_cell_at(s, k, (real *)call->packed, l, d, &size),
         .tape = tape_cell_at(s, k, tape, call->steps, call->batch, &call->dropout, l, d, &size),
         .input = input_of(s, l),
@@ -159,7 +162,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .du = grads + flat.u,
         .db_ih = s->bias ? grads + flat.b_ih : NULL,
         .db_hh = s->bias ? grads + flat.b_hh : NULL,
-        .edge = call->edge ? (real *)call->edge + FL_SLOTS * s->hidden * states : NULL,
+        .edge = call->edge ? (real *)call->edge + FL_GATE_SLOTS * s->hidden * states : NULL,
     };
     add_backward_options(call, space, &p, worker, l, d);
     if (top) {

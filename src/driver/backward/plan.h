@@ -23,22 +23,22 @@ typedef struct {
  * would share few sets of the caches (H = 512: 1.5% slower). */
 static inline dz_columns dz_columns_of(const fl_stack *s)
 {
-    ptrdiff_t end = aligned(slots_of(s) * s->hidden);
+    ptrdiff_t end = aligned(gate_slot_count(s) * s->hidden);
     dz_columns at = {-1, -1, -1, -1, 0};
     if (second_is_candidate(s)) {
-        at.second = recurrent_slots_of(s) * s->hidden;
+        at.second = recurrent_gate_slots(s) * s->hidden;
     } else if (s->projection) {
         at.second = end;
         end += aligned(s->projection);
     }
     if (has_norm(s)) {
         at.shift = end;
-        at.gain = at.shift + FL_SLOTS * s->hidden;
-        end = at.gain + FL_SLOTS * s->hidden;
+        at.gain = at.shift + FL_GATE_SLOTS * s->hidden;
+        end = at.gain + FL_GATE_SLOTS * s->hidden;
     }
     if (has_peephole(s)) {
         at.peephole = end;
-        end += FL_SLOTS * s->hidden;
+        end += FL_GATE_SLOTS * s->hidden;
     }
     at.row = aligned(end) + FL_ALIGN / (ptrdiff_t)sizeof(real);
     return at;
@@ -69,7 +69,7 @@ static backward_space backward_space_at(const fl_backward_call *call)
     backward_space space = {0};
     space.dz = arena_take(&a, 2 * call->plan.segment * call->batch * dz_columns_of(s).row);
     space.panels = arena_take(&a, groups * FL_TERMS * size);
-    space.zeros = arena_take(&a, FL_SLOTS * s->hidden);
+    space.zeros = arena_take(&a, FL_GATE_SLOTS * s->hidden);
     space.dh_rows = arena_take(&a, has_norm(s) ? call->batch * dh_row_of(s, k) : 0);
     space.zone_worker = zone_size(s);
     space.zone = arena_take(&a, call->plan.workers * space.zone_worker);

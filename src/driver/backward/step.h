@@ -134,8 +134,8 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
         g->blocks = p->options.gain ? p->blocks : 4;
         g->zone = p->zone_c.rate > 0 ? t->zone : NULL;
         g->sums = p->tape.sums ? p->tape.sums + gates : NULL;
-        g->scale = p->tape.scale ? p->tape.scale + row * FL_SLOTS : NULL;
-        g->scale_row = me->rows.step * FL_SLOTS;
+        g->scale = p->tape.scale ? p->tape.scale + row * FL_GATE_SLOTS : NULL;
+        g->scale_row = me->rows.step * FL_GATE_SLOTS;
         g->d_shift = g->dz + p->at.shift;
         g->d_gain = g->dz + p->at.gain;
         g->d_peephole = g->dz + p->at.peephole;

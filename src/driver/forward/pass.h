@@ -130,7 +130,7 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .cell = forward_cell_at(s, k, (real *)call->packed, l, d, &size),
         .kind = s->cell,
         .second_is_candidate = second_is_candidate(s),
-        .slots = slots_of(s),
+        .slots = gate_slot_count(s),
         .input = input_of(s, l),
         .hidden = s->hidden,
         .out_size = out_of(s),

@@ -52,8 +52,8 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         tile.block = block;
         tile.zone = p->zone_c.rate > 0 ? zone : NULL;
         tile.sums = p->sums ? p->sums + (row * p->blocks + block) * vectors : NULL;
-        tile.scale = p->scale ? p->scale + row * FL_SLOTS : NULL;
-        tile.scale_row = me->rows.step * FL_SLOTS;
+        tile.scale = p->scale ? p->scale + row * FL_GATE_SLOTS : NULL;
+        tile.scale_row = me->rows.step * FL_GATE_SLOTS;
         tile.inner = inner;
         tile.h = p->inner && !p->second_is_candidate ? inner : h;
         tile.y = ends_later(p) ? NULL : tile.y;
