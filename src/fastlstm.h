@@ -88,7 +88,7 @@ typedef struct {
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
     ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */
     ptrdiff_t gates;               /* forward: where rows of gates wait for the rest of a step */
-    ptrdiff_t inner;               /* forward: where rows for the second product of a step lie */
+    ptrdiff_t second_input;        /* forward: where rows for the second product of a step lie */
     ptrdiff_t fed; /* forward: where what U reads lies, after recurrent dropout: two steps */
     ptrdiff_t zone, zone_worker; /* where factors of zoneout lie, so many for a worker */
     ptrdiff_t table;   /* forward: where the projected table lies: [D][count][blocks][4][VL] */

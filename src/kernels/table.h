@@ -68,7 +68,7 @@ typedef struct {
     real *sums;              /* like gates, kept for backward, or NULL */
     real *scale;             /* [rows][4], rows scale_row apart, or NULL */
     ptrdiff_t scale_row;
-    real *const *inner; /* of FL_GRU_BEFORE: r * h_before */
+    real *const *second_input; /* of FL_GRU_BEFORE: r * h_before */
 } FL_NAME(fl_tile);
 typedef FL_NAME(fl_tile) fl_tile;
 

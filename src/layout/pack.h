@@ -151,7 +151,8 @@ static void pack_forward(const fl_stack *s, const void *kernels, const void *fla
 {
     const fl_kernels *k = kernels;
     const fl_range blocks = fl_part(blocks_of(s, k), workers, worker);
-    const fl_range seconds = fl_part(divide_up(second_of(s), 4 * k->lanes), workers, worker);
+    const fl_range seconds =
+        fl_part(divide_up(second_product_size(s), 4 * k->lanes), workers, worker);
     ptrdiff_t size;
     for (ptrdiff_t l = 0; l < s->layers; l++) {
         for (ptrdiff_t d = 0; d < s->directions; d++) {
@@ -162,7 +163,7 @@ static void pack_forward(const fl_stack *s, const void *kernels, const void *fla
             pack_gates(s, 1, p + from.u, out_of(s), k->lanes, blocks, to.u);
             const real *candidate = p + from.u + recurrent_gate_slots(s) * s->hidden * s->hidden;
             const real *second = second_is_candidate(s) ? candidate : p + from.projection;
-            pack_rows(second, second_of(s), s->hidden, 4 * k->lanes, seconds, to.second);
+            pack_rows(second, second_product_size(s), s->hidden, 4 * k->lanes, seconds, to.second);
             pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);
             pack_bias(s, p + from.b_ih, p + from.b_hh, k->lanes, blocks, to.bias);
         }

@@ -19,7 +19,7 @@ typedef struct {
     real *bias;   /* [blocks][4][VL], b_ih + b_hh; zeros before a layer norm, which has it after */
     real *w;      /* [blocks][I][4][VL] */
     real *u;      /* [blocks][Hout][4][VL]; see gate_of_first */
-    real *second; /* [groups of second_of][H][4*VL] */
+    real *second; /* [groups of second_product_size][H][4*VL] */
     real *peephole, *gain, *shift; /* [blocks][4][VL], units VL apart in the last block too */
 } forward_cell;
 
@@ -55,8 +55,8 @@ static inline forward_cell forward_cell_at(const fl_stack *s, const fl_kernels *
             cell.bias = arena_take(&a, vectors);
             cell.w = arena_take(&a, vectors * input_of(s, l));
             cell.u = arena_take(&a, vectors * out_of(s));
-            cell.second =
-                arena_take(&a, divide_up(second_of(s), 4 * k->lanes) * 4 * k->lanes * s->hidden);
+            cell.second = arena_take(&a, divide_up(second_product_size(s), 4 * k->lanes) * 4 *
+                                             k->lanes * s->hidden);
             cell.peephole = arena_take(&a, has_peephole(s) ? vectors : 0);
             cell.gain = arena_take(&a, has_norm(s) ? vectors : 0);
             cell.shift = arena_take(&a, has_norm(s) ? vectors : 0);

@@ -72,7 +72,7 @@ static inline ptrdiff_t recurrent_gate_slots(const fl_stack *s)
     return fl_cells[s->cell].slots_by_u;
 }
 
-/* A step may end with a second product, of H inner units: that of the last slot, the candidate of a
+/* A step may end with a second product, of H inputs: that of the last slot, the candidate of a
  * GRU that resets before it, or the projection. */
 static inline int second_is_candidate(const fl_stack *s)
 {
@@ -80,7 +80,7 @@ static inline int second_is_candidate(const fl_stack *s)
 }
 
 /* Rows of the matrix of the second product; 0: there is none. */
-static inline ptrdiff_t second_of(const fl_stack *s)
+static inline ptrdiff_t second_product_size(const fl_stack *s)
 {
     return second_is_candidate(s) ? s->hidden : s->projection;
 }

@@ -23,15 +23,15 @@ static inline int keeps_sums(const fl_stack *s)
 /* The tape: what one layer and direction keeps of a forward call.  Steps are counted in the order
  * they were computed, so step 0 of the reverse direction is time T-1; out is in time order. */
 typedef struct {
-    real *gates;  /* [T][B][blocks][4][VL] */
-    real *sums;   /* like gates: what the functions were given, normed but not scaled; or NULL */
-    real *scale;  /* [T][B][4]: 1 / standard deviation of the sums of a slot; or NULL */
-    real *c;      /* [T+1][B][H], c[0] the initial state */
-    real *h0;     /* [B][Hout] */
-    real *inner;  /* [T][B][H]: what the second product was given; or NULL */
-    real *feed;   /* [B][Hout]: what h was multiplied by before U; or NULL */
-    real *out;    /* [T][B][D*Hout], shared by the directions of a layer */
-    real *passed; /* what the next layer reads: out, or out after dropout */
+    real *gates; /* [T][B][blocks][4][VL] */
+    real *sums;  /* like gates: what the functions were given, normed but not scaled; or NULL */
+    real *scale; /* [T][B][4]: 1 / standard deviation of the sums of a slot; or NULL */
+    real *c;     /* [T+1][B][H], c[0] the initial state */
+    real *h0;    /* [B][Hout] */
+    real *second_input; /* [T][B][H]: of the second product; or NULL */
+    real *feed;         /* [B][Hout]: what h was multiplied by before U; or NULL */
+    real *out;          /* [T][B][D*Hout], shared by the directions of a layer */
+    real *passed;       /* what the next layer reads: out, or out after dropout */
 } tape_cell;
 
 static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, real *tape,
@@ -51,7 +51,7 @@ static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, rea
             cell.scale = arena_take_if(&a, has_norm(s), cells * FL_GATE_SLOTS);
             cell.c = arena_take(&a, (cells + batch) * s->hidden);
             cell.h0 = arena_take(&a, batch * width);
-            cell.inner = arena_take_if(&a, second_of(s) > 0, cells * s->hidden);
+            cell.second_input = arena_take_if(&a, second_product_size(s) > 0, cells * s->hidden);
             cell.feed = arena_take_if(&a, dropout->recurrent > 0, batch * width);
         }
     }

@@ -53,7 +53,7 @@ static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
 /* Some terms of the weight gradients, one per step and row, and where their factors are. */
 typedef struct {
     ptrdiff_t n;
-    const real *dz[FL_TERMS], *x[FL_TERMS], *h[FL_TERMS], *inner[FL_TERMS];
+    const real *dz[FL_TERMS], *x[FL_TERMS], *h[FL_TERMS], *second_input[FL_TERMS];
     const real *feed[FL_TERMS]; /* what h is multiplied by */
     ptrdiff_t token[FL_TERMS];
 } term_rows;
@@ -68,7 +68,8 @@ static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, te
         terms->dz[i] = dz + i * p->dz_row;
         terms->x[i] = p->x_columns ? source_at(&p->x, t, b) : NULL;
         terms->h[i] = p->h_columns ? h_before(p, at.s, at.rank) : NULL;
-        terms->inner[i] = p->inner_columns ? p->tape.inner + row * p->hidden : NULL;
+        terms->second_input[i] =
+            p->second_input_columns ? p->tape.second_input + row * p->hidden : NULL;
         terms->feed[i] = p->tape.feed ? p->tape.feed + b * p->out_size : NULL;
         terms->token[i] = p->sums.recent ? p->x.tokens[t * p->x.step + b] : 0;
     }
@@ -91,16 +92,21 @@ static void find_matrices(const backward_pass *p, const term_rows *terms, matrix
 {
     const ptrdiff_t size = 4 * p->k->lanes, panel = FL_TERMS * size;
     real *const of_h = p->panels + divide_up(p->x_columns, size) * panel;
-    real *const of_inner = of_h + divide_up(p->h_columns, size) * panel;
+    real *const of_second_input = of_h + divide_up(p->h_columns, size) * panel;
     const int mapped = gate_slots_differ(p->stack);
     m[0] = (matrix_gradient){terms->x,        p->x_columns, 0,     p->rows,
                              mapped ? 0 : -1, NULL,         p->dw, p->panels};
     m[1] = (matrix_gradient){
         terms->h, p->h_columns, 0, p->recurrent, mapped ? 1 : -1, p->tape.feed ? terms->feed : NULL,
         p->du,    of_h};
-    m[2] = (matrix_gradient){
-        terms->inner, p->inner_columns, p->at.second, p->at.second + second_of(p->stack), -1,
-        NULL,         p->d_second,      of_inner};
+    m[2] = (matrix_gradient){terms->second_input,
+                             p->second_input_columns,
+                             p->at.second,
+                             p->at.second + second_product_size(p->stack),
+                             -1,
+                             NULL,
+                             p->d_second,
+                             of_second_input};
 }
 
 /* Rows of the inputs, group by group; each worker has some of the groups. */
@@ -289,7 +295,7 @@ static void token_gradients(const backward_pass *p, fl_barrier *barrier, int wor
         of_tokens.x = (source){p->x.data, p->x.row, 0, NULL};
         of_tokens.x_columns = p->input;
         of_tokens.h_columns = 0;
-        of_tokens.inner_columns = 0;
+        of_tokens.second_input_columns = 0;
         of_tokens.db_ih = NULL;
         of_tokens.at.gain = of_tokens.at.peephole = -1;
         of_tokens.sums.recent = NULL;

@@ -44,15 +44,15 @@ typedef struct {
     ptrdiff_t first_step;           /* as in the call */
     int earlier, later;
     source x, dy;
-    sink dx;                       /* data NULL: not wanted */
-    int add_dx;                    /* add to what the other direction left there */
-    real *dh, *dc;                 /* [B][Hout], [B][H] */
-    real *dz;                      /* ring of two segments: active rows, dz_row apart */
-    ptrdiff_t dz_row;              /* see dz_columns */
-    real *panels;                  /* [groups of I, of Hout, of H][FL_TERMS][4*VL] */
-    real *dw, *du, *db_ih, *db_hh; /* biases NULL without */
-    real *d_second;                /* gradients of the weights of the second product */
-    ptrdiff_t inner_columns;       /* of those weights: H, or 0 */
+    sink dx;                        /* data NULL: not wanted */
+    int add_dx;                     /* add to what the other direction left there */
+    real *dh, *dc;                  /* [B][Hout], [B][H] */
+    real *dz;                       /* ring of two segments: active rows, dz_row apart */
+    ptrdiff_t dz_row;               /* see dz_columns */
+    real *panels;                   /* [groups of I, of Hout, of H][FL_TERMS][4*VL] */
+    real *dw, *du, *db_ih, *db_hh;  /* biases NULL without */
+    real *d_second;                 /* gradients of the weights of the second product */
+    ptrdiff_t second_input_columns; /* of those weights: H, or 0 */
     real *d_peephole, *d_gain;
     dz_columns at;
     int plain;     /* none of what follows but the usual */
@@ -103,8 +103,8 @@ static void add_backward_options(const fl_backward_call *call, const backward_sp
     const fl_stack *s = p->stack;
     const flat_cell flat = flat_cell_at(s, l, d);
     real *grads = call->grads;
-    p->plain = is_plain(&p->when) && !has_options(s) && !second_of(s) && !p->tape.feed;
-    p->inner_columns = second_of(s) ? s->hidden : 0;
+    p->plain = is_plain(&p->when) && !has_options(s) && !second_product_size(s) && !p->tape.feed;
+    p->second_input_columns = second_product_size(s) ? s->hidden : 0;
     p->d_second =
         second_is_candidate(s) ? p->du + p->at.second * s->hidden : grads + flat.projection;
     p->d_peephole = grads + flat.peephole;

@@ -64,7 +64,7 @@ static backward_space backward_space_at(const fl_backward_call *call)
     const ptrdiff_t size = 4 * k->lanes;
     const ptrdiff_t input = s->layers > 1 && input_of(s, 1) > s->input ? input_of(s, 1) : s->input;
     const ptrdiff_t groups = divide_up(input, size) + divide_up(out_of(s), size) +
-                             (second_of(s) ? divide_up(s->hidden, size) : 0);
+                             (second_product_size(s) ? divide_up(s->hidden, size) : 0);
     arena a = {call->scratch, 0};
     backward_space space = {0};
     space.dz = arena_take(&a, 2 * call->plan.segment * call->batch * dz_columns_of(s).row);

@@ -183,11 +183,11 @@ static void output_tile(const backward_pass *p, const worker_share *me, ptrdiff_
     }
 }
 
-/* A product of columns of dz, from `begin` on, with packed weights [k][4*VL]: gradients of the
- * inner units of a step. */
-static void inner_gradient(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
-                           ptrdiff_t rows, ptrdiff_t begin, const real *weights, ptrdiff_t k,
-                           ptrdiff_t n, real *tile)
+/* A product of columns of dz, from `begin` on, with packed weights [k][4*VL]: gradients of its
+ * inputs. */
+static void second_input_gradient(const backward_pass *p, const worker_share *me, ptrdiff_t s,
+                                  ptrdiff_t i, ptrdiff_t rows, ptrdiff_t begin, const real *weights,
+                                  ptrdiff_t k, ptrdiff_t n, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
     const real *dz[FL_MAX_ROWS], *init[FL_MAX_ROWS];
@@ -211,7 +211,7 @@ static void options_tile(const backward_pass *p, const worker_share *me, ptrdiff
     if (p->stack->projection) {
         const ptrdiff_t k = p->stack->projection;
         const real *weights = p->cell.projection + group * k * size;
-        inner_gradient(p, me, s, i, rows, p->at.second, weights, k, units, dh);
+        second_input_gradient(p, me, s, i, rows, p->at.second, weights, k, units, dh);
     } else {
         output_tile(p, me, s, i, rows, going_on, group, dh);
     }
@@ -248,9 +248,9 @@ static void reset_tile(const backward_pass *p, const worker_share *me, ptrdiff_t
     const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - group * size, k = p->hidden;
     const real *weights = p->cell.u + (group * p->rows + p->at.second) * size;
     gradient_tile tile;
-    _Alignas(FL_ALIGN) real d_inner[FL_MAX_TILE];
-    inner_gradient(p, me, s, i, rows, p->at.second, weights, k, units, d_inner);
-    find_gradient_tile(0, p, p->when, me, s, i, rows, group, d_inner, size, &tile);
+    _Alignas(FL_ALIGN) real d_second_input[FL_MAX_TILE];
+    second_input_gradient(p, me, s, i, rows, p->at.second, weights, k, units, d_second_input);
+    find_gradient_tile(0, p, p->when, me, s, i, rows, group, d_second_input, size, &tile);
     p->k->gru_reset_gradient(rows, &tile.gradient);
     cut_states(&tile, rows, minimum(size, units));
 }

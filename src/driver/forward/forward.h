@@ -167,8 +167,8 @@ static void forward(fl_forward_call *call, int worker, int workers)
         workers = 1;
     }
     const row_schedule when = {call->rows, call->steps, call->batch, 0};
-    const ptrdiff_t seconds =
-        divide_up(second_of(&call->stack), 4 * ((const fl_kernels *)call->kernels)->lanes);
+    const ptrdiff_t seconds = divide_up(second_product_size(&call->stack),
+                                        4 * ((const fl_kernels *)call->kernels)->lanes);
     worker_share me = {
         all_ranks(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
     if (call->plan.split_units) {

@@ -27,7 +27,7 @@ typedef struct {
     real *h;            /* [B][Hout]: hidden state before the chunk in, after it out */
     real *c;            /* [B][H] by row, in place; on a tape [T+1][B][H]: step s writes s + 1 */
     real *gates;        /* [T][B][blocks][4][VL], or NULL if they are not kept beyond a tile */
-    real *inner;        /* [T][B][H]: what the second product is made of; NULL: there is none */
+    real *second_input; /* [T][B][H]: of the second product; NULL: there is none */
     real *sums, *scale; /* as in tape_cell */
     int whole_rows;     /* a layer norm: products first, then the rest, row by row */
     fl_cell_options options;
@@ -47,7 +47,7 @@ static inline real *cell_state(const pass *p, const row_schedule *when, ptrdiff_
     return p->c + row * p->hidden;
 }
 
-/* A row of what is kept of step s: of the gates, of the inner units. */
+/* A row of what is kept of step s: of the gates, of the second product's input. */
 static inline ptrdiff_t kept_row(const pass *p, const row_schedule *when, ptrdiff_t s,
                                  ptrdiff_t rank)
 {
@@ -68,7 +68,7 @@ static inline int is_kept(const pass *p) { return p->whole_rows || p->second_is_
 /* Whether the hidden state is not yet what the tiles make of it. */
 static inline int ends_later(const pass *p)
 {
-    return (p->inner && !p->second_is_candidate) || p->zone_h.rate > 0;
+    return (p->second_input && !p->second_is_candidate) || p->zone_h.rate > 0;
 }
 
 /* What U reads of row b at step s, after recurrent dropout. */
@@ -80,8 +80,8 @@ static inline real *fed_row(const pass *p, ptrdiff_t s, ptrdiff_t b)
 /* Units of the hidden state that are one worker's. */
 static inline fl_range outputs_of(const pass *p, const worker_share *me)
 {
-    const ptrdiff_t size = p->inner ? 4 * p->k->lanes : p->k->lanes;
-    const fl_range parts = p->inner ? me->seconds : me->blocks;
+    const ptrdiff_t size = p->second_input ? 4 * p->k->lanes : p->k->lanes;
+    const fl_range parts = p->second_input ? me->seconds : me->blocks;
     return (fl_range){minimum(parts.begin * size, p->out_size),
                       minimum(parts.end * size, p->out_size)};
 }
@@ -92,17 +92,17 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
 {
     const fl_stack *s = &call->stack;
     real *scratch = call->scratch;
-    p->plain = is_plain(&p->when) && !has_options(s) && !second_of(s) && !tape->feed;
+    p->plain = is_plain(&p->when) && !has_options(s) && !second_product_size(s) && !tape->feed;
     p->whole_rows = has_norm(s);
     p->zone = scratch + call->plan.zone + worker * call->plan.zone_worker;
     p->feed = tape->feed;
     p->fed = scratch + call->plan.fed;
     if (call->tape) {
-        p->inner = tape->inner;
+        p->second_input = tape->second_input;
         p->sums = tape->sums;
         p->scale = tape->scale;
     } else {
-        p->inner = second_of(s) ? scratch + call->plan.inner : NULL;
+        p->second_input = second_product_size(s) ? scratch + call->plan.second_input : NULL;
         p->gates = is_kept(p) ? scratch + call->plan.gates : NULL;
     }
     if (has_options(s)) {

@@ -59,11 +59,12 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     plan->zone = plan->zeros + plan->workers * plan->zeros_worker;
     plan->zone_worker = zone_size(s);
     plan->gates = plan->zone + plan->workers * plan->zone_worker;
-    plan->inner = plan->gates;
+    plan->second_input = plan->gates;
     if (!training && (has_norm(s) || second_is_candidate(s))) {
-        plan->inner += call->batch * table_row_of(plan, k);
+        plan->second_input += call->batch * table_row_of(plan, k);
     }
-    plan->fed = plan->inner + (training || !second_of(s) ? 0 : aligned(call->batch * s->hidden));
+    plan->fed = plan->second_input +
+                (training || !second_product_size(s) ? 0 : aligned(call->batch * s->hidden));
     plan->table =
         plan->fed + (call->dropout.recurrent > 0 ? aligned(2 * call->batch * out_of(s)) : 0);
     plan->scratch = plan->table;

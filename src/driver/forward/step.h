@@ -13,7 +13,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
     const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
     const row_schedule when = seen_as(&p->when, plain);
     const real *c_before[FL_MAX_ROWS], *zone[FL_MAX_ROWS];
-    real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS], *inner[FL_MAX_ROWS];
+    real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS], *second_input[FL_MAX_ROWS];
     const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, i));
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
@@ -23,8 +23,8 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         c[r] = cell_state(p, &when, s + 1, rank) + unit;
         h[r] = sink_at(&p->out, t, b) + unit;
         y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
-        if (!plain && p->inner) {
-            inner[r] = p->inner + (row + r * me->rows.step) * p->hidden + unit;
+        if (!plain && p->second_input) {
+            second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden + unit;
         }
         if (!plain && p->zone_c.rate > 0) {
             const ptrdiff_t n = minimum(groups * p->k->lanes, p->hidden - unit);
@@ -54,8 +54,8 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         tile.sums = p->sums ? p->sums + (row * p->blocks + block) * vectors : NULL;
         tile.scale = p->scale ? p->scale + row * FL_GATE_SLOTS : NULL;
         tile.scale_row = me->rows.step * FL_GATE_SLOTS;
-        tile.inner = inner;
-        tile.h = p->inner && !p->second_is_candidate ? inner : h;
+        tile.second_input = second_input;
+        tile.h = p->second_input && !p->second_is_candidate ? second_input : h;
         tile.y = ends_later(p) ? NULL : tile.y;
     }
     p->k->tile[p->kind](rows, groups, &tile);
@@ -137,13 +137,13 @@ static void second_tile(const pass *p, const worker_share *me, ptrdiff_t s, ptrd
     const ptrdiff_t row = kept_row(p, &p->when, s, rank_at(&me->rows, i));
     const int projects = !p->second_is_candidate;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
-    const real *inner[FL_MAX_ROWS], *before[FL_MAX_ROWS], *init[FL_MAX_ROWS],
+    const real *second_input[FL_MAX_ROWS], *before[FL_MAX_ROWS], *init[FL_MAX_ROWS],
         *c_before[FL_MAX_ROWS];
     real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
         const ptrdiff_t time = time_of(&p->when, rank, s), t = time - p->first;
-        inner[r] = p->inner + (row + r * me->rows.step) * p->hidden;
+        second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden;
         h[r] = sink_at(&p->out, t, b) + unit;
         y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
         before[r] = projects ? zeros : h[r];
@@ -154,7 +154,7 @@ static void second_tile(const pass *p, const worker_share *me, ptrdiff_t s, ptrd
             c[r] = cell_state(p, &p->when, s + 1, rank) + unit;
         }
     }
-    const fl_term term = {inner, 1, p->cell.second + group * p->hidden * size, p->hidden};
+    const fl_term term = {second_input, 1, p->cell.second + group * p->hidden * size, p->hidden};
     p->k->load(rows, n, before, NULL, local);
     p->k->product(rows, minimum(4, divide_up(n, p->k->lanes)), init, &term, 1, local, size);
     if (projects) {
@@ -220,7 +220,7 @@ static void end_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
     if (p->whole_rows) {
         end_rows(p, me, s, rows);
     }
-    if (p->inner) {
+    if (p->second_input) {
         fl_barrier_wait(me->barrier, me->workers);
         second_product(p, me, s, rows);
     }

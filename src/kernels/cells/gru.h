@@ -71,7 +71,7 @@ static void gru_before_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
             reset = v_sigmoid(reset);
             v_store(gates, reset);
             v_store(gates + VL, v_sigmoid(update));
-            store_part(t->inner[r] + at, v_mul(reset, load_part(t->c_before[r] + at, n)), n);
+            store_part(t->second_input[r] + at, v_mul(reset, load_part(t->c_before[r] + at, n)), n);
             store_part(t->h[r] + at, of_x, n);
         }
     }
