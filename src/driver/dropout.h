@@ -61,7 +61,7 @@ static inline zoneout zoneout_of(const fl_stack *s, const fl_dropout *dropout, p
         .random = dropout->zoneout,
         .stream = stream_key(dropout->key, stream_of(s, l, d, of_c)),
         .batch = batch,
-        .width = of_c ? s->hidden : out_of(s),
+        .width = of_c ? s->hidden : output_size(s),
     };
 }
 

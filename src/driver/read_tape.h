@@ -13,7 +13,7 @@ static void read_row(const fl_forward_call *call, const tape_cell *tape, const r
 {
     const fl_kernels *k = call->kernels;
     const ptrdiff_t hidden = call->stack.hidden, blocks = blocks_of(&call->stack, k);
-    const ptrdiff_t out_size = out_of(&call->stack);
+    const ptrdiff_t out_size = output_size(&call->stack);
     const ptrdiff_t width = call->stack.directions * out_size, row = s * when->batch + rank;
     const size_t bytes = (size_t)hidden * sizeof(real);
     if (what == FL_TRACE_CELL) {
@@ -41,7 +41,7 @@ static void read_tape(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t di
     ptrdiff_t size;
     const tape_cell tape = tape_cell_at(&call->stack, call->kernels, call->tape, call->steps,
                                         call->batch, &call->dropout, layer, direction, &size);
-    const ptrdiff_t row = what == FL_TRACE_HIDDEN ? out_of(&call->stack) : call->stack.hidden;
+    const ptrdiff_t row = what == FL_TRACE_HIDDEN ? output_size(&call->stack) : call->stack.hidden;
     const row_schedule when = {call->rows, call->steps, call->batch, direction == 1};
     for (ptrdiff_t rank = 0; rank < call->batch; rank++) {
         const ptrdiff_t end = minimum(length_of(&when, rank), call->steps);

@@ -22,7 +22,7 @@ static void pack_gates(const fl_stack *s, int of_u, const real *m, ptrdiff_t k, 
         for (ptrdiff_t i = 0; i < k; i += FL_PIECE) {
             const ptrdiff_t n = minimum(FL_PIECE, k - i);
             real *piece = out + (block * k + i) * vectors;
-            if (units < lanes || gates_of(s) < FL_GATE_SLOTS) { /* what no gate writes */
+            if (units < lanes || gate_count(s) < FL_GATE_SLOTS) { /* what no gate writes */
                 memset(piece, 0, (size_t)(n * vectors) * sizeof(real));
             }
             for (ptrdiff_t row = 0; row < FL_GATE_SLOTS * units; row++) {
@@ -159,8 +159,8 @@ static void pack_forward(const fl_stack *s, const void *kernels, const void *fla
             const flat_cell from = flat_cell_at(s, l, d);
             const forward_cell to = forward_cell_at(s, k, packed, l, d, &size);
             const real *p = flat;
-            pack_gates(s, 0, p + from.w, input_of(s, l), k->lanes, blocks, to.w);
-            pack_gates(s, 1, p + from.u, out_of(s), k->lanes, blocks, to.u);
+            pack_gates(s, 0, p + from.w, input_size(s, l), k->lanes, blocks, to.w);
+            pack_gates(s, 1, p + from.u, output_size(s), k->lanes, blocks, to.u);
             const real *candidate = p + from.u + recurrent_gate_slots(s) * s->hidden * s->hidden;
             const real *second = second_is_candidate(s) ? candidate : p + from.projection;
             pack_rows(second, second_product_size(s), s->hidden, 4 * k->lanes, seconds, to.second);
@@ -176,17 +176,17 @@ static void pack_backward(const fl_stack *s, const void *kernels, const void *fl
     const fl_kernels *k = kernels;
     const ptrdiff_t group = 4 * k->lanes;
     const fl_range units = fl_part(divide_up(s->hidden, group), workers, worker);
-    const fl_range outputs = fl_part(divide_up(out_of(s), group), workers, worker);
+    const fl_range outputs = fl_part(divide_up(output_size(s), group), workers, worker);
     const fl_range blocks = fl_part(blocks_of(s, k), workers, worker);
     ptrdiff_t size;
     for (ptrdiff_t l = 0; l < s->layers; l++) {
-        const fl_range inputs = fl_part(divide_up(input_of(s, l), group), workers, worker);
+        const fl_range inputs = fl_part(divide_up(input_size(s, l), group), workers, worker);
         for (ptrdiff_t d = 0; d < s->directions; d++) {
             const flat_cell from = flat_cell_at(s, l, d);
             const backward_cell to = backward_cell_at(s, k, packed, l, d, &size);
             const real *p = flat;
-            pack_gate_slots(s, 0, p + from.w, input_of(s, l), group, inputs, to.w);
-            pack_gate_slots(s, 1, p + from.u, out_of(s), group, outputs, to.u);
+            pack_gate_slots(s, 0, p + from.w, input_size(s, l), group, inputs, to.w);
+            pack_gate_slots(s, 1, p + from.u, output_size(s), group, outputs, to.u);
             pack_columns(p + from.projection, s->projection, s->hidden, group, units,
                          to.projection);
             pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);

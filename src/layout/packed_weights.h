@@ -53,8 +53,8 @@ static inline forward_cell forward_cell_at(const fl_stack *s, const fl_kernels *
     for (ptrdiff_t l = 0; l <= layer; l++) {
         for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
             cell.bias = arena_take(&a, vectors);
-            cell.w = arena_take(&a, vectors * input_of(s, l));
-            cell.u = arena_take(&a, vectors * out_of(s));
+            cell.w = arena_take(&a, vectors * input_size(s, l));
+            cell.u = arena_take(&a, vectors * output_size(s));
             cell.second = arena_take(&a, divide_up(second_product_size(s), 4 * k->lanes) * 4 *
                                              k->lanes * s->hidden);
             cell.peephole = arena_take(&a, has_peephole(s) ? vectors : 0);
@@ -75,8 +75,8 @@ static inline backward_cell backward_cell_at(const fl_stack *s, const fl_kernels
     backward_cell cell = {0};
     for (ptrdiff_t l = 0; l <= layer; l++) {
         for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
-            cell.w = arena_take(&a, divide_up(input_of(s, l), group) * rows * group);
-            cell.u = arena_take(&a, divide_up(out_of(s), group) * rows * group);
+            cell.w = arena_take(&a, divide_up(input_size(s, l), group) * rows * group);
+            cell.u = arena_take(&a, divide_up(output_size(s), group) * rows * group);
             cell.projection = arena_take(&a, s->projection * divide_up(s->hidden, group) * group);
             cell.peephole = arena_take(&a, has_peephole(s) ? vectors : 0);
             cell.gain = arena_take(&a, has_norm(s) ? vectors : 0);

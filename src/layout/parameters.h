@@ -14,15 +14,15 @@ typedef struct {
 
 static inline flat_cell flat_cell_from(const fl_stack *s, ptrdiff_t layer, ptrdiff_t start)
 {
-    const ptrdiff_t gates = gates_of(s) * s->hidden;
+    const ptrdiff_t gates = gate_count(s) * s->hidden;
     flat_cell cell;
     cell.w = start;
-    cell.u = cell.w + gates * input_of(s, layer);
-    cell.b_ih = cell.u + gates * out_of(s);
+    cell.u = cell.w + gates * input_size(s, layer);
+    cell.b_ih = cell.u + gates * output_size(s);
     cell.b_hh = cell.b_ih + (s->bias ? gates : 0);
     cell.projection = cell.b_hh + (s->bias ? gates : 0);
     cell.peephole = cell.projection + s->projection * s->hidden;
-    cell.gain = cell.peephole + (has_peephole(s) ? (gates_of(s) - 1) * s->hidden : 0);
+    cell.gain = cell.peephole + (has_peephole(s) ? (gate_count(s) - 1) * s->hidden : 0);
     cell.end = cell.gain + (has_norm(s) ? gates : 0);
     return cell;
 }

@@ -5,14 +5,14 @@
 #include "fastlstm.h"
 
 /* Units of a hidden state, and of an output. */
-static inline ptrdiff_t out_of(const fl_stack *s)
+static inline ptrdiff_t output_size(const fl_stack *s)
 {
     return s->projection ? s->projection : s->hidden;
 }
 
-static inline ptrdiff_t input_of(const fl_stack *s, ptrdiff_t layer)
+static inline ptrdiff_t input_size(const fl_stack *s, ptrdiff_t layer)
 {
-    return layer == 0 ? s->input : s->directions * out_of(s);
+    return layer == 0 ? s->input : s->directions * output_size(s);
 }
 
 /* Pre-activations lie in gate slots: an LSTM has one for each gate, and coupled none for W and U of
@@ -34,7 +34,7 @@ static inline int has_zoneout(const fl_stack *s)
     return has_options(s) && (s->options.zoneout_h > 0 || s->options.zoneout_c > 0);
 }
 
-static inline ptrdiff_t gates_of(const fl_stack *s)
+static inline ptrdiff_t gate_count(const fl_stack *s)
 {
     return fl_cells[s->cell].gate_count - (is_coupled(s) ? 1 : 0);
 }
@@ -42,7 +42,10 @@ static inline ptrdiff_t gates_of(const fl_stack *s)
 static inline ptrdiff_t gate_slot_count(const fl_stack *s) { return fl_cells[s->cell].slots; }
 
 /* Whether the slots are not simply the gates. */
-static inline int gate_slots_differ(const fl_stack *s) { return gate_slot_count(s) > gates_of(s); }
+static inline int gate_slots_differ(const fl_stack *s)
+{
+    return gate_slot_count(s) > gate_count(s);
+}
 
 /* The gate of W (or U) whose pre-activations a slot has; -1: none. */
 static inline ptrdiff_t gate_of_slot(const fl_stack *s, int of_u, ptrdiff_t slot)
@@ -50,7 +53,7 @@ static inline ptrdiff_t gate_of_slot(const fl_stack *s, int of_u, ptrdiff_t slot
     if (is_coupled(s)) {
         return slot == 0 ? 0 : slot - 1 > 0 ? slot - 1 : -1;
     }
-    const ptrdiff_t last = gates_of(s) - 1;
+    const ptrdiff_t last = gate_count(s) - 1;
     if (gate_slots_differ(s)) { /* the last gate has a slot for W and one for U */
         return slot < last ? slot : slot == last + of_u ? last : -1;
     }

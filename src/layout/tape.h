@@ -38,7 +38,8 @@ static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, rea
                                      ptrdiff_t steps, ptrdiff_t batch, const fl_dropout *dropout,
                                      ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
 {
-    const ptrdiff_t cells = steps * batch, width = out_of(s), out = cells * s->directions * width;
+    const ptrdiff_t cells = steps * batch, width = output_size(s),
+                    out = cells * s->directions * width;
     const ptrdiff_t gates = cells * blocks_of(s, k) * 4 * k->lanes;
     arena a = {tape, 0};
     tape_cell cell = {0};

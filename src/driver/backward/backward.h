@@ -74,7 +74,7 @@ static void backward(fl_backward_call *call, int worker, int workers)
     const backward_space space = backward_space_at(call);
     const ptrdiff_t groups = divide_up(s->hidden, 4 * k->lanes);
     const row_schedule when = {call->rows, call->steps, call->batch, 0};
-    const ptrdiff_t outputs = divide_up(out_of(s), 4 * k->lanes);
+    const ptrdiff_t outputs = divide_up(output_size(s), 4 * k->lanes);
     worker_share me = {all_ranks(call->batch), {0, groups}, {0, outputs}, &call->barrier, 1};
     if (call->plan.split_units) {
         me.blocks = fl_part(groups, workers, worker);
@@ -94,7 +94,7 @@ static void backward(fl_backward_call *call, int worker, int workers)
             run_backward(&p, &me, &call->barrier, worker, workers);
         }
         if (l > 0 && call->dropout.rate > 0) {
-            const ptrdiff_t n = call->steps * call->batch * s->directions * out_of(s);
+            const ptrdiff_t n = call->steps * call->batch * s->directions * output_size(s);
             const fl_range part = fl_part(n, workers, worker);
             const ptrdiff_t first = call->first_step * (n / call->steps) + part.begin;
             real *dy = space.between[(l - 1) % 2] + part.begin;

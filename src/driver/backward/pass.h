@@ -125,7 +125,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t width = s->directions * out_of(s), step = call->batch * width;
+    const ptrdiff_t width = s->directions * output_size(s), step = call->batch * width;
     const ptrdiff_t states = (l * s->directions + d) * call->batch;
     const int top = l == s->layers - 1;
     const flat_cell flat = flat_cell_at(s, l, d);
@@ -138,20 +138,20 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .recurrent = recurrent_gate_slots(s) * s->hidden,
         .cell = backward_cell_at(s, k, (real *)call->packed, l, d, &size),
         .tape = tape_cell_at(s, k, tape, call->steps, call->batch, &call->dropout, l, d, &size),
-        .input = input_of(s, l),
+        .input = input_size(s, l),
         .hidden = s->hidden,
-        .out_size = out_of(s),
+        .out_size = output_size(s),
         .blocks = blocks_of(s, k),
         .when = {call->rows, call->steps, call->batch, d == 1},
         .width = width,
         .segment = call->plan.segment,
-        .x_columns = input_of(s, l),
-        .h_columns = out_of(s),
+        .x_columns = input_size(s, l),
+        .h_columns = output_size(s),
         .first_step = call->first_step,
         .earlier = call->earlier,
         .later = call->later,
         .add_dx = d == 1,
-        .dh = (real *)call->dh + states * out_of(s),
+        .dh = (real *)call->dh + states * output_size(s),
         .dc = (real *)call->dc + states * s->hidden,
         .dz = space->dz,
         .at = dz_columns_of(s),
@@ -166,9 +166,10 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
     };
     add_backward_options(call, space, &p, worker, l, d);
     if (top) {
-        p.dy = (source){(const real *)call->dy + d * out_of(s), call->dy_step, call->dy_row, NULL};
+        p.dy = (source){(const real *)call->dy + d * output_size(s), call->dy_step, call->dy_row,
+                        NULL};
     } else {
-        p.dy = (source){space->between[l % 2] + d * out_of(s), step, width, NULL};
+        p.dy = (source){space->between[l % 2] + d * output_size(s), step, width, NULL};
     }
     if (l == 0 && call->tokens.rows) {
         const ptrdiff_t count = call->tokens.count, row = sums_row_of(s);

@@ -62,8 +62,9 @@ static backward_space backward_space_at(const fl_backward_call *call)
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     const ptrdiff_t size = 4 * k->lanes;
-    const ptrdiff_t input = s->layers > 1 && input_of(s, 1) > s->input ? input_of(s, 1) : s->input;
-    const ptrdiff_t groups = divide_up(input, size) + divide_up(out_of(s), size) +
+    const ptrdiff_t input =
+        s->layers > 1 && input_size(s, 1) > s->input ? input_size(s, 1) : s->input;
+    const ptrdiff_t groups = divide_up(input, size) + divide_up(output_size(s), size) +
                              (second_product_size(s) ? divide_up(s->hidden, size) : 0);
     arena a = {call->scratch, 0};
     backward_space space = {0};
@@ -74,7 +75,8 @@ static backward_space backward_space_at(const fl_backward_call *call)
     space.zone_worker = zone_size(s);
     space.zone = arena_take(&a, call->plan.workers * space.zone_worker);
     for (ptrdiff_t l = 0; l < minimum(s->layers - 1, 2); l++) {
-        space.between[l] = arena_take(&a, call->steps * call->batch * s->directions * out_of(s));
+        space.between[l] =
+            arena_take(&a, call->steps * call->batch * s->directions * output_size(s));
     }
     space.size = a.used;
     return space;

@@ -92,7 +92,7 @@ static void tape_dropout(const fl_forward_call *call, const row_schedule *when, 
                          ptrdiff_t l)
 {
     const fl_stack *s = &call->stack;
-    const ptrdiff_t width = s->directions * out_of(s);
+    const ptrdiff_t width = s->directions * output_size(s);
     ptrdiff_t size;
     const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
                                      &call->dropout, l, 0, &size);

@@ -119,7 +119,7 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t width = s->directions * out_of(s), cell = l * s->directions + d;
+    const ptrdiff_t width = s->directions * output_size(s), cell = l * s->directions + d;
     const int top = l == s->layers - 1;
     tape_cell tape = {0};
     real *const between[2] = {(real *)call->scratch + call->plan.between[0],
@@ -131,31 +131,31 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .kind = s->cell,
         .second_is_candidate = second_is_candidate(s),
         .slots = gate_slot_count(s),
-        .input = input_of(s, l),
+        .input = input_size(s, l),
         .hidden = s->hidden,
-        .out_size = out_of(s),
+        .out_size = output_size(s),
         .blocks = call->plan.blocks,
         .when = {call->rows, call->steps, call->batch, d == 1},
         .zeros = (real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker,
         .taped = call->tape != NULL,
-        .h = (real *)call->h + cell * call->batch * out_of(s),
+        .h = (real *)call->h + cell * call->batch * output_size(s),
         .c = (real *)call->c + cell * call->batch * s->hidden,
         .ahead = call->plan.ahead,
         .z = (real *)call->scratch + call->plan.z + worker * call->plan.z_worker,
     };
-    const sink y = {(real *)call->y + begin * call->y_step + d * out_of(s), call->y_step,
+    const sink y = {(real *)call->y + begin * call->y_step + d * output_size(s), call->y_step,
                     call->y_row};
     p.first = begin;
     if (call->tape) {
         tape =
             tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l, d, &size);
-        p.out = (sink){tape.out + begin * call->batch * width + d * out_of(s), call->batch * width,
-                       width};
+        p.out = (sink){tape.out + begin * call->batch * width + d * output_size(s),
+                       call->batch * width, width};
         p.y = top ? y : (sink){0};
         p.c = tape.c;
         p.gates = tape.gates;
     } else {
-        p.out = top ? y : (sink){between[l % 2] + d * out_of(s), call->batch * width, width};
+        p.out = top ? y : (sink){between[l % 2] + d * output_size(s), call->batch * width, width};
     }
     add_options(call, &p, &tape, worker, l, d);
     if (l == 0 && call->tokens.rows) {

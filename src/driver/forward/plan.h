@@ -24,8 +24,8 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     const fl_kernels *k = call->kernels;
     fl_plan *plan = &call->plan;
     const double gates = 4 * (double)s->hidden;
-    const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_of(s, 1) +
-                          (double)s->layers * (double)out_of(s);
+    const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_size(s, 1) +
+                          (double)s->layers * (double)output_size(s);
     const double steps = (double)s->directions * (double)call->steps;
     plan->blocks = blocks_of(s, k);
     /* A layer norm needs whole rows. */
@@ -36,7 +36,7 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     const ptrdiff_t size = sizeof(real);
     plan->chunk = call->steps;
     if (s->layers > 1 && s->directions == 1 && !training) {
-        const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * out_of(s) * size) + 1;
+        const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * output_size(s) * size) + 1;
         plan->chunk = minimum(most, call->steps);
     }
     const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->workers);
@@ -50,7 +50,7 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     arena a = {NULL, 0};
     for (ptrdiff_t l = 0; !training && l < minimum(s->layers - 1, 2); l++) {
         plan->between[l] = a.used;
-        arena_take(&a, plan->chunk * call->batch * s->directions * out_of(s));
+        arena_take(&a, plan->chunk * call->batch * s->directions * output_size(s));
     }
     plan->z = a.used;
     plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
@@ -66,7 +66,7 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     plan->fed = plan->second_input +
                 (training || !second_product_size(s) ? 0 : aligned(call->batch * s->hidden));
     plan->table =
-        plan->fed + (call->dropout.recurrent > 0 ? aligned(2 * call->batch * out_of(s)) : 0);
+        plan->fed + (call->dropout.recurrent > 0 ? aligned(2 * call->batch * output_size(s)) : 0);
     plan->scratch = plan->table;
     const fl_tokens *tokens = &call->tokens;
     plan->project_table = tokens->rows && call->x && tokens->count <= call->steps * call->batch;
