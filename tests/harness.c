@@ -181,7 +181,7 @@ static void plan_for(const backend *b, fl_forward_call *f, int workers, int spli
     f->plan.zone += zeros;
     f->plan.gates += more;
     f->plan.second_input += more;
-    f->plan.fed += more;
+    f->plan.masked_h += more;
     f->plan.table += more;
     f->plan.scratch += more;
 }

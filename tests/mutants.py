@@ -136,7 +136,10 @@ MUTANTS = {
         "coupled by f": ("v_sub(k.g, k.c_before)", "k.g"),
         "zoneout of what passes by": ("p->k->multiply(1, n, &zone, &dh, &by)", "(void)by"),
         "zoneout of c": ("later = v_sub(later, stays)", "stays = v_set1(0)"),
-        "mask of recurrent dropout": ("p->tape.feed ? terms->feed : NULL", "NULL"),
+        "mask of recurrent dropout": (
+            "p->tape.recurrent_mask ? terms->recurrent_mask : NULL",
+            "NULL",
+        ),
         "projection of the step before": (
             "second_is_candidate(s) ? p->du + p->at.second * s->hidden",
             "1 ? p->du",

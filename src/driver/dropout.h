@@ -35,8 +35,8 @@ static inline ptrdiff_t stream_of(const fl_stack *s, ptrdiff_t l, ptrdiff_t d, i
 }
 
 /* What the n units of row b are multiplied by before U: 0 or 1 / (1 - rate). */
-static void feed_mask(const fl_stack *s, const fl_dropout *dropout, ptrdiff_t l, ptrdiff_t d,
-                      ptrdiff_t b, ptrdiff_t n, real *out)
+static void draw_recurrent_mask(const fl_stack *s, const fl_dropout *dropout, ptrdiff_t l,
+                                ptrdiff_t d, ptrdiff_t b, ptrdiff_t n, real *out)
 {
     const uint64_t stream = stream_key(dropout->key, stream_of(s, l, d, 2));
     const uint64_t threshold = threshold_of(dropout->recurrent);

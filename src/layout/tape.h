@@ -28,10 +28,10 @@ typedef struct {
     real *scale; /* [T][B][4]: 1 / standard deviation of the sums of a slot; or NULL */
     real *c;     /* [T+1][B][H], c[0] the initial state */
     real *h0;    /* [B][Hout] */
-    real *second_input; /* [T][B][H]: of the second product; or NULL */
-    real *feed;         /* [B][Hout]: what h was multiplied by before U; or NULL */
-    real *out;          /* [T][B][D*Hout], shared by the directions of a layer */
-    real *passed;       /* what the next layer reads: out, or out after dropout */
+    real *second_input;   /* [T][B][H]: of the second product; or NULL */
+    real *recurrent_mask; /* [B][Hout]: what h was multiplied by before U; or NULL */
+    real *out;            /* [T][B][D*Hout], shared by the directions of a layer */
+    real *passed;         /* what the next layer reads: out, or out after dropout */
 } tape_cell;
 
 static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, real *tape,
@@ -53,7 +53,7 @@ static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, rea
             cell.c = arena_take(&a, (cells + batch) * s->hidden);
             cell.h0 = arena_take(&a, batch * width);
             cell.second_input = arena_take_if(&a, second_product_size(s) > 0, cells * s->hidden);
-            cell.feed = arena_take_if(&a, dropout->recurrent > 0, batch * width);
+            cell.recurrent_mask = arena_take_if(&a, dropout->recurrent > 0, batch * width);
         }
     }
     *size = a.used;

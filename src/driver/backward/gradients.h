@@ -54,7 +54,7 @@ static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
 typedef struct {
     ptrdiff_t n;
     const real *dz[FL_TERMS], *x[FL_TERMS], *h[FL_TERMS], *second_input[FL_TERMS];
-    const real *feed[FL_TERMS]; /* what h is multiplied by */
+    const real *recurrent_mask[FL_TERMS]; /* what h is multiplied by */
     ptrdiff_t token[FL_TERMS];
 } term_rows;
 
@@ -70,7 +70,8 @@ static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, te
         terms->h[i] = p->h_columns ? h_before(p, at.s, at.rank) : NULL;
         terms->second_input[i] =
             p->second_input_columns ? p->tape.second_input + row * p->hidden : NULL;
-        terms->feed[i] = p->tape.feed ? p->tape.feed + b * p->out_size : NULL;
+        terms->recurrent_mask[i] =
+            p->tape.recurrent_mask ? p->tape.recurrent_mask + b * p->out_size : NULL;
         terms->token[i] = p->sums.recent ? p->x.tokens[t * p->x.step + b] : 0;
     }
 }
@@ -96,9 +97,14 @@ static void find_matrices(const backward_pass *p, const term_rows *terms, matrix
     const int mapped = gate_slots_differ(p->stack);
     m[0] = (matrix_gradient){terms->x,        p->x_columns, 0,     p->rows,
                              mapped ? 0 : -1, NULL,         p->dw, p->panels};
-    m[1] = (matrix_gradient){
-        terms->h, p->h_columns, 0, p->recurrent, mapped ? 1 : -1, p->tape.feed ? terms->feed : NULL,
-        p->du,    of_h};
+    m[1] = (matrix_gradient){terms->h,
+                             p->h_columns,
+                             0,
+                             p->recurrent,
+                             mapped ? 1 : -1,
+                             p->tape.recurrent_mask ? terms->recurrent_mask : NULL,
+                             p->du,
+                             of_h};
     m[2] = (matrix_gradient){terms->second_input,
                              p->second_input_columns,
                              p->at.second,

@@ -7,12 +7,13 @@
 
 /* tile += what dz of the step after makes of h, by U: for rows that go on. */
 FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real *const *dz,
-                             const real *const *feed, ptrdiff_t rows, ptrdiff_t group, real *tile)
+                             const real *const *recurrent_mask, ptrdiff_t rows, ptrdiff_t group,
+                             real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, n = p->out_size - group * size;
     const real *weights = p->cell.u + group * p->rows * size;
     const fl_term term = {dz, 1, weights, p->recurrent};
-    const int masked = !plain && p->tape.feed;
+    const int masked = !plain && p->tape.recurrent_mask;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *init[FL_MAX_ROWS];
     real *out[FL_MAX_ROWS];
@@ -24,7 +25,7 @@ FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real
         for (ptrdiff_t r = 0; r < rows; r++) {
             init[r] = out[r] = local + r * size;
         }
-        p->k->multiply(rows, minimum(n, size), init, feed, out);
+        p->k->multiply(rows, minimum(n, size), init, recurrent_mask, out);
         for (ptrdiff_t r = 0; r < rows; r++) {
             out[r] = tile + r * size;
         }
@@ -44,7 +45,7 @@ FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const ro
     const ptrdiff_t left = going_on - i, go_on = left < 0 ? 0 : minimum(left, rows);
     const int passes = !plain && p->zone_h.rate > 0;
     const real *next = go_on > 0 ? dz_at(p, s + 1, rank_at(&me->rows, i)) : NULL;
-    const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *feed[FL_MAX_ROWS];
+    const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *recurrent_mask[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
         dy[r] = source_at(&p->dy, time_of(&when, rank, s), b) + unit;
@@ -53,14 +54,14 @@ FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const ro
             const int cut = is_reset(&when, rank, time_of(&when, rank, s + 1));
             dz[r] = cut ? p->zeros : next + r * me->rows.step * p->dz_row;
         }
-        if (!plain && p->tape.feed) {
-            feed[r] = p->tape.feed + b * p->out_size + unit;
+        if (!plain && p->tape.recurrent_mask) {
+            recurrent_mask[r] = p->tape.recurrent_mask + b * p->out_size + unit;
         }
     }
     p->k->load(go_on, n, dy, passes ? dh : NULL, tile);
     p->k->load(rows - go_on, n, dy + go_on, dh + go_on, tile + go_on * size);
     if (go_on > 0) {
-        add_recurrent(plain, p, dz, feed, go_on, group, tile);
+        add_recurrent(plain, p, dz, recurrent_mask, go_on, group, tile);
     }
 }
 
@@ -309,7 +310,7 @@ static void state_gradients(const backward_pass *p, const worker_share *me, ptrd
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
             _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
-            const real *dz[FL_MAX_ROWS], *before[FL_MAX_ROWS], *feed[FL_MAX_ROWS];
+            const real *dz[FL_MAX_ROWS], *before[FL_MAX_ROWS], *recurrent_mask[FL_MAX_ROWS];
             real *dh[FL_MAX_ROWS];
             for (ptrdiff_t r = 0; r < tile; r++) {
                 const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
@@ -317,12 +318,12 @@ static void state_gradients(const backward_pass *p, const worker_share *me, ptrd
                 dz[r] = reset ? p->zeros : dz_at(p, 0, rank);
                 dh[r] = p->dh + b * p->out_size + group * size;
                 before[r] = p->zone_h.rate > 0 ? dh[r] : zeros;
-                if (p->tape.feed) {
-                    feed[r] = p->tape.feed + b * p->out_size + group * size;
+                if (p->tape.recurrent_mask) {
+                    recurrent_mask[r] = p->tape.recurrent_mask + b * p->out_size + group * size;
                 }
             }
             p->k->load(tile, p->out_size - group * size, before, NULL, local);
-            add_recurrent(0, p, dz, feed, tile, group, local);
+            add_recurrent(0, p, dz, recurrent_mask, tile, group, local);
             p->k->store(tile, p->out_size - group * size, local, dh);
         }
     }

@@ -22,15 +22,15 @@ static void keep_state(const pass *p, const worker_share *me, ptrdiff_t s0, ptrd
 }
 
 /* What U reads at the first step, after recurrent dropout. */
-static void feed_first(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t rows)
+static void mask_first_h(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t rows)
 {
     const fl_range part = outputs_of(p, me);
     for (ptrdiff_t i = 0; i < rows && part.begin < part.end; i++) {
         const ptrdiff_t b = row_of(&p->when, rank_at(&me->rows, i));
         const real *h = p->h + b * p->out_size + part.begin;
-        const real *mask = p->feed + b * p->out_size + part.begin;
-        real *fed = fed_row(p, s0, b) + part.begin;
-        p->k->multiply(1, part.end - part.begin, &h, &mask, &fed);
+        const real *mask = p->recurrent_mask + b * p->out_size + part.begin;
+        real *masked_h = masked_h_row(p, s0, b) + part.begin;
+        p->k->multiply(1, part.end - part.begin, &h, &mask, &masked_h);
     }
     fl_barrier_wait(me->barrier, me->workers);
 }
@@ -40,8 +40,8 @@ static void run_pass(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdif
     const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
     const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
     ptrdiff_t rows = active_rows(&p->when, &me->rows, s0, me->rows.count);
-    if (p->feed) {
-        feed_first(p, me, s0, rows);
+    if (p->recurrent_mask) {
+        mask_first_h(p, me, s0, rows);
     }
     for (ptrdiff_t a = s0; a < s1; a += stride) {
         const ptrdiff_t end = minimum(a + stride, s1);
@@ -80,8 +80,9 @@ static void tape_states(const fl_forward_call *call, const pass *p, ranks rows, 
             memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,
                    (size_t)p->out_size * sizeof(real));
             memcpy(cell_state(p, &p->when, 0, rank), c, bytes);
-            if (t.feed) {
-                feed_mask(s, &call->dropout, l, d, b, p->out_size, t.feed + b * p->out_size);
+            if (t.recurrent_mask) {
+                draw_recurrent_mask(s, &call->dropout, l, d, b, p->out_size,
+                                    t.recurrent_mask + b * p->out_size);
             }
         }
     }

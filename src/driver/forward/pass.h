@@ -32,9 +32,9 @@ typedef struct {
     int whole_rows;     /* a layer norm: products first, then the rest, row by row */
     fl_cell_options options;
     zoneout zone_h, zone_c;
-    real *zone;       /* [FL_MAX_ROWS][H or Hout], of this worker */
-    const real *feed; /* [B][Hout]: what h is multiplied by before U, or NULL */
-    real *fed;        /* [2][B][Hout]: the products, of this step and the next */
+    real *zone;                 /* [FL_MAX_ROWS][H or Hout], of this worker */
+    const real *recurrent_mask; /* [B][Hout]: what h is multiplied by before U, or NULL */
+    real *masked_h;             /* [2][B][Hout]: the products, of this step and the next */
     ptrdiff_t ahead;
     real *z;     /* [ahead * rows][blocks][4][VL]: projections, of this worker's share */
     real *table; /* [count][blocks][4][VL]: projections of a table's rows, or NULL */
@@ -72,9 +72,9 @@ static inline int ends_later(const pass *p)
 }
 
 /* What U reads of row b at step s, after recurrent dropout. */
-static inline real *fed_row(const pass *p, ptrdiff_t s, ptrdiff_t b)
+static inline real *masked_h_row(const pass *p, ptrdiff_t s, ptrdiff_t b)
 {
-    return p->fed + (s % 2 * p->when.batch + b) * p->out_size;
+    return p->masked_h + (s % 2 * p->when.batch + b) * p->out_size;
 }
 
 /* Units of the hidden state that are one worker's. */
@@ -92,11 +92,12 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
 {
     const fl_stack *s = &call->stack;
     real *scratch = call->scratch;
-    p->plain = is_plain(&p->when) && !has_options(s) && !second_product_size(s) && !tape->feed;
+    p->plain =
+        is_plain(&p->when) && !has_options(s) && !second_product_size(s) && !tape->recurrent_mask;
     p->whole_rows = has_norm(s);
     p->zone = scratch + call->plan.zone + worker * call->plan.zone_worker;
-    p->feed = tape->feed;
-    p->fed = scratch + call->plan.fed;
+    p->recurrent_mask = tape->recurrent_mask;
+    p->masked_h = scratch + call->plan.masked_h;
     if (call->tape) {
         p->second_input = tape->second_input;
         p->sums = tape->sums;

@@ -63,10 +63,10 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     if (!training && (has_norm(s) || second_is_candidate(s))) {
         plan->second_input += call->batch * table_row_of(plan, k);
     }
-    plan->fed = plan->second_input +
-                (training || !second_product_size(s) ? 0 : aligned(call->batch * s->hidden));
-    plan->table =
-        plan->fed + (call->dropout.recurrent > 0 ? aligned(2 * call->batch * output_size(s)) : 0);
+    plan->masked_h = plan->second_input +
+                     (training || !second_product_size(s) ? 0 : aligned(call->batch * s->hidden));
+    plan->table = plan->masked_h +
+                  (call->dropout.recurrent > 0 ? aligned(2 * call->batch * output_size(s)) : 0);
     plan->scratch = plan->table;
     const fl_tokens *tokens = &call->tokens;
     plan->project_table = tokens->rows && call->x && tokens->count <= call->steps * call->batch;

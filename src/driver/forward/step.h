@@ -86,8 +86,8 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *
         x[r] = projected ? NULL : source_at(&p->x, t, b);
         if (is_reset(&when, rank, time)) {
             h_before[r] = p->zeros;
-        } else if (!plain && p->feed) {
-            h_before[r] = fed_row(p, s, b);
+        } else if (!plain && p->recurrent_mask) {
+            h_before[r] = masked_h_row(p, s, b);
         } else {
             h_before[r] =
                 first ? p->h + b * p->out_size : sink_at(&p->out, when.reverse ? t + 1 : t - 1, b);
@@ -206,10 +206,10 @@ static void end_hidden(const pass *p, const worker_share *me, ptrdiff_t s, int f
         if (ends_later(p) && p->y.data) {
             memcpy(sink_at(&p->y, t, b) + part.begin, h, (size_t)n * sizeof(real));
         }
-        if (p->feed) {
-            const real *mask = p->feed + b * p->out_size + part.begin;
-            real *fed = fed_row(p, s + 1, b) + part.begin;
-            p->k->multiply(1, n, (const real *const *)&h, &mask, &fed);
+        if (p->recurrent_mask) {
+            const real *mask = p->recurrent_mask + b * p->out_size + part.begin;
+            real *masked_h = masked_h_row(p, s + 1, b) + part.begin;
+            p->k->multiply(1, n, (const real *const *)&h, &mask, &masked_h);
         }
     }
 }
@@ -224,7 +224,7 @@ static void end_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
         fl_barrier_wait(me->barrier, me->workers);
         second_product(p, me, s, rows);
     }
-    if (ends_later(p) || p->feed) {
+    if (ends_later(p) || p->recurrent_mask) {
         end_hidden(p, me, s, first, rows);
     }
 }
