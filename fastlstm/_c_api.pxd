@@ -77,7 +77,7 @@ cdef extern from "fastlstm.h" nogil:
         Py_ssize_t z, z_worker
         Py_ssize_t zeros, zeros_worker
         Py_ssize_t gates, second_input, masked_h
-        Py_ssize_t zone, zone_worker
+        Py_ssize_t zoneout_keep, zoneout_keep_worker
         Py_ssize_t table
         int project_table
         Py_ssize_t scratch

@@ -90,7 +90,8 @@ typedef struct {
     ptrdiff_t gates;               /* forward: where rows of gates wait for the rest of a step */
     ptrdiff_t second_input;        /* forward: where rows for the second product of a step lie */
     ptrdiff_t masked_h; /* forward: where what U reads lies, after recurrent dropout: two steps */
-    ptrdiff_t zone, zone_worker; /* where factors of zoneout lie, so many for a worker */
+    ptrdiff_t zoneout_keep,
+        zoneout_keep_worker; /* where factors of zoneout lie, so many for a worker */
     ptrdiff_t table;   /* forward: where the projected table lies: [D][count][blocks][4][VL] */
     int project_table; /* forward: project the table's rows, not those of the steps */
     ptrdiff_t scratch; /* elements of work space */

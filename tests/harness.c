@@ -174,11 +174,11 @@ static void plan_for(const backend *b, fl_forward_call *f, int workers, int spli
     /* z_worker is enough for all rows and blocks, so more than a worker needs. */
     const ptrdiff_t z = (workers - 1) * f->plan.z_worker;
     const ptrdiff_t zeros = z + (workers - 1) * f->plan.zeros_worker;
-    const ptrdiff_t more = zeros + (workers - 1) * f->plan.zone_worker;
+    const ptrdiff_t more = zeros + (workers - 1) * f->plan.zoneout_keep_worker;
     f->plan.workers = workers;
     f->plan.split_units = split_units;
     f->plan.zeros += z;
-    f->plan.zone += zeros;
+    f->plan.zoneout_keep += zeros;
     f->plan.gates += more;
     f->plan.second_input += more;
     f->plan.masked_h += more;
@@ -335,7 +335,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     b->driver->plan_backward(&call, (fl_team_limits){1, 1});
     call.plan.workers = workers;
     call.plan.split_units = split_units;
-    call.plan.scratch += (workers - 1) * call.plan.zone_worker;
+    call.plan.scratch += (workers - 1) * call.plan.zoneout_keep_worker;
     call.scratch = exact_aligned(call.plan.scratch, size);
     run_team((job){.driver = b->driver, .backward = &call}, workers);
     result = hash(b, dx, inputs, hash(b, grads, parameters, result));

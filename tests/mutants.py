@@ -134,7 +134,7 @@ MUTANTS = {
             "pack_units(s, gate_part, p + from->b_ih",
         ),
         "coupled by f": ("v_sub(k.g, k.c_before)", "k.g"),
-        "zoneout of what passes by": ("p->k->multiply(1, n, &zone, &dh, &by)", "(void)by"),
+        "zoneout of what passes by": ("p->k->multiply(1, n, &keep, &dh, &by)", "(void)by"),
         "zoneout of c": ("later = v_sub(later, stays)", "stays = v_set1(0)"),
         "mask of recurrent dropout": (
             "p->tape.recurrent_mask ? terms->recurrent_mask : NULL",

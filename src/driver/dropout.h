@@ -66,8 +66,8 @@ static inline zoneout zoneout_of(const fl_stack *s, const fl_dropout *dropout, p
 }
 
 /* Factors of n units of row b at a time, from `unit` on: into out, which is returned. */
-static const real *zone_factors(const fl_kernels *k, const zoneout *z, ptrdiff_t time, ptrdiff_t b,
-                                ptrdiff_t unit, ptrdiff_t n, real *out)
+static const real *draw_zoneout_keep(const fl_kernels *k, const zoneout *z, ptrdiff_t time,
+                                     ptrdiff_t b, ptrdiff_t unit, ptrdiff_t n, real *out)
 {
     const ptrdiff_t first = ((z->first_step + time) * z->batch + b) * z->width + unit;
     if (z->random) {
@@ -81,7 +81,7 @@ static const real *zone_factors(const fl_kernels *k, const zoneout *z, ptrdiff_t
 }
 
 /* Factors of zoneout for a tile of rows. */
-static inline ptrdiff_t zone_size(const fl_stack *s)
+static inline ptrdiff_t zoneout_keep_size(const fl_stack *s)
 {
     return has_zoneout(s) ? aligned(FL_MAX_ROWS * s->hidden) : 0;
 }

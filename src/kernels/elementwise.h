@@ -50,12 +50,12 @@ static void multiply(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const re
     }
 }
 
-static void mix(ptrdiff_t rows, ptrdiff_t n, const real *const *zone, const real *const *a,
+static void mix(ptrdiff_t rows, ptrdiff_t n, const real *const *keep, const real *const *a,
                 const real *const *b, real *const *out)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
         for (ptrdiff_t j = 0; j < n; j += VL) {
-            vec mixed = mixed_of(load_part(zone[r] + j, n - j), load_part(a[r] + j, n - j),
+            vec mixed = mixed_of(load_part(keep[r] + j, n - j), load_part(a[r] + j, n - j),
                                  load_part(b[r] + j, n - j));
             store_part(out[r] + j, mixed, n - j);
         }

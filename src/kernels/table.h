@@ -63,10 +63,10 @@ typedef struct {
     ptrdiff_t units;
     /* Of FL_LSTM_OPTIONS.  With a layer norm, groups are all there are. */
     const fl_cell_options *options;
-    ptrdiff_t block;         /* the first one of the tile */
-    const real *const *zone; /* zoneout of c: how much of c_before stays; or NULL */
-    real *sums;              /* like gates, kept for backward, or NULL */
-    real *scale;             /* [rows][4], rows scale_row apart, or NULL */
+    ptrdiff_t block;                 /* the first one of the tile */
+    const real *const *zoneout_keep; /* zoneout of c: how much of c_before stays; or NULL */
+    real *sums;                      /* like gates, kept for backward, or NULL */
+    real *scale;                     /* [rows][4], rows scale_row apart, or NULL */
     ptrdiff_t scale_row;
     real *const *second_input; /* of FL_GRU_BEFORE: r * h_before */
 } FL_NAME(fl_tile);
@@ -88,7 +88,7 @@ typedef struct {
      * these are, laid out as dz. */
     const fl_cell_options *options;
     ptrdiff_t block, blocks; /* 4, or all with a layer norm */
-    const real *const *zone;
+    const real *const *zoneout_keep;
     const real *sums, *scale;
     ptrdiff_t scale_row;
     real *d_shift, *d_gain, *d_peephole;
@@ -135,10 +135,10 @@ typedef struct FL_NAME(fl_kernels) {
     void (*store)(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out);
     /* out += a for n columns, row after row: the same row may be in out again. */
     void (*add)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, real *const *out);
-    /* out = a * b, and out = zone * a + (1 - zone) * b, for n columns; out may be a or b. */
+    /* out = a * b, and out = keep * a + (1 - keep) * b, for n columns; out may be a or b. */
     void (*multiply)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
                      real *const *out);
-    void (*mix)(ptrdiff_t rows, ptrdiff_t n, const real *const *zone, const real *const *a,
+    void (*mix)(ptrdiff_t rows, ptrdiff_t n, const real *const *keep, const real *const *a,
                 const real *const *b, real *const *out);
     /* out[i] = 1 where the draw of element first + i of a stream is below the threshold, else 0. */
     void (*draw)(ptrdiff_t n, uint64_t stream, ptrdiff_t first, uint64_t threshold, real *out);

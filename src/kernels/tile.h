@@ -37,8 +37,8 @@ FL_INLINE vec positive(vec x)
     return v_min(v_set1(1), v_mul(x, v_set1(huge)));
 }
 
-/* zone a + (1 - zone) b: exactly a or b where zone is 1 or 0. */
-FL_INLINE vec mixed_of(vec zone, vec a, vec b) { return v_fma(zone, a, v_fnma(zone, b, b)); }
+/* keep a + (1 - keep) b: exactly a or b where keep is 1 or 0. */
+FL_INLINE vec mixed_of(vec keep, vec a, vec b) { return v_fma(keep, a, v_fnma(keep, b, b)); }
 
 enum { SUM_VECTORS = FL_SUM_LANES / VL };
 

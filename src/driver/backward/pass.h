@@ -59,11 +59,11 @@ typedef struct {
     real *dh_rows; /* [B][groups of H][4*VL], by rank: for a layer norm */
     ptrdiff_t dh_row;
     fl_cell_options options;
-    zoneout zone_h, zone_c;
-    real *zone;        /* [FL_MAX_ROWS][H], of this worker */
-    token_sums sums;   /* with tokens: dw and dx follow from these */
-    real *edge;        /* [B][4H] */
-    const real *zeros; /* [slots*H] */
+    zoneout zoneout_h, zoneout_c;
+    real *zoneout_keep; /* [FL_MAX_ROWS][H], of this worker */
+    token_sums sums;    /* with tokens: dw and dx follow from these */
+    real *edge;         /* [B][4H] */
+    const real *zeros;  /* [slots*H] */
 } backward_pass;
 
 /* The active rows of a segment are adjacent, and the segment next to it has the other half of the
@@ -112,12 +112,12 @@ static void add_backward_options(const fl_backward_call *call, const backward_sp
     p->d_gain = grads + flat.gain;
     p->dh_rows = space->dh_rows;
     p->dh_row = dh_row_of(s, p->k);
-    p->zone = space->zone + worker * space->zone_worker;
+    p->zoneout_keep = space->zoneout_keep + worker * space->zoneout_keep_worker;
     if (has_options(s)) {
         p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
-        p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
-        p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
-        p->zone_h.first_step = p->zone_c.first_step = call->first_step;
+        p->zoneout_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
+        p->zoneout_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
+        p->zoneout_h.first_step = p->zoneout_c.first_step = call->first_step;
     }
 }
 

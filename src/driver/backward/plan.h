@@ -46,8 +46,8 @@ static inline dz_columns dz_columns_of(const fl_stack *s)
 
 typedef struct {
     real *dz, *panels, *zeros;
-    real *dh_rows, *zone;
-    ptrdiff_t zone_worker;
+    real *dh_rows, *zoneout_keep;
+    ptrdiff_t zoneout_keep_worker;
     real *between[2]; /* [T][B][D*Hout]: gradients of the outputs of layers below the last */
     ptrdiff_t size;
 } backward_space;
@@ -72,8 +72,8 @@ static backward_space backward_space_at(const fl_backward_call *call)
     space.panels = arena_take(&a, groups * FL_TERMS * size);
     space.zeros = arena_take(&a, FL_GATE_SLOTS * s->hidden);
     space.dh_rows = arena_take(&a, has_norm(s) ? call->batch * dh_row_of(s, k) : 0);
-    space.zone_worker = zone_size(s);
-    space.zone = arena_take(&a, call->plan.workers * space.zone_worker);
+    space.zoneout_keep_worker = zoneout_keep_size(s);
+    space.zoneout_keep = arena_take(&a, call->plan.workers * space.zoneout_keep_worker);
     for (ptrdiff_t l = 0; l < minimum(s->layers - 1, 2); l++) {
         space.between[l] =
             arena_take(&a, call->steps * call->batch * s->directions * output_size(s));
@@ -93,7 +93,7 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
     plan_team(&call->plan, &limits, call->batch,
               has_norm(s) ? 1 : divide_up(s->hidden, 4 * k->lanes), step_work * steps, step_work);
     call->plan.segment = minimum(segment_of(call->batch), call->steps);
-    call->plan.zone_worker = zone_size(s);
+    call->plan.zoneout_keep_worker = zoneout_keep_size(s);
     call->plan.scratch = backward_space_at(call).size;
 }
 

@@ -43,7 +43,7 @@ FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const ro
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
     const ptrdiff_t left = going_on - i, go_on = left < 0 ? 0 : minimum(left, rows);
-    const int passes = !plain && p->zone_h.rate > 0;
+    const int passes = !plain && p->zoneout_h.rate > 0;
     const real *next = go_on > 0 ? dz_at(p, s + 1, rank_at(&me->rows, i)) : NULL;
     const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *recurrent_mask[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < rows; r++) {
@@ -74,11 +74,12 @@ static void pass_by(const backward_pass *p, const worker_share *me, ptrdiff_t s,
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
         const ptrdiff_t time = time_of(&p->when, rank, s);
-        const real *zone = zone_factors(p->k, &p->zone_h, time, b, unit, n, p->zone);
+        const real *keep =
+            draw_zoneout_keep(p->k, &p->zoneout_h, time, b, unit, n, p->zoneout_keep);
         const real *dh = tile + r * size, *nothing = zeros;
         real *by = p->dh + b * p->out_size + unit, *through = tile + r * size;
-        p->k->multiply(1, n, &zone, &dh, &by);
-        p->k->mix(1, n, &zone, &nothing, &dh, &through);
+        p->k->multiply(1, n, &keep, &dh, &by);
+        p->k->mix(1, n, &keep, &nothing, &dh, &through);
         if (is_reset(&p->when, rank, time)) {
             memset(by, 0, (size_t)n * sizeof(real));
         }
@@ -87,7 +88,7 @@ static void pass_by(const backward_pass *p, const worker_share *me, ptrdiff_t s,
 
 /* What the gradient kernels are given for a tile of a step: pointers, row by row. */
 typedef struct {
-    const real *c_before[FL_MAX_ROWS], *c[FL_MAX_ROWS], *zone[FL_MAX_ROWS];
+    const real *c_before[FL_MAX_ROWS], *c[FL_MAX_ROWS], *zoneout_keep[FL_MAX_ROWS];
     real *dc[FL_MAX_ROWS];
     int reset[FL_MAX_ROWS];
     fl_gradient gradient;
@@ -110,9 +111,10 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
         t->c_before[r] = t->reset[r] ? p->zeros : before;
         t->c[r] = before + when.batch * h;
         t->dc[r] = p->dc + b * h + unit;
-        if (!plain && p->zone_c.rate > 0) {
+        if (!plain && p->zoneout_c.rate > 0) {
             const ptrdiff_t n = p->options.gain ? h : minimum(size, h - unit);
-            t->zone[r] = zone_factors(p->k, &p->zone_c, time, b, unit, n, p->zone + r * h);
+            t->zoneout_keep[r] =
+                draw_zoneout_keep(p->k, &p->zoneout_c, time, b, unit, n, p->zoneout_keep + r * h);
         }
     }
     t->gradient = (fl_gradient){
@@ -133,7 +135,7 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
         g->options = &p->options;
         g->block = 4 * group;
         g->blocks = p->options.gain ? p->blocks : 4;
-        g->zone = p->zone_c.rate > 0 ? t->zone : NULL;
+        g->zoneout_keep = p->zoneout_c.rate > 0 ? t->zoneout_keep : NULL;
         g->sums = p->tape.sums ? p->tape.sums + gates : NULL;
         g->scale = p->tape.scale ? p->tape.scale + row * FL_GATE_SLOTS : NULL;
         g->scale_row = me->rows.step * FL_GATE_SLOTS;
@@ -173,7 +175,7 @@ static void output_tile(const backward_pass *p, const worker_share *me, ptrdiff_
     const ptrdiff_t size = 4 * p->k->lanes, unit = group * size;
     real *out[FL_MAX_ROWS];
     hidden_gradient(0, p, p->when, me, s, i, rows, going_on, group, dh);
-    if (p->zone_h.rate > 0) {
+    if (p->zoneout_h.rate > 0) {
         pass_by(p, me, s, i, rows, group, dh);
     }
     if (p->stack->projection) {
@@ -317,7 +319,7 @@ static void state_gradients(const backward_pass *p, const worker_share *me, ptrd
                 const int reset = is_reset(&p->when, rank, time_of(&p->when, rank, 0));
                 dz[r] = reset ? p->zeros : dz_at(p, 0, rank);
                 dh[r] = p->dh + b * p->out_size + group * size;
-                before[r] = p->zone_h.rate > 0 ? dh[r] : zeros;
+                before[r] = p->zoneout_h.rate > 0 ? dh[r] : zeros;
                 if (p->tape.recurrent_mask) {
                     recurrent_mask[r] = p->tape.recurrent_mask + b * p->out_size + group * size;
                 }

@@ -31,8 +31,8 @@ typedef struct {
     real *sums, *scale; /* as in tape_cell */
     int whole_rows;     /* a layer norm: products first, then the rest, row by row */
     fl_cell_options options;
-    zoneout zone_h, zone_c;
-    real *zone;                 /* [FL_MAX_ROWS][H or Hout], of this worker */
+    zoneout zoneout_h, zoneout_c;
+    real *zoneout_keep;         /* [FL_MAX_ROWS][H or Hout], of this worker */
     const real *recurrent_mask; /* [B][Hout]: what h is multiplied by before U, or NULL */
     real *masked_h;             /* [2][B][Hout]: the products, of this step and the next */
     ptrdiff_t ahead;
@@ -68,7 +68,7 @@ static inline int is_kept(const pass *p) { return p->whole_rows || p->second_is_
 /* Whether the hidden state is not yet what the tiles make of it. */
 static inline int ends_later(const pass *p)
 {
-    return (p->second_input && !p->second_is_candidate) || p->zone_h.rate > 0;
+    return (p->second_input && !p->second_is_candidate) || p->zoneout_h.rate > 0;
 }
 
 /* What U reads of row b at step s, after recurrent dropout. */
@@ -95,7 +95,7 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
     p->plain =
         is_plain(&p->when) && !has_options(s) && !second_product_size(s) && !tape->recurrent_mask;
     p->whole_rows = has_norm(s);
-    p->zone = scratch + call->plan.zone + worker * call->plan.zone_worker;
+    p->zoneout_keep = scratch + call->plan.zoneout_keep + worker * call->plan.zoneout_keep_worker;
     p->recurrent_mask = tape->recurrent_mask;
     p->masked_h = scratch + call->plan.masked_h;
     if (call->tape) {
@@ -108,9 +108,9 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
     }
     if (has_options(s)) {
         p->options = cell_options_of(s, d, p->cell.peephole, p->cell.gain, p->cell.shift);
-        p->zone_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
-        p->zone_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
-        p->zone_h.first_step = p->zone_c.first_step = call->first_step;
+        p->zoneout_h = zoneout_of(s, &call->dropout, l, d, 0, call->batch);
+        p->zoneout_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
+        p->zoneout_h.first_step = p->zoneout_c.first_step = call->first_step;
     }
 }
 

@@ -56,9 +56,9 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
     plan->zeros = plan->z + plan->workers * plan->z_worker;
     plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;
-    plan->zone = plan->zeros + plan->workers * plan->zeros_worker;
-    plan->zone_worker = zone_size(s);
-    plan->gates = plan->zone + plan->workers * plan->zone_worker;
+    plan->zoneout_keep = plan->zeros + plan->workers * plan->zeros_worker;
+    plan->zoneout_keep_worker = zoneout_keep_size(s);
+    plan->gates = plan->zoneout_keep + plan->workers * plan->zoneout_keep_worker;
     plan->second_input = plan->gates;
     if (!training && (has_norm(s) || second_is_candidate(s))) {
         plan->second_input += call->batch * table_row_of(plan, k);

@@ -12,7 +12,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
 {
     const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
     const row_schedule when = seen_as(&p->when, plain);
-    const real *c_before[FL_MAX_ROWS], *zone[FL_MAX_ROWS];
+    const real *c_before[FL_MAX_ROWS], *keep[FL_MAX_ROWS];
     real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS], *second_input[FL_MAX_ROWS];
     const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, i));
     for (ptrdiff_t r = 0; r < rows; r++) {
@@ -26,9 +26,10 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         if (!plain && p->second_input) {
             second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden + unit;
         }
-        if (!plain && p->zone_c.rate > 0) {
+        if (!plain && p->zoneout_c.rate > 0) {
             const ptrdiff_t n = minimum(groups * p->k->lanes, p->hidden - unit);
-            zone[r] = zone_factors(p->k, &p->zone_c, time, b, unit, n, p->zone + r * p->hidden);
+            keep[r] = draw_zoneout_keep(p->k, &p->zoneout_c, time, b, unit, n,
+                                        p->zoneout_keep + r * p->hidden);
         }
     }
     fl_tile tile = {
@@ -50,7 +51,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
     if (!plain) {
         tile.options = &p->options;
         tile.block = block;
-        tile.zone = p->zone_c.rate > 0 ? zone : NULL;
+        tile.zoneout_keep = p->zoneout_c.rate > 0 ? keep : NULL;
         tile.sums = p->sums ? p->sums + (row * p->blocks + block) * vectors : NULL;
         tile.scale = p->scale ? p->scale + row * FL_GATE_SLOTS : NULL;
         tile.scale_row = me->rows.step * FL_GATE_SLOTS;
@@ -196,12 +197,13 @@ static void end_hidden(const pass *p, const worker_share *me, ptrdiff_t s, int f
         const ptrdiff_t rank = rank_at(&me->rows, i), b = row_of(&p->when, rank);
         const ptrdiff_t time = time_of(&p->when, rank, s), t = time - p->first;
         real *h = sink_at(&p->out, t, b) + part.begin;
-        if (p->zone_h.rate > 0) {
-            const real *zone = zone_factors(p->k, &p->zone_h, time, b, part.begin, n, p->zone);
+        if (p->zoneout_h.rate > 0) {
+            const real *keep =
+                draw_zoneout_keep(p->k, &p->zoneout_h, time, b, part.begin, n, p->zoneout_keep);
             const real *before = first ? p->h + b * p->out_size
                                        : sink_at(&p->out, p->when.reverse ? t + 1 : t - 1, b);
             before = is_reset(&p->when, rank, time) ? p->zeros : before + part.begin;
-            p->k->mix(1, n, &zone, &before, (const real *const *)&h, &h);
+            p->k->mix(1, n, &keep, &before, (const real *const *)&h, &h);
         }
         if (ends_later(p) && p->y.data) {
             memcpy(sink_at(&p->y, t, b) + part.begin, h, (size_t)n * sizeof(real));

@@ -159,7 +159,8 @@ FL_INLINE void put_out(const fl_tile *t, ptrdiff_t r, ptrdiff_t j)
     vec c = cell_of(p, v_load(gates + IN * VL), v_load(gates + FORGET * VL),
                     v_load(gates + CANDIDATE * VL), before);
     vec h = v_mul(open_gate(t, r, j, OUT), function_of(&p->of_cell, c));
-    store_part(t->c[r] + at, t->zone ? mixed_of(load_part(t->zone[r] + at, n), before, c) : c, n);
+    store_part(t->c[r] + at,
+               t->zoneout_keep ? mixed_of(load_part(t->zoneout_keep[r] + at, n), before, c) : c, n);
     store_part(t->h[r] + at, h, n);
     if (t->y) {
         store_part(t->y[r] + at, h, n);
@@ -277,8 +278,8 @@ FL_INLINE void close_first_gates(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j)
     const known k = known_of(t, r, j);
     vec dh = v_load(t->dh + r * t->dh_row + at);
     vec later = load_part(t->dc[r] + at, n), stays = v_set1(0);
-    if (t->zone) {
-        stays = v_mul(load_part(t->zone[r] + at, n), later);
+    if (t->zoneout_keep) {
+        stays = v_mul(load_part(t->zoneout_keep[r] + at, n), later);
         later = v_sub(later, stays);
     }
     vec dc = v_fma(v_mul(dh, k.o), slope_of(&p->of_cell, k.c, k.of_c), later);
