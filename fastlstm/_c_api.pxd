@@ -127,7 +127,7 @@ cdef extern from "fastlstm.h" nogil:
         void *grads
         void *sums
         int earlier, later
-        void *edge
+        void *boundary_dz
         void *scratch
         fl_plan plan
         fl_barrier barrier

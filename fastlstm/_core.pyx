@@ -485,7 +485,7 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
         call.sums = sums.data
     if edge is not None:
         _check_array[real]("edge", edge, dh.shape[0], call.batch, 4 * packed.shape.hidden)
-        call.edge = &edge[0, 0, 0]
+        call.boundary_dz = &edge[0, 0, 0]
     elif earlier or later:
         raise ValueError("edge: expected an array")
     call.earlier, call.later = earlier, later

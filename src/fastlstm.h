@@ -150,7 +150,7 @@ typedef struct {
      * segments.  What passes between them are gradients of pre-activations, not of h: so the chain
      * of a sum does not end where a call does. */
     int earlier, later; /* whether there are calls for earlier steps, and for later ones */
-    void *edge;         /* [L*D,B,4H]: of the step after the last in, of the first step out */
+    void *boundary_dz;  /* [L*D,B,4H]: of the step after the last in, of the first step out */
     void *scratch;
     fl_plan plan;
     fl_barrier barrier;

@@ -9,10 +9,10 @@
 #include "driver/backward/gradients.h"
 #include "driver/backward/step.h"
 
-/* dz of a step next to those of this call: from the edge into the ring, or back.  Where workers
- * share rows, one of them does it. */
-static void pass_edge(const backward_pass *p, const worker_share *me, int worker, ptrdiff_t s,
-                      int out)
+/* dz of a step next to those of this call: from the caller's rows into the ring, or back.  Where
+ * workers share rows, one of them does it. */
+static void pass_boundary_dz(const backward_pass *p, const worker_share *me, int worker,
+                             ptrdiff_t s, int out)
 {
     const size_t bytes = (size_t)p->rows * sizeof(real);
     const ranks all = all_ranks(worker == 0 ? p->when.batch : 0);
@@ -20,14 +20,14 @@ static void pass_edge(const backward_pass *p, const worker_share *me, int worker
     const ptrdiff_t active = active_rows(&p->when, &rows, s, rows.count);
     for (ptrdiff_t i = 0; i < active; i++) {
         const ptrdiff_t rank = rank_at(&rows, i);
-        real *edge = p->edge + row_of(&p->when, rank) * FL_GATE_SLOTS * p->hidden,
+        real *boundary_dz = p->boundary_dz + row_of(&p->when, rank) * FL_GATE_SLOTS * p->hidden,
              *dz = dz_at(p, s, rank);
         if (!out) {
-            memcpy(dz, edge, bytes);
+            memcpy(dz, boundary_dz, bytes);
         } else if (is_reset(&p->when, rank, s)) {
-            memset(edge, 0, bytes);
+            memset(boundary_dz, 0, bytes);
         } else {
-            memcpy(edge, dz, bytes);
+            memcpy(boundary_dz, dz, bytes);
         }
     }
     fl_barrier_wait(me->barrier, me->workers);
@@ -38,7 +38,7 @@ static void run_backward(const backward_pass *p, const worker_share *me, fl_barr
 {
     ptrdiff_t going_on = 0;
     if (p->later) {
-        pass_edge(p, me, worker, p->when.steps, 0);
+        pass_boundary_dz(p, me, worker, p->when.steps, 0);
         going_on = active_rows(&p->when, &me->rows, p->when.steps, 0);
     }
     for (ptrdiff_t s1 = p->when.steps; s1 > 0;) {
@@ -49,7 +49,7 @@ static void run_backward(const backward_pass *p, const worker_share *me, fl_barr
             going_on = rows;
         }
         if (s0 == 0 && p->earlier) {
-            pass_edge(p, me, worker, 0, 1);
+            pass_boundary_dz(p, me, worker, 0, 1);
         } else if (s0 == 0) {
             state_gradients(p, me, going_on);
         }

@@ -62,7 +62,7 @@ typedef struct {
     zoneout zoneout_h, zoneout_c;
     real *zoneout_keep; /* [FL_MAX_ROWS][H], of this worker */
     token_sums sums;    /* with tokens: dw and dx follow from these */
-    real *edge;         /* [B][4H] */
+    real *boundary_dz;  /* [B][4H] */
     const real *zeros;  /* [slots*H] */
 } backward_pass;
 
@@ -163,7 +163,9 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .du = grads + flat.u,
         .db_ih = s->bias ? grads + flat.b_ih : NULL,
         .db_hh = s->bias ? grads + flat.b_hh : NULL,
-        .edge = call->edge ? (real *)call->edge + FL_GATE_SLOTS * s->hidden * states : NULL,
+        .boundary_dz = call->boundary_dz
+                           ? (real *)call->boundary_dz + FL_GATE_SLOTS * s->hidden * states
+                           : NULL,
     };
     add_backward_options(call, space, &p, worker, l, d);
     if (top) {
