@@ -65,7 +65,7 @@ typedef struct {
     const fl_cell_options *options;
     ptrdiff_t block;                 /* the first one of the tile */
     const real *const *zoneout_keep; /* zoneout of c: how much of c_before stays; or NULL */
-    real *sums;                      /* like gates, kept for backward, or NULL */
+    real *preacts;                   /* like gates, kept for backward, or NULL */
     real *scale;                     /* [rows][4], rows scale_row apart, or NULL */
     ptrdiff_t scale_row;
     real *const *second_input; /* of FL_GRU_BEFORE: r * h_before */
@@ -89,7 +89,7 @@ typedef struct {
     const fl_cell_options *options;
     ptrdiff_t block, blocks; /* 4, or all with a layer norm */
     const real *const *zoneout_keep;
-    const real *sums, *scale;
+    const real *preacts, *scale;
     ptrdiff_t scale_row;
     real *d_shift, *d_gain, *d_peephole;
 } FL_NAME(fl_gradient);

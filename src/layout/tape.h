@@ -7,7 +7,7 @@
 #include <math.h>
 
 /* Whether backward needs what the gates' functions were given, beside what they made of it. */
-static inline int keeps_sums(const fl_stack *s)
+static inline int keeps_preacts(const fl_stack *s)
 {
     if (!has_options(s)) {
         return 0;
@@ -23,11 +23,11 @@ static inline int keeps_sums(const fl_stack *s)
 /* The tape: what one layer and direction keeps of a forward call.  Steps are counted in the order
  * they were computed, so step 0 of the reverse direction is time T-1; out is in time order. */
 typedef struct {
-    real *gates; /* [T][B][blocks][4][VL] */
-    real *sums;  /* like gates: what the functions were given, normed but not scaled; or NULL */
-    real *scale; /* [T][B][4]: 1 / standard deviation of the sums of a slot; or NULL */
-    real *c;     /* [T+1][B][H], c[0] the initial state */
-    real *h0;    /* [B][Hout] */
+    real *gates;   /* [T][B][blocks][4][VL] */
+    real *preacts; /* like gates: what the functions were given, normed but not scaled; or NULL */
+    real *scale;   /* [T][B][4]: 1 / standard deviation of the pre-activations of a slot; or NULL */
+    real *c;       /* [T+1][B][H], c[0] the initial state */
+    real *h0;      /* [B][Hout] */
     real *second_input;   /* [T][B][H]: of the second product; or NULL */
     real *recurrent_mask; /* [B][Hout]: what h was multiplied by before U; or NULL */
     real *out;            /* [T][B][D*Hout], shared by the directions of a layer */
@@ -48,7 +48,7 @@ static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, rea
         cell.passed = dropout->rate > 0 && l < s->layers - 1 ? arena_take(&a, out) : cell.out;
         for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
             cell.gates = arena_take(&a, gates);
-            cell.sums = arena_take_if(&a, keeps_sums(s), gates);
+            cell.preacts = arena_take_if(&a, keeps_preacts(s), gates);
             cell.scale = arena_take_if(&a, has_norm(s), cells * FL_GATE_SLOTS);
             cell.c = arena_take(&a, (cells + batch) * s->hidden);
             cell.h0 = arena_take(&a, batch * width);

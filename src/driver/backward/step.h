@@ -136,7 +136,7 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
         g->block = 4 * group;
         g->blocks = p->options.gain ? p->blocks : 4;
         g->zoneout_keep = p->zoneout_c.rate > 0 ? t->zoneout_keep : NULL;
-        g->sums = p->tape.sums ? p->tape.sums + gates : NULL;
+        g->preacts = p->tape.preacts ? p->tape.preacts + gates : NULL;
         g->scale = p->tape.scale ? p->tape.scale + row * FL_GATE_SLOTS : NULL;
         g->scale_row = me->rows.step * FL_GATE_SLOTS;
         g->d_shift = g->dz + p->at.shift;

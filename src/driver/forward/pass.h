@@ -23,13 +23,13 @@ typedef struct {
     source x;
     sink out, y; /* y.data may be NULL */
     const real *zeros;
-    int taped;          /* what follows has a row for each step and rank; else for each rank */
-    real *h;            /* [B][Hout]: hidden state before the chunk in, after it out */
-    real *c;            /* [B][H] by row, in place; on a tape [T+1][B][H]: step s writes s + 1 */
-    real *gates;        /* [T][B][blocks][4][VL], or NULL if they are not kept beyond a tile */
-    real *second_input; /* [T][B][H]: of the second product; NULL: there is none */
-    real *sums, *scale; /* as in tape_cell */
-    int whole_rows;     /* a layer norm: products first, then the rest, row by row */
+    int taped;             /* what follows has a row for each step and rank; else for each rank */
+    real *h;               /* [B][Hout]: hidden state before the chunk in, after it out */
+    real *c;               /* [B][H] by row, in place; on a tape [T+1][B][H]: step s writes s + 1 */
+    real *gates;           /* [T][B][blocks][4][VL], or NULL if they are not kept beyond a tile */
+    real *second_input;    /* [T][B][H]: of the second product; NULL: there is none */
+    real *preacts, *scale; /* as in tape_cell */
+    int whole_rows;        /* a layer norm: products first, then the rest, row by row */
     fl_cell_options options;
     zoneout zoneout_h, zoneout_c;
     real *zoneout_keep;         /* [FL_MAX_ROWS][H or Hout], of this worker */
@@ -100,7 +100,7 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
     p->masked_h = scratch + call->plan.masked_h;
     if (call->tape) {
         p->second_input = tape->second_input;
-        p->sums = tape->sums;
+        p->preacts = tape->preacts;
         p->scale = tape->scale;
     } else {
         p->second_input = second_product_size(s) ? scratch + call->plan.second_input : NULL;

@@ -52,7 +52,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         tile.options = &p->options;
         tile.block = block;
         tile.zoneout_keep = p->zoneout_c.rate > 0 ? keep : NULL;
-        tile.sums = p->sums ? p->sums + (row * p->blocks + block) * vectors : NULL;
+        tile.preacts = p->preacts ? p->preacts + (row * p->blocks + block) * vectors : NULL;
         tile.scale = p->scale ? p->scale + row * FL_GATE_SLOTS : NULL;
         tile.scale_row = me->rows.step * FL_GATE_SLOTS;
         tile.second_input = second_input;

@@ -95,7 +95,7 @@ FL_INLINE vec cell_of(const fl_cell_options *p, vec i, vec f, vec g, vec c_befor
 }
 
 /* Sums of the j-th group, with the peepholes that see c_before, from where they lie in z. */
-FL_INLINE void gather_sums(const fl_tile *t, ptrdiff_t r, ptrdiff_t j, ptrdiff_t width)
+FL_INLINE void gather_preacts(const fl_tile *t, ptrdiff_t r, ptrdiff_t j, ptrdiff_t width)
 {
     const real *z = t->z + r * t->z_row + j * GROUP;
     real *gates = t->gates + r * t->gates_row + j * GROUP;
@@ -119,8 +119,8 @@ static vec open_gate(const fl_tile *t, ptrdiff_t r, ptrdiff_t j, int slot)
     const fl_cell_options *p = t->options;
     real *gate = t->gates + r * t->gates_row + j * GROUP + slot * VL;
     vec sum = v_load(gate);
-    if (t->sums) {
-        v_store(t->sums + r * t->gates_row + j * GROUP + slot * VL, sum);
+    if (t->preacts) {
+        v_store(t->preacts + r * t->gates_row + j * GROUP + slot * VL, sum);
     }
     vec x = clipped(scaled(p, t->block + j, slot, sum), p->preact_clip);
     vec y = function_of(slot == CANDIDATE ? &p->of_candidate : &p->of_gates, x);
@@ -137,8 +137,8 @@ FL_INLINE void open_first_gates(const fl_tile *t, ptrdiff_t r, ptrdiff_t j)
     if (p->coupled) {
         f = v_sub(v_set1(1), i);
         v_store(gates + FORGET * VL, f);
-        if (t->sums) {
-            v_store(t->sums + r * t->gates_row + j * GROUP + FORGET * VL, v_set1(0));
+        if (t->preacts) {
+            v_store(t->preacts + r * t->gates_row + j * GROUP + FORGET * VL, v_set1(0));
         }
     } else {
         f = open_gate(t, r, j, FORGET);
@@ -174,7 +174,7 @@ static void lstm_options_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t
         real *gates = t->gates + r * t->gates_row;
         real scale[SLOTS] = {0, 0, 0, 0};
         for (ptrdiff_t j = 0; j < groups; j++) {
-            gather_sums(t, r, j, j == groups - 1 ? t->width : VL);
+            gather_preacts(t, r, j, j == groups - 1 ? t->width : VL);
         }
         if (p->gain) {
             normalize(IN, CANDIDATE, gates, p->hidden, scale);
@@ -219,11 +219,11 @@ static void close_gate(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j, int slot,
     const fl_cell_options *p = t->options;
     const ptrdiff_t at = r * t->dz_row + slot * t->gate_step + j * VL, n = t->units - j * VL;
     const fl_unary *f = slot == CANDIDATE ? &p->of_candidate : &p->of_gates;
-    if (!t->sums) {
+    if (!t->preacts) {
         store_part(t->dz + at, v_mul(d, slope_of(f, y, y)), n);
         return;
     }
-    vec sum = v_load(t->sums + r * t->gates_row + j * GROUP + slot * VL);
+    vec sum = v_load(t->preacts + r * t->gates_row + j * GROUP + slot * VL);
     vec x = scaled(p, t->block + j, slot, sum);
     d = through_clip(v_mul(d, slope_of(f, x, y)), x, p->preact_clip);
     if (p->gain) {
@@ -239,7 +239,7 @@ static void close_gate(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j, int slot,
 FL_INLINE void through_norm(const int first, const int last, const fl_gradient *t, ptrdiff_t r)
 {
     const ptrdiff_t hidden = t->options->hidden;
-    const real *norm = t->sums + r * t->gates_row;
+    const real *norm = t->preacts + r * t->gates_row;
     real *dz = t->dz + r * t->dz_row;
     slot_sums sums = no_sums(), products = no_sums();
     vec mean[SLOTS], along[SLOTS];
