@@ -175,7 +175,7 @@ typedef struct {
     fl_barrier barrier;
 } fl_head_call;
 
-/* What can be read of a tape: gate slots 0 to 3, and these. */
+/* Fields of a tape that can be read: gate slots 0 to 3, and these. */
 enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
 
 /* The driver for one element type.  The plans are made by one thread and read by all workers;
@@ -196,7 +196,7 @@ typedef struct {
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
     void (*forward)(fl_forward_call *call, int worker, int workers);
     void (*backward)(fl_backward_call *call, int worker, int workers);
-    void (*read_tape)(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int what,
+    void (*read_tape)(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int field,
                       void *out);
     void (*plan_head)(fl_head_call *call, fl_team_limits limits);
     void (*head)(fl_head_call *call, int worker, int workers);

@@ -262,7 +262,7 @@ static void reset_tile(const backward_pass *p, const worker_share *me, ptrdiff_t
 typedef enum { PLAIN, OUTPUT, OPTIONS, NORM, RESET } sweep;
 
 /* `rows` rows of this worker active at step s, `going_on` of them also at the step after. */
-static void sweep_tiles(const sweep what, const backward_pass *p, const worker_share *me,
+static void sweep_tiles(const sweep kind, const backward_pass *p, const worker_share *me,
                         fl_range groups, ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
 {
     _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
@@ -270,7 +270,7 @@ static void sweep_tiles(const sweep what, const backward_pass *p, const worker_s
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            switch (what) {
+            switch (kind) {
             case PLAIN: plain_tile(p, me, s, i, tile, going_on, group); break;
             case OUTPUT: output_tile(p, me, s, i, tile, going_on, group, dh); break;
             case OPTIONS: options_tile(p, me, s, i, tile, going_on, group); break;
