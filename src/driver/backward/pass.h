@@ -121,14 +121,44 @@ static void add_backward_options(const fl_backward_call *call, const backward_sp
     }
 }
 
+/* The input of the pass and the gradients of its output and input: the caller's, or those of the
+ * layers above and below. */
+static void find_sequences(const fl_backward_call *call, const backward_space *space,
+                           backward_pass *p, ptrdiff_t l, ptrdiff_t d)
+{
+    const fl_stack *s = &call->stack;
+    const ptrdiff_t step = call->batch * p->width;
+    if (l == s->layers - 1) {
+        const real *dy = (const real *)call->dy + d * p->out_size;
+        p->dy = (source){dy, call->dy_step, call->dy_row, NULL};
+    } else {
+        p->dy = (source){space->between[l % 2] + d * p->out_size, step, p->width, NULL};
+    }
+    if (l == 0 && call->tokens.rows) {
+        const ptrdiff_t count = call->tokens.count, row = sums_row_of(s);
+        real *sums = (real *)call->sums + d * 2 * count * row;
+        p->x = (source){call->x, call->batch, call->x_row, call->tokens.rows};
+        p->dx = (sink){call->dx, call->dx_row, 0};
+        p->x_columns = 0;
+        p->sums = (token_sums){sums, sums + count * row, count, row};
+    } else if (l == 0) {
+        p->x = (source){call->x, call->x_step, call->x_row, NULL};
+        p->dx = (sink){call->dx, call->dx_step, call->dx_row};
+    } else {
+        ptrdiff_t size;
+        const tape_cell below = tape_cell_at(s, p->k, (real *)call->tape, call->steps, call->batch,
+                                             &call->dropout, l - 1, 0, &size);
+        p->x = (source){below.passed, step, p->width, NULL};
+        p->dx = (sink){space->between[(l - 1) % 2], step, p->width};
+    }
+}
+
 static backward_pass make_backward_pass(const fl_backward_call *call, const backward_space *space,
                                         int worker, ptrdiff_t l, ptrdiff_t d)
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t width = s->directions * output_size(s), step = call->batch * width;
     const ptrdiff_t states = (l * s->directions + d) * call->batch;
-    const int top = l == s->layers - 1;
     const flat_cell flat = flat_cell_at(s, l, d);
     real *tape = (real *)call->tape, *grads = call->grads;
     ptrdiff_t size;
@@ -144,7 +174,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .out_size = output_size(s),
         .blocks = blocks_of(s, k),
         .when = {call->rows, call->steps, call->batch, d == 1},
-        .width = width,
+        .width = s->directions * output_size(s),
         .segment = call->plan.segment,
         .x_columns = input_size(s, l),
         .h_columns = output_size(s),
@@ -168,28 +198,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
                            : NULL,
     };
     add_backward_options(call, space, &p, worker, l, d);
-    if (top) {
-        p.dy = (source){(const real *)call->dy + d * output_size(s), call->dy_step, call->dy_row,
-                        NULL};
-    } else {
-        p.dy = (source){space->between[l % 2] + d * output_size(s), step, width, NULL};
-    }
-    if (l == 0 && call->tokens.rows) {
-        const ptrdiff_t count = call->tokens.count, row = sums_row_of(s);
-        real *sums = (real *)call->sums + d * 2 * count * row;
-        p.x = (source){call->x, call->batch, call->x_row, call->tokens.rows};
-        p.dx = (sink){call->dx, call->dx_row, 0};
-        p.x_columns = 0;
-        p.sums = (token_sums){sums, sums + count * row, count, row};
-    } else if (l == 0) {
-        p.x = (source){call->x, call->x_step, call->x_row, NULL};
-        p.dx = (sink){call->dx, call->dx_step, call->dx_row};
-    } else {
-        const tape_cell below =
-            tape_cell_at(s, k, tape, call->steps, call->batch, &call->dropout, l - 1, 0, &size);
-        p.x = (source){below.passed, step, width, NULL};
-        p.dx = (sink){space->between[(l - 1) % 2], step, width};
-    }
+    find_sequences(call, space, &p, l, d);
     return p;
 }
 

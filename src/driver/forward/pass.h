@@ -114,17 +114,63 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
     }
 }
 
+/* Where inference keeps the output of a layer below the last. */
+static inline real *output_between(const fl_forward_call *call, ptrdiff_t l)
+{
+    return (real *)call->scratch + call->plan.between[l % 2];
+}
+
+/* What the pass reads: the input of the call, or the output of the layer below. */
+static void find_input(const fl_forward_call *call, pass *p, ptrdiff_t l, ptrdiff_t d)
+{
+    const fl_stack *s = &call->stack;
+    const ptrdiff_t width = s->directions * p->out_size, step = call->batch * width;
+    if (l == 0 && call->tokens.rows) {
+        const ptrdiff_t *tokens = call->tokens.rows + p->first * call->batch;
+        p->x = (source){call->x, call->batch, call->x_row, tokens};
+        if (call->plan.project_table) {
+            p->table = (real *)call->scratch + call->plan.table +
+                       d * call->tokens.count * table_row_of(&call->plan, p->k);
+        }
+        p->ahead = call->x && !p->table ? p->ahead : 0;
+    } else if (l == 0) {
+        const real *x = (const real *)call->x + p->first * call->x_step;
+        p->x = (source){x, call->x_step, call->x_row, NULL};
+    } else if (call->tape) {
+        ptrdiff_t size;
+        const tape_cell below = tape_cell_at(s, p->k, call->tape, call->steps, call->batch,
+                                             &call->dropout, l - 1, 0, &size);
+        p->x = (source){below.passed + p->first * step, step, width, NULL};
+    } else {
+        p->x = (source){output_between(call, l - 1), step, width, NULL};
+    }
+}
+
+/* Where it leaves its output: on the tape, in that of the call, or for the layer above. */
+static void find_output(const fl_forward_call *call, pass *p, const tape_cell *tape, ptrdiff_t l,
+                        ptrdiff_t d)
+{
+    const ptrdiff_t width = call->stack.directions * p->out_size, step = call->batch * width;
+    const int top = l == call->stack.layers - 1;
+    real *const y = (real *)call->y + p->first * call->y_step + d * p->out_size;
+    const sink to_caller = {y, call->y_step, call->y_row};
+    if (call->tape) {
+        p->out = (sink){tape->out + p->first * step + d * p->out_size, step, width};
+        p->y = top ? to_caller : (sink){0};
+    } else {
+        p->out = top ? to_caller : (sink){output_between(call, l) + d * p->out_size, step, width};
+    }
+}
+
 /* The pass of layer l, direction d over the chunk that begins at step `begin`. */
 static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrdiff_t d,
                       ptrdiff_t begin)
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t width = s->directions * output_size(s), cell = l * s->directions + d;
-    const int top = l == s->layers - 1;
+    const ptrdiff_t cell = l * s->directions + d;
+    real *const scratch = call->scratch;
     tape_cell tape = {0};
-    real *const between[2] = {(real *)call->scratch + call->plan.between[0],
-                              (real *)call->scratch + call->plan.between[1]};
     ptrdiff_t size;
     pass p = {
         .k = k,
@@ -137,45 +183,23 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .out_size = output_size(s),
         .blocks = call->plan.blocks,
         .when = {call->rows, call->steps, call->batch, d == 1},
-        .zeros = (real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker,
+        .first = begin,
+        .zeros = scratch + call->plan.zeros + worker * call->plan.zeros_worker,
         .taped = call->tape != NULL,
         .h = (real *)call->h + cell * call->batch * output_size(s),
         .c = (real *)call->c + cell * call->batch * s->hidden,
         .ahead = call->plan.ahead,
-        .z = (real *)call->scratch + call->plan.z + worker * call->plan.z_worker,
+        .z = scratch + call->plan.z + worker * call->plan.z_worker,
     };
-    const sink y = {(real *)call->y + begin * call->y_step + d * output_size(s), call->y_step,
-                    call->y_row};
-    p.first = begin;
     if (call->tape) {
         tape =
             tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l, d, &size);
-        p.out = (sink){tape.out + begin * call->batch * width + d * output_size(s),
-                       call->batch * width, width};
-        p.y = top ? y : (sink){0};
         p.c = tape.c;
         p.gates = tape.gates;
-    } else {
-        p.out = top ? y : (sink){between[l % 2] + d * output_size(s), call->batch * width, width};
     }
     add_options(call, &p, &tape, worker, l, d);
-    if (l == 0 && call->tokens.rows) {
-        p.x = (source){call->x, call->batch, call->x_row, call->tokens.rows + begin * call->batch};
-        if (call->plan.project_table) {
-            p.table = (real *)call->scratch + call->plan.table +
-                      d * call->tokens.count * table_row_of(&call->plan, k);
-        }
-        p.ahead = call->x && !p.table ? p.ahead : 0;
-    } else if (l == 0) {
-        p.x =
-            (source){(const real *)call->x + begin * call->x_step, call->x_step, call->x_row, NULL};
-    } else if (call->tape) {
-        tape = tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l - 1, 0,
-                            &size);
-        p.x = (source){tape.passed + begin * call->batch * width, call->batch * width, width, NULL};
-    } else {
-        p.x = (source){between[(l - 1) % 2], call->batch * width, width, NULL};
-    }
+    find_input(call, &p, l, d);
+    find_output(call, &p, &tape, l, d);
     return p;
 }
 

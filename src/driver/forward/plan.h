@@ -18,21 +18,13 @@ static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
     return plan->blocks * 4 * k->lanes;
 }
 
-static void plan_forward(fl_forward_call *call, fl_team_limits limits, int training)
+/* How the steps are cut: into chunks of a stack, and into pieces whose inputs are projected ahead.
+ * Returns the elements of a worker's pre-activations of one step. */
+static ptrdiff_t cut_steps(fl_forward_call *call, int training)
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     fl_plan *plan = &call->plan;
-    const double gates = 4 * (double)s->hidden;
-    const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_size(s, 1) +
-                          (double)s->layers * (double)output_size(s);
-    const double steps = (double)s->directions * (double)call->steps;
-    plan->blocks = blocks_of(s, k);
-    /* A layer norm needs whole rows. */
-    plan_team(plan, &limits, call->batch, has_norm(s) ? 1 : plan->blocks,
-              work_of(gates * inputs, call->batch) * steps,
-              work_of(gates * (double)s->hidden, call->batch));
-
     const ptrdiff_t size = sizeof(real);
     plan->chunk = call->steps;
     if (s->layers > 1 && s->directions == 1 && !training) {
@@ -41,19 +33,30 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     }
     const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->workers);
     const ptrdiff_t blocks = divide_up(plan->blocks, plan->split_units ? plan->workers : 1);
+    const ptrdiff_t step = rows * blocks * 4 * k->lanes;
     plan->ahead = 0;
     if (rows < k->rows && plan->chunk > 1) {
-        const ptrdiff_t most = FL_AHEAD_BYTES / (rows * blocks * 4 * k->lanes * size) + 1;
+        const ptrdiff_t most = FL_AHEAD_BYTES / (step * size) + 1;
         plan->ahead = minimum(most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS, plan->chunk);
     }
-    /* The work space.  Its base is not known yet: an arena without one measures offsets. */
+    return step;
+}
+
+/* Where things lie in the work space.  Its base is not known yet: an arena without one measures
+ * offsets.  `step`: as from cut_steps. */
+static void lay_out_scratch(fl_forward_call *call, int training, ptrdiff_t step)
+{
+    const fl_stack *s = &call->stack;
+    const fl_kernels *k = call->kernels;
+    const fl_tokens *tokens = &call->tokens;
+    fl_plan *plan = &call->plan;
     arena a = {NULL, 0};
     for (ptrdiff_t l = 0; !training && l < minimum(s->layers - 1, 2); l++) {
         plan->between[l] = a.used;
         arena_take(&a, plan->chunk * call->batch * s->directions * output_size(s));
     }
     plan->z = a.used;
-    plan->z_worker = aligned(plan->ahead * rows * blocks * 4 * k->lanes);
+    plan->z_worker = aligned(plan->ahead * step);
     plan->zeros = plan->z + plan->workers * plan->z_worker;
     plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;
     plan->zoneout_keep = plan->zeros + plan->workers * plan->zeros_worker;
@@ -63,16 +66,35 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
     if (!training && (has_norm(s) || second_is_candidate(s))) {
         plan->second_input += call->batch * table_row_of(plan, k);
     }
-    plan->masked_h = plan->second_input +
-                     (training || !second_product_size(s) ? 0 : aligned(call->batch * s->hidden));
-    plan->table = plan->masked_h +
-                  (call->dropout.recurrent > 0 ? aligned(2 * call->batch * output_size(s)) : 0);
+    plan->masked_h = plan->second_input;
+    if (!training && second_product_size(s)) {
+        plan->masked_h += aligned(call->batch * s->hidden);
+    }
+    plan->table = plan->masked_h;
+    if (call->dropout.recurrent > 0) {
+        plan->table += aligned(2 * call->batch * output_size(s));
+    }
     plan->scratch = plan->table;
-    const fl_tokens *tokens = &call->tokens;
     plan->project_table = tokens->rows && call->x && tokens->count <= call->steps * call->batch;
     if (plan->project_table) {
         plan->scratch += s->directions * tokens->count * table_row_of(plan, k);
     }
+}
+
+static void plan_forward(fl_forward_call *call, fl_team_limits limits, int training)
+{
+    const fl_stack *s = &call->stack;
+    const double gates = 4 * (double)s->hidden;
+    const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_size(s, 1) +
+                          (double)s->layers * (double)output_size(s);
+    const double steps = (double)s->directions * (double)call->steps;
+    call->plan.blocks = blocks_of(s, call->kernels);
+    /* A layer norm needs whole rows. */
+    plan_team(&call->plan, &limits, call->batch, has_norm(s) ? 1 : call->plan.blocks,
+              work_of(gates * inputs, call->batch) * steps,
+              work_of(gates * (double)s->hidden, call->batch));
+    const ptrdiff_t step = cut_steps(call, training);
+    lay_out_scratch(call, training, step);
 }
 
 #endif
