@@ -30,7 +30,7 @@ MUTANTS = {
         ),
         "bias_hh dropped": ("in : in + b_hh[of_h * s->hidden + unit]", "in : in"),
         "x one step late": ("source_at(&p->x, t, b);", "source_at(&p->x, t - (t > 0), b);"),
-        "h_0 is c_0": ("            first ? p->h + b", "            first ? p->c + b"),
+        "h_0 is c_0": ("at->first ? p->h + b", "at->first ? p->c + b"),
         "h_0 is c_0, backward": (
             "memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,",
             "memcpy(t.h0 + b * p->out_size, c,",

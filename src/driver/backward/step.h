@@ -33,25 +33,32 @@ FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real
     }
 }
 
-/* dh for a tile of rows, from the i-th of this worker on: what comes in from above, and dz U from
- * the step after.  Rows that end here get the gradient of their final state instead; they are the
- * last ones of a tile, because rows are taken longest first.  `going_on` rows of this worker are
- * active at the step after.  Under zoneout p->dh has for all rows what passed by the step after. */
+/* One tile of a step.  Handed on by its address: loads of a copy just made would wait for its
+ * stores (H = 16, one row: 8%). */
+typedef struct {
+    ptrdiff_t s;
+    ptrdiff_t i, rows;  /* so many rows, from the i-th of this worker on */
+    ptrdiff_t going_on; /* how many rows of this worker are active at the step after */
+    ptrdiff_t group;    /* of 4*VL columns */
+} backward_tile;
+
+/* dh of a tile: what comes in from above, and dz U from the step after.  Rows that end here get the
+ * gradient of their final state instead; they are the last ones of a tile, because rows are taken
+ * longest first.  Under zoneout p->dh has for all rows what passed by the step after. */
 FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const row_schedule when,
-                               const worker_share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
-                               ptrdiff_t going_on, ptrdiff_t group, real *tile)
+                               const worker_share *me, const backward_tile *at, real *tile)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
-    const ptrdiff_t left = going_on - i, go_on = left < 0 ? 0 : minimum(left, rows);
+    const ptrdiff_t size = 4 * p->k->lanes, unit = at->group * size, n = p->out_size - unit;
+    const ptrdiff_t left = at->going_on - at->i, go_on = left < 0 ? 0 : minimum(left, at->rows);
     const int passes = !plain && p->zoneout_h.rate > 0;
-    const real *next = go_on > 0 ? dz_at(p, s + 1, rank_at(&me->rows, i)) : NULL;
+    const real *next = go_on > 0 ? dz_at(p, at->s + 1, rank_at(&me->rows, at->i)) : NULL;
     const real *dy[FL_MAX_ROWS], *dh[FL_MAX_ROWS], *dz[FL_MAX_ROWS], *recurrent_mask[FL_MAX_ROWS];
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
-        dy[r] = source_at(&p->dy, time_of(&when, rank, s), b) + unit;
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
+        dy[r] = source_at(&p->dy, time_of(&when, rank, at->s), b) + unit;
         dh[r] = p->dh + b * p->out_size + unit;
         if (r < go_on) {
-            const int cut = is_reset(&when, rank, time_of(&when, rank, s + 1));
+            const int cut = is_reset(&when, rank, time_of(&when, rank, at->s + 1));
             dz[r] = cut ? p->zeros : next + r * me->rows.step * p->dz_row;
         }
         if (!plain && p->tape.recurrent_mask) {
@@ -59,21 +66,21 @@ FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const ro
         }
     }
     p->k->load(go_on, n, dy, passes ? dh : NULL, tile);
-    p->k->load(rows - go_on, n, dy + go_on, dh + go_on, tile + go_on * size);
+    p->k->load(at->rows - go_on, n, dy + go_on, dh + go_on, tile + go_on * size);
     if (go_on > 0) {
-        add_recurrent(plain, p, dz, recurrent_mask, go_on, group, tile);
+        add_recurrent(plain, p, dz, recurrent_mask, go_on, at->group, tile);
     }
 }
 
 /* Zoneout of the hidden state: what passes by a step goes to p->dh, what goes through it stays. */
-static void pass_by(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
-                    ptrdiff_t rows, ptrdiff_t group, real *tile)
+static void pass_by(const backward_pass *p, const worker_share *me, const backward_tile *at,
+                    real *tile)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size;
+    const ptrdiff_t size = 4 * p->k->lanes, unit = at->group * size;
     const ptrdiff_t n = minimum(size, p->out_size - unit);
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
-        const ptrdiff_t time = time_of(&p->when, rank, s);
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&p->when, rank);
+        const ptrdiff_t time = time_of(&p->when, rank, at->s);
         const real *keep =
             draw_zoneout_keep(p->k, &p->zoneout_h, time, b, unit, n, p->zoneout_keep);
         const real *dh = tile + r * size, *nothing = zeros;
@@ -96,17 +103,16 @@ typedef struct {
 
 /* dh: gradients of the units before a projection, rows dh_row apart. */
 FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const row_schedule when,
-                                  const worker_share *me, ptrdiff_t s, ptrdiff_t i, ptrdiff_t rows,
-                                  ptrdiff_t group, const real *dh, ptrdiff_t dh_row,
-                                  gradient_tile *t)
+                                  const worker_share *me, const backward_tile *at, const real *dh,
+                                  ptrdiff_t dh_row, gradient_tile *t)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, h = p->hidden;
-    const ptrdiff_t first = rank_at(&me->rows, i), row = s * p->when.batch + first;
-    const ptrdiff_t gates = (row * p->blocks + 4 * group) * size;
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
-        const ptrdiff_t time = time_of(&when, rank, s);
-        const real *before = p->tape.c + (s * when.batch + rank) * h + unit;
+    const ptrdiff_t size = 4 * p->k->lanes, unit = at->group * size, h = p->hidden;
+    const ptrdiff_t first = rank_at(&me->rows, at->i), row = at->s * p->when.batch + first;
+    const ptrdiff_t gates = (row * p->blocks + 4 * at->group) * size;
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
+        const ptrdiff_t time = time_of(&when, rank, at->s);
+        const real *before = p->tape.c + (at->s * when.batch + rank) * h + unit;
         t->reset[r] = is_reset(&when, rank, time);
         t->c_before[r] = t->reset[r] ? p->zeros : before;
         t->c[r] = before + when.batch * h;
@@ -125,7 +131,7 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
         .c_before = t->c_before,
         .c = t->c,
         .dc = t->dc,
-        .dz = dz_at(p, s, first) + unit,
+        .dz = dz_at(p, at->s, first) + unit,
         .dz_row = me->rows.step * p->dz_row,
         .gate_step = h,
         .units = h - unit,
@@ -133,7 +139,7 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
     if (!plain) {
         fl_gradient *g = &t->gradient;
         g->options = &p->options;
-        g->block = 4 * group;
+        g->block = 4 * at->group;
         g->blocks = p->options.gain ? p->blocks : 4;
         g->zoneout_keep = p->zoneout_c.rate > 0 ? t->zoneout_keep : NULL;
         g->preacts = p->tape.preacts ? p->tape.preacts + gates : NULL;
@@ -156,106 +162,101 @@ static inline void cut_states(const gradient_tile *t, ptrdiff_t rows, ptrdiff_t 
 }
 
 /* One tile of a step of a plain layer: dz, and dc for the step before. */
-static void plain_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
-                       ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group)
+static void plain_tile(const backward_pass *p, const worker_share *me, const backward_tile *at)
 {
-    const ptrdiff_t size = 4 * p->k->lanes;
     const row_schedule when = seen_as(&p->when, 1);
     gradient_tile tile;
     _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
-    hidden_gradient(1, p, when, me, s, i, rows, going_on, group, dh);
-    find_gradient_tile(1, p, when, me, s, i, rows, group, dh, size, &tile);
-    p->k->gradient[p->stack->cell](rows, &tile.gradient);
+    hidden_gradient(1, p, when, me, at, dh);
+    find_gradient_tile(1, p, when, me, at, dh, 4 * p->k->lanes, &tile);
+    p->k->gradient[p->stack->cell](at->rows, &tile.gradient);
 }
 
 /* The gradient of a tile of outputs; that of a projected state goes to its columns of dz. */
-static void output_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
-                        ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group, real *dh)
+static void output_tile(const backward_pass *p, const worker_share *me, const backward_tile *at,
+                        real *dh)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size;
+    const ptrdiff_t unit = at->group * 4 * p->k->lanes;
     real *out[FL_MAX_ROWS];
-    hidden_gradient(0, p, p->when, me, s, i, rows, going_on, group, dh);
+    hidden_gradient(0, p, p->when, me, at, dh);
     if (p->zoneout_h.rate > 0) {
-        pass_by(p, me, s, i, rows, group, dh);
+        pass_by(p, me, at, dh);
     }
     if (p->stack->projection) {
-        for (ptrdiff_t r = 0; r < rows; r++) {
-            out[r] = dz_at(p, s, rank_at(&me->rows, i + r)) + p->at.second + unit;
+        for (ptrdiff_t r = 0; r < at->rows; r++) {
+            out[r] = dz_at(p, at->s, rank_at(&me->rows, at->i + r)) + p->at.second + unit;
         }
-        p->k->store(rows, p->out_size - unit, dh, out);
+        p->k->store(at->rows, p->out_size - unit, dh, out);
     }
 }
 
-/* A product of columns of dz, from `begin` on, with packed weights [k][4*VL]: gradients of its
- * inputs. */
-static void second_input_gradient(const backward_pass *p, const worker_share *me, ptrdiff_t s,
-                                  ptrdiff_t i, ptrdiff_t rows, ptrdiff_t begin, const real *weights,
-                                  ptrdiff_t k, ptrdiff_t n, real *tile)
+/* Through the second product, to the gradients of its inputs: its columns of dz, times a panel
+ * [k][4*VL] of packed weights. */
+static void second_input_gradient(const backward_pass *p, const worker_share *me,
+                                  const backward_tile *at, const real *weights, ptrdiff_t k,
+                                  real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
     const real *dz[FL_MAX_ROWS], *init[FL_MAX_ROWS];
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        dz[r] = dz_at(p, s, rank_at(&me->rows, i + r)) + begin;
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        dz[r] = dz_at(p, at->s, rank_at(&me->rows, at->i + r)) + p->at.second;
         init[r] = zeros;
     }
     const fl_term term = {dz, 1, weights, k};
-    memset(tile, 0, (size_t)(rows * size) * sizeof(real));
-    p->k->product(rows, vectors_of(p, n), init, &term, 1, tile, size);
+    memset(tile, 0, (size_t)(at->rows * size) * sizeof(real));
+    p->k->product(at->rows, vectors_of(p, p->hidden - at->group * size), init, &term, 1, tile,
+                  size);
 }
 
 /* One tile of a step: dz, and dc for the step before; or, before a layer norm, only what comes from
  * above, which is left in dh_rows. */
-static void options_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
-                         ptrdiff_t rows, ptrdiff_t going_on, ptrdiff_t group)
+static void options_tile(const backward_pass *p, const worker_share *me, const backward_tile *at)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - group * size;
+    const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - at->group * size;
     gradient_tile tile;
     _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
     if (p->stack->projection) {
         const ptrdiff_t k = p->stack->projection;
-        const real *weights = p->cell.projection + group * k * size;
-        second_input_gradient(p, me, s, i, rows, p->at.second, weights, k, units, dh);
+        second_input_gradient(p, me, at, p->cell.projection + at->group * k * size, k, dh);
     } else {
-        output_tile(p, me, s, i, rows, going_on, group, dh);
+        output_tile(p, me, at, dh);
     }
     if (p->options.gain) {
-        for (ptrdiff_t r = 0; r < rows; r++) {
-            real *row = p->dh_rows + rank_at(&me->rows, i + r) * p->dh_row;
-            memcpy(row + group * size, dh + r * size, (size_t)size * sizeof(real));
+        for (ptrdiff_t r = 0; r < at->rows; r++) {
+            real *row = p->dh_rows + rank_at(&me->rows, at->i + r) * p->dh_row;
+            memcpy(row + at->group * size, dh + r * size, (size_t)size * sizeof(real));
         }
         return;
     }
-    find_gradient_tile(0, p, p->when, me, s, i, rows, group, dh, size, &tile);
-    p->k->gradient[p->stack->cell](rows, &tile.gradient);
+    find_gradient_tile(0, p, p->when, me, at, dh, size, &tile);
+    p->k->gradient[p->stack->cell](at->rows, &tile.gradient);
     if (!second_is_candidate(p->stack)) { /* there, more of dc follows */
-        cut_states(&tile, rows, minimum(size, units));
+        cut_states(&tile, at->rows, minimum(size, units));
     }
 }
 
 /* Whole rows, through a layer norm. */
-static void norm_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
-                      ptrdiff_t rows)
+static void norm_tile(const backward_pass *p, const worker_share *me, const backward_tile *at)
 {
-    const real *dh = p->dh_rows + rank_at(&me->rows, i) * p->dh_row;
+    const real *dh = p->dh_rows + rank_at(&me->rows, at->i) * p->dh_row;
     gradient_tile tile;
-    find_gradient_tile(0, p, p->when, me, s, i, rows, 0, dh, me->rows.step * p->dh_row, &tile);
-    p->k->gradient[p->stack->cell](rows, &tile.gradient);
-    cut_states(&tile, rows, p->hidden);
+    find_gradient_tile(0, p, p->when, me, at, dh, me->rows.step * p->dh_row, &tile);
+    p->k->gradient[p->stack->cell](at->rows, &tile.gradient);
+    cut_states(&tile, at->rows, p->hidden);
 }
 
 /* From the gradient of the candidate by a second product to those of r, and of h by way of r * h.
  */
-static void reset_tile(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
-                       ptrdiff_t rows, ptrdiff_t group)
+static void reset_tile(const backward_pass *p, const worker_share *me, const backward_tile *at)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - group * size, k = p->hidden;
-    const real *weights = p->cell.u + (group * p->rows + p->at.second) * size;
+    const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - at->group * size;
+    const real *weights = p->cell.u + (at->group * p->rows + p->at.second) * size;
     gradient_tile tile;
     _Alignas(FL_ALIGN) real d_second_input[FL_MAX_TILE];
-    second_input_gradient(p, me, s, i, rows, p->at.second, weights, k, units, d_second_input);
-    find_gradient_tile(0, p, p->when, me, s, i, rows, group, d_second_input, size, &tile);
-    p->k->gru_reset_gradient(rows, &tile.gradient);
-    cut_states(&tile, rows, minimum(size, units));
+    second_input_gradient(p, me, at, weights, p->hidden, d_second_input);
+    find_gradient_tile(0, p, p->when, me, at, d_second_input, size, &tile);
+    p->k->gru_reset_gradient(at->rows, &tile.gradient);
+    cut_states(&tile, at->rows, minimum(size, units));
 }
 
 /* What is done with a tile of some rows and a group of columns. */
@@ -270,12 +271,13 @@ static void sweep_tiles(const sweep kind, const backward_pass *p, const worker_s
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
+            const backward_tile at = {s, i, tile, going_on, group};
             switch (kind) {
-            case PLAIN: plain_tile(p, me, s, i, tile, going_on, group); break;
-            case OUTPUT: output_tile(p, me, s, i, tile, going_on, group, dh); break;
-            case OPTIONS: options_tile(p, me, s, i, tile, going_on, group); break;
-            case NORM: norm_tile(p, me, s, i, tile); break;
-            case RESET: reset_tile(p, me, s, i, tile, group); break;
+            case PLAIN: plain_tile(p, me, &at); break;
+            case OUTPUT: output_tile(p, me, &at, dh); break;
+            case OPTIONS: options_tile(p, me, &at); break;
+            case NORM: norm_tile(p, me, &at); break;
+            case RESET: reset_tile(p, me, &at); break;
             }
         }
     }

@@ -4,19 +4,26 @@
 
 #include "driver/forward/projection.h"
 
-/* The element-wise part of a step for `rows` rows, from the i-th of this worker on, and `groups`
- * blocks.  z: pre-activations. */
-FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *me, ptrdiff_t s,
-                            ptrdiff_t i, ptrdiff_t rows, ptrdiff_t block, ptrdiff_t groups, real *z,
-                            ptrdiff_t z_row)
+/* One tile of a step. */
+typedef struct {
+    ptrdiff_t s;
+    int first;               /* whether this is the first step of the chunk */
+    ptrdiff_t i, rows;       /* so many rows, from the i-th of this worker on */
+    ptrdiff_t block, groups; /* so many blocks, from this one on */
+} step_tile;
+
+/* The element-wise part of a step.  z: pre-activations of the tile. */
+FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *me,
+                            const step_tile *at, real *z, ptrdiff_t z_row)
 {
+    const ptrdiff_t s = at->s, block = at->block;
     const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
     const row_schedule when = seen_as(&p->when, plain);
     const real *c_before[FL_MAX_ROWS], *keep[FL_MAX_ROWS];
     real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS], *second_input[FL_MAX_ROWS];
-    const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, i));
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
+    const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, at->i));
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
         const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
         const int reset = is_reset(&when, rank, time);
         c_before[r] = reset ? p->zeros : cell_state(p, &when, s, rank) + unit;
@@ -27,7 +34,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
             second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden + unit;
         }
         if (!plain && p->zoneout_c.rate > 0) {
-            const ptrdiff_t n = minimum(groups * p->k->lanes, p->hidden - unit);
+            const ptrdiff_t n = minimum(at->groups * p->k->lanes, p->hidden - unit);
             keep[r] = draw_zoneout_keep(p->k, &p->zoneout_c, time, b, unit, n,
                                         p->zoneout_keep + r * p->hidden);
         }
@@ -37,7 +44,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         .z_row = z_row,
         .gates = z,
         .gates_row = z_row,
-        .width = gate_width(p->hidden, p->k->lanes, block + groups - 1),
+        .width = gate_width(p->hidden, p->k->lanes, block + at->groups - 1),
         .c_before = c_before,
         .c = c,
         .h = h,
@@ -59,39 +66,38 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         tile.h = p->second_input && !p->second_is_candidate ? second_input : h;
         tile.y = ends_later(p) ? NULL : tile.y;
     }
-    p->k->tile[p->kind](rows, groups, &tile);
+    p->k->tile[p->kind](at->rows, at->groups, &tile);
 }
 
-/* One step of `rows` rows, from the i-th of this worker on, and `groups` blocks.  z: projections of
- * these rows, or NULL. */
-FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *me, ptrdiff_t s,
-                            int first, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t block,
-                            ptrdiff_t groups, const real *z, ptrdiff_t z_row)
+/* One tile, from the products to the element-wise part.  z: projections of its rows, or NULL. */
+FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *me,
+                            const step_tile *at, const real *z, ptrdiff_t z_row)
 {
+    const ptrdiff_t s = at->s, block = at->block;
     const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
     const int projected = z || p->table || !p->x.data;
     const row_schedule when = seen_as(&p->when, plain);
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *x[FL_MAX_ROWS], *h_before[FL_MAX_ROWS], *init[FL_MAX_ROWS];
     real *to = local;
-    ptrdiff_t to_row = groups * vectors;
+    ptrdiff_t to_row = at->groups * vectors;
     if (!plain && is_kept(p)) {
-        const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, i));
+        const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, at->i));
         to = p->gates + (row * p->blocks + block) * vectors;
         to_row = me->rows.step * p->blocks * vectors;
     }
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&when, rank);
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
         const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
-        init[r] = z ? z + r * z_row : start_of(p, t, b, block, groups, to + r * to_row);
+        init[r] = z ? z + r * z_row : start_of(p, t, b, block, at->groups, to + r * to_row);
         x[r] = projected ? NULL : source_at(&p->x, t, b);
         if (is_reset(&when, rank, time)) {
             h_before[r] = p->zeros;
         } else if (!plain && p->recurrent_mask) {
             h_before[r] = masked_h_row(p, s, b);
         } else {
-            h_before[r] =
-                first ? p->h + b * p->out_size : sink_at(&p->out, when.reverse ? t + 1 : t - 1, b);
+            h_before[r] = at->first ? p->h + b * p->out_size
+                                    : sink_at(&p->out, when.reverse ? t + 1 : t - 1, b);
         }
         /* Cold lines make stores wait: 1% (H = 128, B = 32). */
         FL_PREFETCH_WRITE(sink_at(&p->out, t, b) + minimum(unit, p->out_size - 1));
@@ -100,21 +106,20 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *
         {x, 1, p->cell.w + block * p->input * vectors, p->input},
         {h_before, 1, p->cell.u + block * p->out_size * vectors, p->out_size},
     };
-    p->k->product(rows, vectors_of_blocks(p, block, groups), init, terms + projected, 2 - projected,
-                  to, to_row);
+    p->k->product(at->rows, vectors_of_blocks(p, block, at->groups), init, terms + projected,
+                  2 - projected, to, to_row);
     if (plain || !p->whole_rows) {
-        rest_of_tile(plain, p, me, s, i, rows, block, groups, to, to_row);
+        rest_of_tile(plain, p, me, at, to, to_row);
     }
 }
 
-static void run_tile(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t i,
-                     ptrdiff_t rows, ptrdiff_t block, ptrdiff_t groups, const real *z,
+static void run_tile(const pass *p, const worker_share *me, const step_tile *at, const real *z,
                      ptrdiff_t z_row)
 {
     if (p->plain) {
-        tile_of_step(1, p, me, s, first, i, rows, block, groups, z, z_row);
+        tile_of_step(1, p, me, at, z, z_row);
     } else {
-        tile_of_step(0, p, me, s, first, i, rows, block, groups, z, z_row);
+        tile_of_step(0, p, me, at, z, z_row);
     }
 }
 
@@ -126,7 +131,8 @@ static void end_rows(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff
     for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
         tile = next_tile(&tiles);
         real *z = p->gates + kept_row(p, &p->when, s, rank_at(&me->rows, i)) * row;
-        rest_of_tile(0, p, me, s, i, tile, 0, p->blocks, z, me->rows.step * row);
+        const step_tile at = {.s = s, .i = i, .rows = tile, .groups = p->blocks};
+        rest_of_tile(0, p, me, &at, z, me->rows.step * row);
     }
 }
 
@@ -251,12 +257,12 @@ static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
     const tiling cut = tile_rows(p->k, rows);
     for (ptrdiff_t done = 0; done < blocks; done += most) {
         const ptrdiff_t groups = minimum(most, blocks - done);
-        const ptrdiff_t at = s % 2 ? blocks - done - groups : done;
+        const ptrdiff_t block = s % 2 ? blocks - done - groups : done;
         tiling tiles = cut;
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            run_tile(p, me, s, first, i, tile, me->blocks.begin + at, groups,
-                     z ? z + i * z_row + at * vectors : NULL, z_row);
+            const step_tile at = {s, first, i, tile, me->blocks.begin + block, groups};
+            run_tile(p, me, &at, z ? z + i * z_row + block * vectors : NULL, z_row);
         }
     }
     if (!p->plain) {
