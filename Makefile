@@ -3,7 +3,7 @@
 
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
-C_FILES := $(wildcard src/*.[ch] tests/*.[ch])
+C_FILES := $(shell find src tests -name '*.[ch]')
 PY_FILES := setup.py fastlstm tests bench examples docs
 
 .PHONY: build test check lint format mutants asan arm arm-tools bench clean
@@ -42,26 +42,30 @@ clean:
 	rm -rf build dist *.egg-info fastlstm/*.so
 
 # The C harness: kernels and driver without Python.  $(call harness,name,compiler,flags,ISAs)
-# builds build/<name>/harness; each kernel file gets its flags from ISA_FLAGS in setup.py.
+# builds build/<name>/harness; each kernel file gets its flags from src/cpu/isas.def.
 
-X86_ISAS := avx512 avx2 baseline
-ARM_ISAS := neon baseline
+ISAS := src/cpu/isas.def
+isas_of = $(shell sed -nE 's/^FL_ISA.([a-z0-9_]+), ($(1)|ANY),.*/\1/p' $(ISAS))
+X86_ISAS := $(call isas_of,X86_64)
+ARM_ISAS := $(call isas_of,ARM64)
 HOST_ISAS := $(if $(filter x86_64 amd64,$(shell uname -m)),$(X86_ISAS),$(ARM_ISAS))
 ARM_CC := aarch64-linux-gnu-gcc
-COMMON := $(filter-out src/kernels_%,$(wildcard src/*.c))
+HEADERS := $(filter src/%.h,$(C_FILES))
+COMMON := $(filter-out src/kernels/%,$(filter src/%.c,$(C_FILES)))
 WARN := -Wall -Wextra -Werror
 C_FLAGS := -std=c11 -ffp-contract=off -fno-math-errno $(WARN)
 
-isa_of = $(word 2,$(subst _, ,$(1)))
-isa_flags = $(shell sed -n 's/^    "$(call isa_of,$(1))": "\(-m.*\)",$$/\1/p' setup.py)
+isa_of = $(firstword $(subst _, ,$(notdir $(1))))
+isa_flags = $(shell tr '\n' ' ' < $(ISAS) | \
+	sed -nE 's/.*FL_ISA.$(call isa_of,$(1)),[^"]*"([^"]*)".*/\1/p')
 
 define harness
-build/$(1)/%.o: src/%.c $(wildcard src/*.h) setup.py
+build/$(1)/%.o: src/%.c $(HEADERS) $(ISAS)
 	@mkdir -p $$(@D)
-	$(2) $(C_FLAGS) $(3) $$(call isa_flags,$$*) -c $$< -o $$@
+	$(2) $(C_FLAGS) $(3) $$(call isa_flags,$$*) -Isrc -c $$< -o $$@
 
 build/$(1)/harness: tests/harness.c $(patsubst src/%.c,build/$(1)/%.o,\
-		$(COMMON) $(foreach isa,$(4),$(wildcard src/kernels_$(isa)_*.c)))
+		$(COMMON) $(foreach isa,$(4),$(wildcard src/kernels/isa/$(isa)_*.c)))
 	$(2) $(C_FLAGS) $(3) -Isrc $$^ -o $$@ -pthread -lm
 endef
 

@@ -5,8 +5,8 @@ warnings errors, FASTLSTM_CYTHON_DEBUG=1 turns on the bounds checks of the bindi
 """
 
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
-from glob import glob
 from pathlib import Path
 
 import numpy
@@ -21,15 +21,11 @@ def switched_on(name):
     return os.environ.get(name, "0") not in ("", "0")
 
 
-# For src/kernels_<isa>_*.c only: everything else must run on every CPU of the platform.
-# The Makefile reads these lines too.
-ISA_FLAGS = {
-    "avx512": "-mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mprefer-vector-width=512",
-    "avx2": "-mavx2 -mfma",
-    "neon": "",
-    "baseline": "",
-}
-ISA_FLAGS_MSVC = {"avx512": "/arch:AVX512", "avx2": "/arch:AVX2", "neon": "", "baseline": ""}
+# Flags of instruction sets are for these files only, <isa>_<type>.c: everything else must run on
+# every CPU of the platform.
+KERNELS = "src/kernels/isa"
+ISA = re.compile(r'^FL_ISA\((\w+), (\w+), \w+, \d+,\s+"(.*)", "(.*)"\)', re.MULTILINE)
+PLATFORMS = {"x86_64": "X86_64", "amd64": "X86_64", "aarch64": "ARM64", "arm64": "ARM64"}
 
 # Multiply and add are fused where the kernels say so and nowhere else.  Link-time optimization
 # could mix code of files that were compiled for different instruction sets.
@@ -49,13 +45,15 @@ DIRECTIVES = {
 CYTHON = {"language_level": 3, "compiler_directives": DIRECTIVES}
 
 
-def isas_of(platform):
-    """The instruction sets to compile for, by the name of the platform that is built for."""
-    if platform.endswith(("x86_64", "amd64")):
-        return ["avx512", "avx2", "baseline"]
-    if platform.endswith(("aarch64", "arm64")):
-        return ["neon", "baseline"]
-    return ["baseline"]
+def isas_of(plat_name, msvc):
+    """The instruction sets to compile for, and the flags of each."""
+    platforms = {"ANY", *(PLATFORMS[name] for name in PLATFORMS if plat_name.endswith(name))}
+    rows = ISA.findall(Path("src/cpu/isas.def").read_text())
+    return {
+        name: (flags_msvc if msvc else flags).split()
+        for name, platform, flags, flags_msvc in rows
+        if platform in platforms
+    }
 
 
 class build_ext(_build_ext):
@@ -81,10 +79,9 @@ class build_ext(_build_ext):
         ext.extra_compile_args, ext.extra_link_args = self.flags + cython_flags, self.link_flags
         extra = [*self.flags, "/W4" if self.msvc else "-Wextra"]
         c_files = [name for name in ext.sources if name.endswith(".c")]
-        jobs = {name: extra for name in c_files if "kernels_" not in name}
-        for isa in isas_of(self.plat_name):
-            isa_flags = (ISA_FLAGS_MSVC if self.msvc else ISA_FLAGS)[isa].split()
-            kernels = [name for name in c_files if f"kernels_{isa}_" in name]
+        jobs = {name: extra for name in c_files if not name.startswith(KERNELS)}
+        for isa, isa_flags in isas_of(self.plat_name, self.msvc).items():
+            kernels = [name for name in c_files if name.startswith(f"{KERNELS}/{isa}_")]
             jobs |= dict.fromkeys(kernels, extra + isa_flags)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = list(pool.map(self.compile_one, jobs, jobs.values()))
@@ -95,7 +92,8 @@ class build_ext(_build_ext):
         super().build_extension(ext)
 
     def compile_one(self, source, flags):
-        [name] = self.compiler.compile([source], self.build_temp, extra_postargs=flags)
+        where = {"output_dir": self.build_temp, "include_dirs": ["src"]}
+        [name] = self.compiler.compile([source], **where, extra_postargs=flags)
         return name
 
     def find_openmp(self):
@@ -118,7 +116,7 @@ class build_ext(_build_ext):
 
 core = Extension(
     "fastlstm._core",
-    ["fastlstm/_core.pyx", *sorted(glob("src/*.c"))],
+    ["fastlstm/_core.pyx", *sorted(path.as_posix() for path in Path("src").rglob("*.c"))],
     include_dirs=["src", numpy.get_include()],
 )
 # They call the drivers through what _core hands out, so they are linked with none of its sources.

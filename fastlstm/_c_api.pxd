@@ -1,4 +1,4 @@
-# The C API, line for line like src/fastlstm.h, src/team.h and src/interrupt.h.
+# The C API, line for line like src/fastlstm.h, src/cells.h and what they include of src/base.
 
 from libc.stdint cimport uint64_t
 
@@ -7,7 +7,7 @@ ctypedef fused real:
     double
 
 
-cdef extern from "team.h" nogil:
+cdef extern from "base/team.h" nogil:
     ctypedef struct fl_barrier:
         pass
     int fl_team_size()
@@ -19,10 +19,22 @@ cdef extern from "team.h" nogil:
     void fl_fpu_leave(fl_fpu)
 
 
-cdef extern from "interrupt.h" nogil:
+cdef extern from "base/interrupt.h" nogil:
     ctypedef struct fl_interrupt:
         int (*ask)(void *) noexcept nogil
         void *context
+
+
+cdef extern from "cells.h" nogil:
+    enum:
+        FL_CELLS
+
+    ctypedef struct fl_cell_properties:
+        const char *name
+        const char *gates
+        int gate_count, slots, slots_by_u, states, has_options
+
+    const fl_cell_properties fl_cells[]
 
 
 cdef extern from "fastlstm.h" nogil:
@@ -41,7 +53,7 @@ cdef extern from "fastlstm.h" nogil:
         double zoneout_h, zoneout_c
         fl_function functions[2][3]
 
-    ctypedef struct fl_shape:
+    ctypedef struct fl_stack:
         Py_ssize_t layers, directions, input, hidden
         Py_ssize_t projection
         int bias
@@ -75,8 +87,8 @@ cdef extern from "fastlstm.h" nogil:
         Py_ssize_t between[2]
         Py_ssize_t z, z_worker
         Py_ssize_t zeros, zeros_worker
-        Py_ssize_t gates, inner, fed
-        Py_ssize_t zone, zone_worker
+        Py_ssize_t gates, second_input, masked_h
+        Py_ssize_t zoneout_keep, zoneout_keep_worker
         Py_ssize_t table
         int project_table
         Py_ssize_t scratch
@@ -88,7 +100,7 @@ cdef extern from "fastlstm.h" nogil:
         bint zoneout
 
     ctypedef struct fl_forward_call:
-        fl_shape shape
+        fl_stack stack
         const void *kernels
         const void *packed
         Py_ssize_t steps, batch, first_step
@@ -108,7 +120,7 @@ cdef extern from "fastlstm.h" nogil:
         fl_barrier barrier
 
     ctypedef struct fl_backward_call:
-        fl_shape shape
+        fl_stack stack
         const void *kernels
         const void *packed
         Py_ssize_t steps, batch, first_step
@@ -127,7 +139,7 @@ cdef extern from "fastlstm.h" nogil:
         void *grads
         void *sums
         int earlier, later
-        void *edge
+        void *boundary_dz
         void *scratch
         fl_interrupt *interrupt
         fl_plan plan
@@ -151,17 +163,17 @@ cdef extern from "fastlstm.h" nogil:
         int workers
         fl_barrier barrier
 
-    ctypedef struct fl_engine:
-        Py_ssize_t (*parameters_size)(const fl_shape *) noexcept nogil
-        Py_ssize_t (*forward_size)(const fl_shape *, const void *) noexcept nogil
-        Py_ssize_t (*backward_size)(const fl_shape *, const void *) noexcept nogil
-        void (*pack_forward)(const fl_shape *, const void *, const void *, void *, int,
+    ctypedef struct fl_driver:
+        Py_ssize_t (*parameters_size)(const fl_stack *) noexcept nogil
+        Py_ssize_t (*forward_size)(const fl_stack *, const void *) noexcept nogil
+        Py_ssize_t (*backward_size)(const fl_stack *, const void *) noexcept nogil
+        void (*pack_forward)(const fl_stack *, const void *, const void *, void *, int,
                              int) noexcept nogil
-        void (*pack_backward)(const fl_shape *, const void *, const void *, void *, int,
+        void (*pack_backward)(const fl_stack *, const void *, const void *, void *, int,
                              int) noexcept nogil
-        Py_ssize_t (*tape_size)(const fl_shape *, const void *, Py_ssize_t, Py_ssize_t,
+        Py_ssize_t (*tape_size)(const fl_stack *, const void *, Py_ssize_t, Py_ssize_t,
                                 const fl_dropout *) noexcept nogil
-        Py_ssize_t (*sums_size)(const fl_shape *, Py_ssize_t) noexcept nogil
+        Py_ssize_t (*sums_size)(const fl_stack *, Py_ssize_t) noexcept nogil
         Py_ssize_t (*segment)(Py_ssize_t) noexcept nogil
         void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil
         void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
@@ -172,4 +184,4 @@ cdef extern from "fastlstm.h" nogil:
         void (*head)(fl_head_call *, int, int) noexcept nogil
         void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil
 
-    const fl_engine fl_engine_f32, fl_engine_f64
+    const fl_driver fl_driver_f32, fl_driver_f64

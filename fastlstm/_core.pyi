@@ -1,6 +1,6 @@
 # Types of the compiled core; _core.pyx explains them.
 
-from typing import Any, final
+from typing import Any, NamedTuple, final
 
 from numpy.typing import NDArray
 
@@ -10,6 +10,13 @@ _Array = NDArray[Any]
 
 PROCESSORS: int
 
+class Cell(NamedTuple):
+    name: str
+    gates: str
+    states: int
+    has_options: bool
+
+def cells() -> list[Cell]: ...
 def isas() -> list[str]: ...
 def has_openmp() -> bool: ...
 def forward(

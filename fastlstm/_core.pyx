@@ -10,6 +10,7 @@ from libc.string cimport memset
 
 from fastlstm._c_api cimport *
 
+from collections import namedtuple
 from threading import get_ident, main_thread
 
 import numpy as np
@@ -49,6 +50,22 @@ def isas():
     return names
 
 
+Cell = namedtuple("Cell", "name gates states has_options")
+
+
+def cells():
+    """The rows of src/cells.h, in the order of the numbers of cells.
+
+    Returns
+    -------
+    list of Cell
+        name : str; gates : str, a letter for each, in the order of rows of the weights;
+        states : int, 2 (h and c) or 1; has_options : bool, whether `Options` apply.
+    """
+    return [Cell(fl_cells[i].name.decode(), fl_cells[i].gates.decode(), fl_cells[i].states,
+                 bool(fl_cells[i].has_options)) for i in range(FL_CELLS)]
+
+
 # More workers than that never meet after each step.
 PROCESSORS = _processors.count()
 
@@ -83,8 +100,8 @@ cdef enum:
     PARALLEL_PACKING = 1 << 20  # bytes: less takes less time than waking a second thread
 
 
-cdef const fl_engine *engine_of(bint is_double) noexcept:
-    return &fl_engine_f64 if is_double else &fl_engine_f32
+cdef const fl_driver *engine_of(bint is_double) noexcept:
+    return &fl_driver_f64 if is_double else &fl_driver_f32
 
 
 cdef class Buffer:
@@ -155,8 +172,8 @@ cdef class Shape:
 
     def __cinit__(self, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
                   Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options):
-        cdef fl_shape *s = &self.shape
-        memset(s, 0, sizeof(fl_shape))
+        cdef fl_stack *s = &self.shape
+        memset(s, 0, sizeof(fl_stack))
         s.layers, s.directions, s.input, s.hidden = layers, directions, input_size, hidden_size
         s.projection, s.bias, s.cell = proj_size, bias, cell
         if options is not None:
@@ -170,7 +187,7 @@ cdef class Shape:
                     s.options.functions[d][i] = fl_function(kind, alpha, beta)
 
 
-cdef Py_ssize_t out_of(const fl_shape *s) noexcept:
+cdef Py_ssize_t out_of(const fl_stack *s) noexcept:
     """Units of a hidden state, and of an output."""
     return s.projection if s.projection else s.hidden
 
@@ -216,8 +233,8 @@ cdef class Packed:
             self.for_backward = self._pack(flat, True, threads)
 
     cdef Buffer _pack(self, array, bint backward, int threads):
-        cdef const fl_engine *engine = self.engine
-        cdef const fl_shape *shape = &self.shape
+        cdef const fl_driver *engine = self.engine
+        cdef const fl_stack *shape = &self.shape
         cdef const void *kernels = self.kernels
         if array.shape[0] != engine.parameters_size(shape):
             raise ValueError("flat: wrong size")
@@ -265,7 +282,7 @@ cdef int _check_array(str name, const real[:, :, :] a, Py_ssize_t n0, Py_ssize_t
     return 0
 
 
-cdef int _check(fl_shape *s, const real[:, :, :] y, const real[:, :, :] h,
+cdef int _check(fl_stack *s, const real[:, :, :] y, const real[:, :, :] h,
                 const real[:, :, :] c) except -1:
     """Everything the C side relies on; users get better messages before they come here."""
     cdef Py_ssize_t steps = y.shape[0], batch = y.shape[1], states = s.layers * s.directions
@@ -380,7 +397,7 @@ cdef int _ask(void *context) noexcept nogil:
         return (<Interrupt>context).look()
 
 
-cdef Interrupt _interrupt(const fl_shape *shape, Py_ssize_t steps, Py_ssize_t batch):
+cdef Interrupt _interrupt(const fl_stack *shape, Py_ssize_t steps, Py_ssize_t batch):
     """For a long call of the thread that handles signals; None for others."""
     cdef double weights = <double>shape.hidden * (shape.input + shape.hidden) * shape.layers
     if 4 * weights * shape.directions * steps * batch < LONG_CALL:
@@ -418,14 +435,14 @@ cdef int _forward(Packed packed, Pool pool, const real[:, :, :] x, const Py_ssiz
                   Rows rows, real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c,
                   Buffer tape, fl_dropout dropout, Py_ssize_t first_step, int threads) except -1:
     cdef fl_forward_call call
-    cdef const fl_engine *engine = packed.engine
+    cdef const fl_driver *engine = packed.engine
     cdef Py_ssize_t size = sizeof(real)
     cdef Buffer scratch
     cdef Interrupt interrupt
     cdef int workers
     _check[real](&packed.shape, y, h, c)
     memset(&call, 0, sizeof(call))
-    call.shape = packed.shape
+    call.stack = packed.shape
     call.kernels = packed.kernels
     call.packed = packed.weights.data
     call.steps, call.batch, call.first_step = y.shape[0], y.shape[1], first_step
@@ -509,7 +526,7 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
                    real[:, :, ::1] dh, real[:, :, ::1] dc, real[:, :, :] dx, real[::1] grads, Buffer sums,
                    real[:, :, ::1] edge, bint earlier, bint later, int threads) except -1:
     cdef fl_backward_call call
-    cdef const fl_engine *engine = packed.engine
+    cdef const fl_driver *engine = packed.engine
     cdef Py_ssize_t size = sizeof(real), count = packed.shape.input if x is None else x.shape[0]
     cdef Buffer scratch
     cdef Interrupt interrupt
@@ -518,7 +535,7 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
         raise ValueError("packed: expected weights for backward too")
     _check[real](&packed.shape, dy, dh, dc)
     memset(&call, 0, sizeof(call))
-    call.shape = packed.shape
+    call.stack = packed.shape
     call.kernels = packed.kernels
     call.packed = packed.for_backward.data
     call.steps, call.batch, call.first_step = dy.shape[0], dy.shape[1], first_step
@@ -552,7 +569,7 @@ cdef int _backward(Packed packed, Pool pool, const real[:, :, :] x,
         call.sums = sums.data
     if edge is not None:
         _check_array[real]("edge", edge, dh.shape[0], call.batch, 4 * packed.shape.hidden)
-        call.edge = &edge[0, 0, 0]
+        call.boundary_dz = &edge[0, 0, 0]
     elif earlier or later:
         raise ValueError("edge: expected an array")
     call.earlier, call.later = earlier, later
@@ -597,9 +614,9 @@ def read_tape(Packed packed not None, Buffer tape not None, Rows rows, Py_ssize_
 cdef int _read_tape(Packed packed, Buffer tape, Rows rows, Py_ssize_t layer, Py_ssize_t direction,
                     int what, real[:, :, ::1] out) except -1:
     cdef fl_forward_call call
-    cdef fl_shape *s = &packed.shape
+    cdef fl_stack *s = &packed.shape
     memset(&call, 0, sizeof(call))
-    call.shape, call.kernels = packed.shape, packed.kernels
+    call.stack, call.kernels = packed.shape, packed.kernels
     call.steps, call.batch = out.shape[0], out.shape[1]
     if rows is not None:
         call.rows = rows._of(call.steps, call.batch)

@@ -68,7 +68,7 @@ cdef int _head(str isa, Pool pool, const real[:, ::1] y, const real[:, ::1] weig
                const real[::1] bias, const Py_ssize_t[::1] targets, real[::1] nll,
                real[:, ::1] dy, real[:, ::1] dweight, real[::1] dbias, int threads) except -1:
     cdef fl_head_call call
-    cdef const fl_engine *engine
+    cdef const fl_driver *engine
     cdef Py_ssize_t n = y.shape[0], hidden = y.shape[1], classes = weight.shape[0]
     cdef Buffer scratch
     _check_head[real](y, weight, bias, targets, nll)
@@ -118,7 +118,7 @@ cdef int _activate(str isa, int which, const real[::1] x, real[::1] out) except 
 cdef extern from *:
     """
     #define FL_DOUBLE 0
-    #include "kernels_api.h"
+    #include "kernels/table.h"
     """
     ctypedef struct fl_kernels_f32 "struct fl_kernels_f32":
         Py_ssize_t lanes

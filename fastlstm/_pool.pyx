@@ -443,7 +443,7 @@ cdef class StreamPool:
         cdef Py_ssize_t h_size = _aligned(self._slots.layers * k * self._slots.row[0])
         cdef Py_ssize_t c_size = _aligned(self._slots.layers * k * self._slots.row[1])
         memset(call, 0, sizeof(call[0]))
-        call.shape, call.kernels, call.packed = packed.shape, packed.kernels, packed.weights.data
+        call.stack, call.kernels, call.packed = packed.shape, packed.kernels, packed.weights.data
         call.steps, call.batch = 1, k
         call.x_row, call.y_row = self._inputs, self._width
         packed.engine.plan_forward(call, limits, False)

@@ -110,7 +110,7 @@ cdef class Stream:
         self._packed = packed
         self._threads = 0  # until all of it is done
         memset(self._call, 0, sizeof(self._call[0]))
-        self._call.shape = packed.shape
+        self._call.stack = packed.shape
         self._call.kernels = packed.kernels
         self._call.packed = packed.weights.data
         self._call.steps, self._call.batch = 1, h.shape[1]
@@ -141,7 +141,7 @@ cdef class Stream:
         return f"({self._call.batch}, {size})"
 
     cdef object _convert(self, object x_t):
-        cdef Py_ssize_t inputs = self._call.shape.input
+        cdef Py_ssize_t inputs = self._call.stack.input
         x = np.array(convert(x_t, "x_t", self.layer.dtype), order="C")
         if not self._is_plain(x, inputs):
             raise ValueError(f"x_t: expected {self._expected(inputs)}, got {np.shape(x_t)}")
@@ -197,7 +197,7 @@ cdef class Stream:
 
     cdef object _step(self, x_t, out):
         self._refresh()
-        cdef Py_ssize_t inputs = self._call.shape.input, width = out_of(&self._call.shape)
+        cdef Py_ssize_t inputs = self._call.stack.input, width = out_of(&self._call.stack)
         if not self._is_plain(x_t, inputs):
             x_t = self._convert(x_t)
         cdef cnp.ndarray x = x_t, y
@@ -219,7 +219,7 @@ cdef class Stream:
 
     cdef void _run_step(self) noexcept:
         cdef fl_forward_call *call = self._call
-        cdef const fl_engine *engine = self._packed.engine
+        cdef const fl_driver *engine = self._packed.engine
         if call.plan.workers > 1:
             with nogil, parallel(num_threads=call.plan.workers):
                 engine.forward(call, threadid(), fl_team_size())

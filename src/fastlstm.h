@@ -3,7 +3,7 @@
  * Letters: L layers, D directions, T steps, B batch rows, I input size, H hidden size, P size of
  * the projection, Hout size of an output.
  * Sizes and strides are counted in elements.  Data pointers are void because float and double
- * share these structs: each engine reads them as its own element type.
+ * share these structs: each driver reads them as its own element type.
  *
  * Nothing here allocates or fails.  The caller checks shapes, asks for sizes, allocates
  * (FL_ALIGN-aligned), and then runs the same function in every thread of a team. */
@@ -13,11 +13,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/align.h"
+#include "base/interrupt.h"
+#include "base/team.h"
 #include "cells.h"
-#include "interrupt.h"
-#include "team.h"
-
-#define FL_ALIGN 64
 
 typedef struct {
     int kind; /* fl_function_kind */
@@ -45,10 +44,10 @@ typedef struct {
     int bias;
     int cell; /* fl_cell */
     fl_options options;
-} fl_shape;
+} fl_stack;
 
 /* What one instruction set provides: the kernels of both element types (struct fl_kernels_f32 and
- * fl_kernels_f64 in kernels_api.h). */
+ * fl_kernels_f64 in kernels/table.h). */
 typedef struct {
     const char *name; /* as in FASTLSTM_ISA and fastlstm.isas() */
     const void *f32, *f64;
@@ -57,12 +56,12 @@ typedef struct {
 /* The i-th instruction set that this CPU and operating system can run, best first, or NULL. */
 const fl_isa *fl_isa_at(int i);
 
-/* Rows of different lengths, and states that start anew.  Lengths count from the first step of the
+/* Rows of different lengths, and states that are reset.  Lengths count from the first step of the
  * call: a row whose length is above `steps` goes on in a later call, one below 1 has ended. */
 typedef struct {
     const ptrdiff_t *order;     /* [B]: rows, longest first; NULL: all as long as the call */
     const ptrdiff_t *lengths;   /* [B] in that order */
-    const ptrdiff_t *starts;    /* [T+1]: how many rows lived at the steps before, together */
+    const ptrdiff_t *starts;    /* [T+1]: how many rows were active at all steps before */
     const unsigned char *reset; /* [T,B]: the state is zero before this step; NULL: never */
 } fl_rows;
 
@@ -91,15 +90,16 @@ typedef struct {
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
     ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */
     ptrdiff_t gates;               /* forward: where rows of gates wait for the rest of a step */
-    ptrdiff_t inner;               /* forward: where rows for the second product of a step lie */
-    ptrdiff_t fed; /* forward: where what U reads lies, after recurrent dropout: two steps */
-    ptrdiff_t zone, zone_worker; /* where factors of zoneout lie, so many for a worker */
+    ptrdiff_t second_input;        /* forward: where rows for the second product of a step lie */
+    ptrdiff_t masked_h; /* forward: where what U reads lies, after recurrent dropout: two steps */
+    ptrdiff_t zoneout_keep,
+        zoneout_keep_worker; /* where factors of zoneout lie, so many for a worker */
     ptrdiff_t table;   /* forward: where the projected table lies: [D][count][blocks][4][VL] */
     int project_table; /* forward: project the table's rows, not those of the steps */
     ptrdiff_t scratch; /* elements of work space */
 } fl_plan;
 
-/* What is left to chance in training: see dropout.h. */
+/* What is left to chance in training: see driver/dropout.h. */
 typedef struct {
     uint64_t key;
     double rate;      /* between layers; 0: none */
@@ -109,7 +109,7 @@ typedef struct {
 
 /* One call, forward. */
 typedef struct {
-    fl_shape shape;
+    fl_stack stack;
     const void *kernels;
     const void *packed; /* see pack_forward */
     ptrdiff_t steps, batch;
@@ -131,7 +131,7 @@ typedef struct {
 
 /* One call, backward.  Parameters, x, tape and dropout must be those of the forward call. */
 typedef struct {
-    fl_shape shape;
+    fl_stack stack;
     const void *kernels;
     const void *packed; /* see pack_backward */
     ptrdiff_t steps, batch;
@@ -153,7 +153,7 @@ typedef struct {
      * segments.  What passes between them are gradients of pre-activations, not of h: so the chain
      * of a sum does not end where a call does. */
     int earlier, later; /* whether there are calls for earlier steps, and for later ones */
-    void *edge;         /* [L*D,B,4H]: of the step after the last in, of the first step out */
+    void *boundary_dz;  /* [L*D,B,4H]: of the step after the last in, of the first step out */
     void *scratch;
     fl_interrupt *interrupt; /* as forward */
     fl_plan plan;
@@ -179,35 +179,35 @@ typedef struct {
     fl_barrier barrier;
 } fl_head_call;
 
-/* What can be read of a tape: slots 0 to 3, and these. */
+/* Fields of a tape that can be read: gate slots 0 to 3, and these. */
 enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
 
 /* The driver for one element type.  The plans are made by one thread and read by all workers;
  * the functions with a worker are called by every worker of the team with its number. */
 typedef struct {
-    ptrdiff_t (*parameters_size)(const fl_shape *shape);
-    ptrdiff_t (*forward_size)(const fl_shape *shape, const void *kernels);
-    ptrdiff_t (*backward_size)(const fl_shape *shape, const void *kernels);
-    void (*pack_forward)(const fl_shape *shape, const void *kernels, const void *flat, void *packed,
+    ptrdiff_t (*parameters_size)(const fl_stack *stack);
+    ptrdiff_t (*forward_size)(const fl_stack *stack, const void *kernels);
+    ptrdiff_t (*backward_size)(const fl_stack *stack, const void *kernels);
+    void (*pack_forward)(const fl_stack *stack, const void *kernels, const void *flat, void *packed,
                          int worker, int workers);
-    void (*pack_backward)(const fl_shape *shape, const void *kernels, const void *flat,
+    void (*pack_backward)(const fl_stack *stack, const void *kernels, const void *flat,
                           void *packed, int worker, int workers);
-    ptrdiff_t (*tape_size)(const fl_shape *shape, const void *kernels, ptrdiff_t steps,
+    ptrdiff_t (*tape_size)(const fl_stack *stack, const void *kernels, ptrdiff_t steps,
                            ptrdiff_t batch, const fl_dropout *dropout);
-    ptrdiff_t (*sums_size)(const fl_shape *shape, ptrdiff_t count);
+    ptrdiff_t (*sums_size)(const fl_stack *stack, ptrdiff_t count);
     ptrdiff_t (*segment)(ptrdiff_t batch); /* steps of a segment of a long sequence */
     void (*plan_forward)(fl_forward_call *call, fl_team_limits limits, int training);
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
     void (*forward)(fl_forward_call *call, int worker, int workers);
     void (*backward)(fl_backward_call *call, int worker, int workers);
-    void (*read_tape)(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int what,
+    void (*read_tape)(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int field,
                       void *out);
     void (*plan_head)(fl_head_call *call, fl_team_limits limits);
     void (*head)(fl_head_call *call, int worker, int workers);
     /* sigmoid (which = 0), tanh (1) or exp (2) of n elements, by the kernels' own functions. */
     void (*activate)(const void *kernels, int which, const void *x, void *out, ptrdiff_t n);
-} fl_engine;
+} fl_driver;
 
-extern const fl_engine fl_engine_f32, fl_engine_f64;
+extern const fl_driver fl_driver_f32, fl_driver_f64;
 
 #endif

@@ -1,4 +1,4 @@
-"""What a call of `forward` will leave to chance: the draws of src/dropout.h, written again."""
+"""What `forward` will leave to chance: the draws of src/driver/dropout.h, written again."""
 
 from __future__ import annotations
 

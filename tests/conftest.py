@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import platform
 import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
+import isas
 import numpy as np
 import pytest
 
@@ -34,8 +34,6 @@ os.environ["PYTHONSAFEPATH"] = "1"
 
 import fastlstm  # noqa: E402
 
-X86, ARM = ["avx512", "avx2", "baseline"], ["neon", "baseline"]
-MACHINES = {"x86_64": X86, "AMD64": X86, "aarch64": ARM, "arm64": ARM}
 NOT_HERE = "isa: this CPU cannot run"
 
 
@@ -45,7 +43,7 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
 
 
-@pytest.fixture(params=MACHINES.get(platform.machine(), ["baseline"]))
+@pytest.fixture(params=isas.HERE)
 def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """The name of each instruction set in turn; layers made in the test use it."""
     name: str = request.param

@@ -14,7 +14,7 @@
 #include <string.h>
 
 typedef struct {
-    const fl_engine *engine;
+    const fl_driver *driver;
     const char *type;
     const void *kernels;
     ptrdiff_t size; /* of an element */
@@ -24,7 +24,7 @@ typedef struct {
     ptrdiff_t layers, directions, input, hidden, batch, steps;
     double dropout;
     ptrdiff_t tokens; /* rows of the table they are from; -1: of the unit matrix; 0: none */
-    int ragged;       /* rows of different lengths, states that start anew */
+    int ragged;       /* rows of different lengths, states that are reset */
     int cell;         /* fl_cell */
     ptrdiff_t projection;
     int options; /* 1: of FL_LSTM_OPTIONS all but the layer norm; 2: that too */
@@ -129,7 +129,7 @@ static uint64_t hash(const backend *b, const void *data, ptrdiff_t n, uint64_t h
 }
 
 typedef struct {
-    const fl_engine *engine;
+    const fl_driver *driver;
     fl_forward_call *forward;
     fl_backward_call *backward;
     fl_head_call *head;
@@ -140,11 +140,11 @@ static void *work(void *argument)
 {
     const job *j = argument;
     if (j->forward) {
-        j->engine->forward(j->forward, j->worker, j->workers);
+        j->driver->forward(j->forward, j->worker, j->workers);
     } else if (j->backward) {
-        j->engine->backward(j->backward, j->worker, j->workers);
+        j->driver->backward(j->backward, j->worker, j->workers);
     } else {
-        j->engine->head(j->head, j->worker, j->workers);
+        j->driver->head(j->head, j->worker, j->workers);
     }
     return NULL;
 }
@@ -170,18 +170,18 @@ static void run_team(job call, int workers)
 /* A call of forward as the plan would have it for this many workers. */
 static void plan_for(const backend *b, fl_forward_call *f, int workers, int split_units)
 {
-    b->engine->plan_forward(f, (fl_team_limits){1, 1}, f->tape != NULL);
+    b->driver->plan_forward(f, (fl_team_limits){1, 1}, f->tape != NULL);
     /* z_worker is enough for all rows and blocks, so more than a worker needs. */
     const ptrdiff_t z = (workers - 1) * f->plan.z_worker;
     const ptrdiff_t zeros = z + (workers - 1) * f->plan.zeros_worker;
-    const ptrdiff_t more = zeros + (workers - 1) * f->plan.zone_worker;
+    const ptrdiff_t more = zeros + (workers - 1) * f->plan.zoneout_keep_worker;
     f->plan.workers = workers;
     f->plan.split_units = split_units;
     f->plan.zeros += z;
-    f->plan.zone += zeros;
+    f->plan.zoneout_keep += zeros;
     f->plan.gates += more;
-    f->plan.inner += more;
-    f->plan.fed += more;
+    f->plan.second_input += more;
+    f->plan.masked_h += more;
     f->plan.table += more;
     f->plan.scratch += more;
 }
@@ -203,7 +203,7 @@ static fl_options some_options(int norm)
     };
 }
 
-/* Lengths that fall from T to 0 in the opposite order of the rows, and a new state now and then. */
+/* Lengths that fall from T to 0 in the opposite order of the rows, and a reset now and then. */
 static fl_rows some_rows(ptrdiff_t steps, ptrdiff_t batch)
 {
     ptrdiff_t *order = exact(batch, sizeof *order), *lengths = exact(batch, sizeof *lengths);
@@ -236,7 +236,7 @@ static ptrdiff_t *token_rows(ptrdiff_t n, ptrdiff_t count)
 
 static uint64_t run(const backend *b, const test_case *t, int workers, int split_units)
 {
-    const fl_shape shape = {
+    const fl_stack stack = {
         .layers = t->layers,
         .directions = t->directions,
         .input = t->input,
@@ -250,7 +250,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     /* What has options drops what U reads too. */
     const fl_dropout dropout = {42, t->dropout, t->projection || t->options ? t->dropout : 0, 1};
     const ptrdiff_t size = b->size, rows = t->steps * t->batch;
-    const ptrdiff_t parameters = b->engine->parameters_size(&shape);
+    const ptrdiff_t parameters = b->driver->parameters_size(&stack);
     const ptrdiff_t outputs = rows * t->directions * out;
     const ptrdiff_t states = t->layers * t->directions * t->batch * out;
     const ptrdiff_t cells = t->layers * t->directions * t->batch * t->hidden;
@@ -264,16 +264,16 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     void *dy = filled(b, outputs, 5, 1), *dh = filled(b, states, 6, 1);
     void *dc = filled(b, cells, 7, 1), *y = filled(b, outputs, 0, 0);
     void *dx = filled(b, inputs, 0, 0), *grads = filled(b, parameters, 0, 0);
-    const ptrdiff_t sums_size = t->tokens ? b->engine->sums_size(&shape, count) : 0;
+    const ptrdiff_t sums_size = t->tokens ? b->driver->sums_size(&stack, count) : 0;
     void *sums = exact_aligned(sums_size, size);
     memset(sums, 0, (size_t)(sums_size * size));
-    void *forward = exact_aligned(b->engine->forward_size(&shape, b->kernels), size);
-    void *backward = exact_aligned(b->engine->backward_size(&shape, b->kernels), size);
+    void *forward = exact_aligned(b->driver->forward_size(&stack, b->kernels), size);
+    void *backward = exact_aligned(b->driver->backward_size(&stack, b->kernels), size);
     const ptrdiff_t tape_size =
-        b->engine->tape_size(&shape, b->kernels, t->steps, t->batch, &dropout);
+        b->driver->tape_size(&stack, b->kernels, t->steps, t->batch, &dropout);
     void *tape = exact_aligned(tape_size, size);
-    b->engine->pack_forward(&shape, b->kernels, flat, forward, 0, 1);
-    b->engine->pack_backward(&shape, b->kernels, flat, backward, 0, 1);
+    b->driver->pack_forward(&stack, b->kernels, flat, forward, 0, 1);
+    b->driver->pack_backward(&stack, b->kernels, flat, backward, 0, 1);
 
     uint64_t result = 0;
     for (int training = 0; training < 2; training++) {
@@ -282,7 +282,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         memcpy(c_n, c, (size_t)(cells * size));
         const ptrdiff_t width = t->directions * out;
         fl_forward_call f = {
-            .shape = shape,
+            .stack = stack,
             .kernels = b->kernels,
             .packed = forward,
             .steps = t->steps,
@@ -302,7 +302,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         };
         plan_for(b, &f, workers, split_units);
         f.scratch = exact_aligned(f.plan.scratch, size);
-        run_team((job){.engine = b->engine, .forward = &f}, workers);
+        run_team((job){.driver = b->driver, .forward = &f}, workers);
         result = hash(b, y, outputs, hash(b, h_n, states, hash(b, c_n, cells, result)));
         free(f.scratch);
         free(h_n);
@@ -310,7 +310,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     }
     const ptrdiff_t width = t->directions * out;
     fl_backward_call call = {
-        .shape = shape,
+        .stack = stack,
         .kernels = b->kernels,
         .packed = backward,
         .steps = t->steps,
@@ -333,12 +333,12 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .dx_row = t->input,
         .grads = grads,
     };
-    b->engine->plan_backward(&call, (fl_team_limits){1, 1});
+    b->driver->plan_backward(&call, (fl_team_limits){1, 1});
     call.plan.workers = workers;
     call.plan.split_units = split_units;
-    call.plan.scratch += (workers - 1) * call.plan.zone_worker;
+    call.plan.scratch += (workers - 1) * call.plan.zoneout_keep_worker;
     call.scratch = exact_aligned(call.plan.scratch, size);
-    run_team((job){.engine = b->engine, .backward = &call}, workers);
+    run_team((job){.driver = b->driver, .backward = &call}, workers);
     result = hash(b, dx, inputs, hash(b, grads, parameters, result));
     result = hash(b, dh, states, hash(b, dc, cells, result));
 
@@ -396,9 +396,9 @@ static uint64_t run_head(const backend *b, const head_case *t, int workers)
             .dweight = dweight,
             .dbias = dbias,
         };
-        b->engine->plan_head(&call, (fl_team_limits){1, 1});
+        b->driver->plan_head(&call, (fl_team_limits){1, 1});
         call.scratch = exact_aligned(call.scratch_size, size);
-        run_team((job){.engine = b->engine, .head = &call}, workers);
+        run_team((job){.driver = b->driver, .head = &call}, workers);
         result = hash(b, nll, t->n, result);
         free(call.scratch);
     }
@@ -445,8 +445,8 @@ int main(int argc, char **argv)
         return 2;
     }
     const backend backends[] = {
-        {&fl_engine_f32, "float32", isa->f32, 4},
-        {&fl_engine_f64, "float64", isa->f64, 8},
+        {&fl_driver_f32, "float32", isa->f32, 4},
+        {&fl_driver_f64, "float64", isa->f64, 8},
     };
     int failures = check_heads(&backends[0]) + check_heads(&backends[1]);
     for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {

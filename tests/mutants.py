@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-KERNEL_HEADERS = ("kernels", "functions", "vmath")
+KERNEL_FOLDERS = ("kernels", "simd")  # of src/: what only kernels include
 # The tests that must notice; the mistake; what stands in one place in a header of src/; what is put
 # there instead.
 MUTANTS = {
@@ -30,7 +30,7 @@ MUTANTS = {
         ),
         "bias_hh dropped": ("in : in + b_hh[of_h * s->hidden + unit]", "in : in"),
         "x one step late": ("source_at(&p->x, t, b);", "source_at(&p->x, t - (t > 0), b);"),
-        "h_0 is c_0": ("            first ? p->h + b", "            first ? p->c + b"),
+        "h_0 is c_0": ("at->first ? p->h + b", "at->first ? p->c + b"),
         "h_0 is c_0, backward": (
             "memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,",
             "memcpy(t.h0 + b * p->out_size, c,",
@@ -61,7 +61,7 @@ MUTANTS = {
     },
     "test_checkpoint.py": {
         "edge between segments": (
-            "going_on = living(&p->when, &me->rows, p->when.steps, 0)",
+            "going_on = active_rows(&p->when, &me->rows, p->when.steps, 0)",
             "(void)me",
         ),
         "dropout by segment": ("call->first_step * call->batch * width + at", "at"),
@@ -101,7 +101,7 @@ MUTANTS = {
             "v_mul(dn, reset), n)",
         ),
         "slope of max(0, x)": ("v_mul(dh, positive(h))", "dh"),
-        "rows of a GRU's U": ("slot == 2 + of_u ? 2", "slot == 2 ? 2"),
+        "rows of a GRU's U": ("slot == last + of_u ? last", "slot == last ? last"),
         "h instead of r * h": (
             "v_mul(reset, load_part(t->c_before[r] + at, n))",
             "load_part(t->c_before[r] + at, n)",
@@ -135,11 +135,14 @@ MUTANTS = {
             "pack_units(s, gate_part, p + from->b_ih",
         ),
         "coupled by f": ("v_sub(k.g, k.c_before)", "k.g"),
-        "zoneout of what passes by": ("p->k->multiply(1, n, &zone, &dh, &by)", "(void)by"),
+        "zoneout of what passes by": ("p->k->multiply(1, n, &keep, &dh, &by)", "(void)by"),
         "zoneout of c": ("later = v_sub(later, stays)", "stays = v_set1(0)"),
-        "mask of recurrent dropout": ("p->tape.feed ? terms->feed : NULL", "NULL"),
+        "mask of recurrent dropout": (
+            "p->tape.recurrent_mask ? terms->recurrent_mask : NULL",
+            "NULL",
+        ),
         "projection of the step before": (
-            "s->cell == FL_GRU_BEFORE ? p->du + 2 * s->hidden * s->hidden",
+            "second_is_candidate(s) ? p->du + p->at.second * s->hidden",
             "1 ? p->du",
         ),
         "function of the cell state": (
@@ -166,6 +169,7 @@ class Copy:
         without = shutil.ignore_patterns("*.so")
         shutil.copytree(CHECKOUT / "tests", self.tests)
         shutil.copytree(CHECKOUT / "src", self.folder / "src")
+        shutil.copytree(CHECKOUT / "src/cpu", folder / "src/cpu")  # isas.def, for the tests
         shutil.copytree(CHECKOUT / "fastlstm", self.folder / "fastlstm", ignore=without)
         for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(CHECKOUT / name, self.folder)
@@ -181,7 +185,8 @@ class Copy:
 
     def build(self, header: Path) -> dict[Path, bytes]:
         """Compile what includes `header`, for the best instruction set; return what was there."""
-        part = f"/kernels_{self.isa}_" if header.name.startswith(KERNEL_HEADERS) else "/engine_"
+        folder = header.relative_to(self.folder / "src").parts[0]
+        part = f"/isa/{self.isa}_" if folder in KERNEL_FOLDERS else "/driver/driver_"
         commands = [line for source, line in self.compilers.items() if part in source]
         objects = [self.folder / line[line.index("-o") + 1] for line in commands]
         before = {path: path.read_bytes() for path in objects}
@@ -208,7 +213,7 @@ class Copy:
 
     def dies(self, tests: str, old: str, new: str) -> bool:
         """Whether `tests` notice that `old` became `new`."""
-        headers = {path: path.read_text() for path in (self.folder / "src").glob("*.h")}
+        headers = {path: path.read_text() for path in (self.folder / "src").rglob("*.h")}
         places = [path for path, text in headers.items() for _ in range(text.count(old))]
         if len(places) != 1:
             sys.exit(f"{old!r} stands in {len(places)} places of src/")

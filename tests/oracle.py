@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from isas import VECTOR_BYTES
 from numpy.random import Generator
 
 import fastlstm
@@ -12,8 +13,6 @@ from fastlstm import reference
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Arrays = dict[str, Array]
-
-VECTOR_BYTES = {"avx512": 64, "avx2": 32, "neon": 16, "baseline": 16}
 
 
 def lanes(isa: str, dtype: str) -> int:

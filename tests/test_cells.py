@@ -14,7 +14,7 @@ from numpy.random import Generator
 from oracle import Array, Arrays, check_bits, check_close, same_bits
 
 import fastlstm
-from fastlstm import reference
+from fastlstm import _core, reference
 
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gru": (fastlstm.GRU, {}),
@@ -32,6 +32,12 @@ LAYERS: dict[str, dict[str, Any]] = {
     "batch-first": {"input_size": 3, "hidden_size": 100, "batch_first": True},
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+
+
+LSTMS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "lstm": (fastlstm.LSTM, {}),
+    "lstm-options": (fastlstm.LSTM, {"peephole": True}),
+}
 
 
 def make(cell: tuple[Any, dict[str, Any]], **options: Any) -> Any:
@@ -276,3 +282,18 @@ def test_against_torch(
     theirs |= {"dx": x.grad.numpy(), "dh_0": h_0.grad.numpy()}
     theirs |= {f"d {name}": p.grad.numpy() for name, p in module.named_parameters()}
     check_close(results(layer, v), theirs, 1e-12)
+
+
+def test_table_of_cells() -> None:
+    """The rows of src/cells.h are what layers are made of."""
+    rows, seen = {row.name: row for row in _core.cells()}, set()
+    assert list(rows) == fastlstm.LSTM._CELLS
+    for kind, own in [*CELLS.values(), *LSTMS.values()]:
+        layer = kind(2, 5, **own)
+        row = rows[layer._cell]
+        _, state = layer(np.zeros((3, 2), np.float32))
+        assert len(layer.parameters["weight_hh_l0"]) == 5 * len(row.gates)
+        assert row.states == (len(state) if isinstance(state, tuple) else 1)
+        assert row.has_options == (layer._core_options() is not None)
+        seen.add(row.name)
+    assert seen == set(rows)

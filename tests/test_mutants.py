@@ -117,7 +117,7 @@ def test_the_comparison_notices(
 
 
 def test_what_mutants_in_c_change_is_there() -> None:
-    headers = [path.read_text() for path in (CHECKOUT / "src").glob("*.h")]
+    headers = [path.read_text() for path in (CHECKOUT / "src").rglob("*.h")]
     for mutants in IN_C.values():
         for mistake, (old, _) in mutants.items():
             assert sum(text.count(old) for text in headers) == 1, mistake

@@ -12,7 +12,7 @@ from oracle import Array, same_bits
 import fastlstm
 from fastlstm._kernels import activate
 
-LARGEST_ERROR = 2.0  # ulp, as src/vmath.h promises
+LARGEST_ERROR = 2.0  # ulp, as src/simd/vmath.h promises
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 every_name = pytest.mark.parametrize("name", ["sigmoid", "tanh", "exp"])

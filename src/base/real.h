@@ -1,0 +1,46 @@
+/* Element type of a translation unit (FL_DOUBLE: 0 float32, 1 float64); compiler spellings. */
+#ifndef FL_BASE_REAL_H
+#define FL_BASE_REAL_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifndef FL_DOUBLE
+#error "define FL_DOUBLE as 0 (float32) or 1 (float64) before the first include"
+#endif
+
+/* real                           element type
+ * ureal                          unsigned integer of the same width
+ * MANTISSA_BITS, EXPONENT_BIAS   of the IEEE 754 format
+ * FL_EXP2_BIAS                   added to a number, rounds it to an integer n and leaves
+ *                                n + EXPONENT_BIAS in the low bits: the input of v_exp2_biased
+ * FL_NAME(base)                  base_f32 or base_f64 */
+#define FL_PASTE_(a, b) a##b
+#if FL_DOUBLE
+typedef double real;
+typedef uint64_t ureal;
+enum { MANTISSA_BITS = 52, EXPONENT_BIAS = 1023 };
+#define FL_EXP2_BIAS (0x1.8p52 + EXPONENT_BIAS)
+#define FL_NAME(base) FL_PASTE_(base, _f64)
+#else
+typedef float real;
+typedef uint32_t ureal;
+enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127 };
+#define FL_EXP2_BIAS (0x1.8p23f + EXPONENT_BIAS)
+#define FL_NAME(base) FL_PASTE_(base, _f32)
+#endif
+
+/* FL_INLINE     internal linkage and always inlined: no copy compiled for another ISA gets linked
+ * FL_UNROLL     before a loop of constant length: its arrays of vectors stay in registers */
+#if defined(__clang__)
+#define FL_INLINE static inline __attribute__((always_inline))
+#define FL_UNROLL _Pragma("clang loop unroll(full)")
+#elif defined(__GNUC__)
+#define FL_INLINE static inline __attribute__((always_inline))
+#define FL_UNROLL _Pragma("GCC unroll 32")
+#else /* MSVC */
+#define FL_INLINE static __forceinline
+#define FL_UNROLL
+#endif
+
+#endif

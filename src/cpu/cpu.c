@@ -1,0 +1,72 @@
+/* Which instruction sets this CPU and this operating system support. */
+#include "cpu/cpu.h"
+
+#if FL_X86_64
+
+#ifdef _MSC_VER
+#include <intrin.h>
+static void cpuid(unsigned leaf, unsigned subleaf, unsigned r[4])
+{
+    int out[4];
+    __cpuidex(out, (int)leaf, (int)subleaf);
+    for (int i = 0; i < 4; i++) {
+        r[i] = (unsigned)out[i];
+    }
+}
+static unsigned long long xcr0(void) { return _xgetbv(0); }
+#else
+#include <cpuid.h>
+static void cpuid(unsigned leaf, unsigned subleaf, unsigned r[4])
+{
+    __cpuid_count(leaf, subleaf, r[0], r[1], r[2], r[3]);
+}
+static unsigned long long xcr0(void)
+{
+    unsigned low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return ((unsigned long long)high << 32) | low;
+}
+#endif
+
+enum {
+    OSXSAVE = 1 << 27,
+    AVX = 1 << 28,
+    FMA = 1 << 12, /* leaf 1, ecx */
+    AVX2 = 1 << 5,
+    AVX512F = 1 << 16,
+    AVX512DQ = 1 << 17,
+    AVX512BW = 1 << 30, /* leaf 7, ebx */
+};
+static const unsigned AVX512VL = 1u << 31;
+/* Registers that the operating system saves when it switches tasks: a CPU may have AVX-512 while
+ * the system, or a virtual machine, does not allow its use. */
+enum { XCR0_AVX = 0x06, XCR0_AVX512 = 0xe6 };
+
+unsigned fl_cpu_features(void)
+{
+    unsigned r[4], features = 0;
+    cpuid(0, 0, r);
+    const unsigned leaves = r[0];
+    cpuid(1, 0, r);
+    const unsigned ecx = r[2];
+    if (leaves < 7 || !(ecx & OSXSAVE) || !(ecx & AVX) || !(ecx & FMA)) {
+        return 0;
+    }
+    cpuid(7, 0, r);
+    const unsigned ebx = r[1];
+    const unsigned long long saved = xcr0();
+    if ((saved & XCR0_AVX) == XCR0_AVX && (ebx & AVX2)) {
+        features |= FL_CPU_AVX2_FMA;
+    }
+    const unsigned avx512 = AVX512F | AVX512DQ | AVX512BW | AVX512VL;
+    if ((saved & XCR0_AVX512) == XCR0_AVX512 && (ebx & avx512) == avx512) {
+        features |= FL_CPU_AVX512;
+    }
+    return features;
+}
+
+#else
+
+unsigned fl_cpu_features(void) { return 0; }
+
+#endif

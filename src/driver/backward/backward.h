@@ -1,0 +1,121 @@
+/* The backward driver: back-propagation through time, one layer and direction after the other.
+ *
+ * Steps are taken in segments, last first.  Within a segment the recurrence runs backward and
+ * leaves the gradients of the pre-activations (dz); gradients.h makes of these the gradients of
+ * inputs and weights while they are in cache. */
+#ifndef FL_DRIVER_BACKWARD_BACKWARD_H
+#define FL_DRIVER_BACKWARD_BACKWARD_H
+
+#include "driver/backward/gradients.h"
+#include "driver/backward/step.h"
+
+/* dz of a step next to those of this call: from the caller's rows into the ring, or back.  Where
+ * workers share rows, one of them does it. */
+static void pass_boundary_dz(const backward_pass *p, const worker_share *me, int worker,
+                             ptrdiff_t s, int out)
+{
+    const size_t bytes = (size_t)p->rows * sizeof(real);
+    const ranks all = all_ranks(worker == 0 ? p->when.batch : 0);
+    const ranks rows = me->workers > 1 ? all : me->rows;
+    const ptrdiff_t active = active_rows(&p->when, &rows, s, rows.count);
+    for (ptrdiff_t i = 0; i < active; i++) {
+        const ptrdiff_t rank = rank_at(&rows, i);
+        real *boundary_dz = p->boundary_dz + row_of(&p->when, rank) * FL_GATE_SLOTS * p->hidden,
+             *dz = dz_at(p, s, rank);
+        if (!out) {
+            memcpy(dz, boundary_dz, bytes);
+        } else if (is_reset(&p->when, rank, s)) {
+            memset(boundary_dz, 0, bytes);
+        } else {
+            memcpy(boundary_dz, dz, bytes);
+        }
+    }
+    fl_barrier_wait(me->barrier, me->workers);
+}
+
+/* False: the call ends early. */
+static int run_backward(const backward_pass *p, const worker_share *me, fl_barrier *barrier,
+                        fl_watch *watch, int workers)
+{
+    const int worker = watch->worker;
+    const double work = 2 * step_work(p->rows, 1, p->input + p->out_size, p->when.batch);
+    ptrdiff_t going_on = 0;
+    if (p->later) {
+        pass_boundary_dz(p, me, worker, p->when.steps, 0);
+        going_on = active_rows(&p->when, &me->rows, p->when.steps, 0);
+    }
+    for (ptrdiff_t s1 = p->when.steps; s1 > 0;) {
+        const ptrdiff_t s0 = (s1 - 1) / p->segment * p->segment;
+        if (fl_leaves(watch, work * (double)(s1 - s0))) {
+            return 0;
+        }
+        for (ptrdiff_t s = s1 - 1; s >= s0; s--) {
+            const ptrdiff_t rows = active_rows(&p->when, &me->rows, s, going_on);
+            backward_step(p, me, s, rows, going_on);
+            going_on = rows;
+        }
+        if (s0 == 0 && p->earlier) {
+            pass_boundary_dz(p, me, worker, 0, 1);
+        } else if (s0 == 0) {
+            state_gradients(p, me, going_on);
+        }
+        segment_gradients(p, barrier, worker, workers, s0, s1);
+        s1 = s0;
+    }
+    if (p->sums.recent && !p->earlier) {
+        token_gradients(p, barrier, worker, workers);
+    }
+    return 1;
+}
+
+static void backward(fl_backward_call *call, int worker, int workers)
+{
+    const fl_stack *s = &call->stack;
+    const fl_kernels *k = call->kernels;
+    if (workers != call->plan.workers) { /* the system gave fewer threads: one does it all */
+        if (worker > 0) {
+            return;
+        }
+        workers = 1;
+    }
+    const backward_space space = backward_space_at(call);
+    const ptrdiff_t groups = divide_up(s->hidden, 4 * k->lanes);
+    const row_schedule when = {call->rows, call->steps, call->batch, 0};
+    const ptrdiff_t outputs = divide_up(output_size(s), 4 * k->lanes);
+    worker_share me = {all_ranks(call->batch), {0, groups}, {0, outputs}, &call->barrier, 1};
+    if (call->plan.split_units) {
+        me.blocks = fl_part(groups, workers, worker);
+        me.seconds = fl_part(outputs, workers, worker);
+        me.workers = workers;
+    } else {
+        me.rows = ranks_of_worker(&when, worker, workers);
+    }
+    if (worker == 0) {
+        memset(space.zeros, 0, (size_t)(FL_GATE_SLOTS * s->hidden) * sizeof(real));
+    }
+    fl_barrier_wait(&call->barrier, workers);
+    /* All workers meet after each segment, whether they share rows or not. */
+    fl_watch watch = fl_watch_of(call->interrupt, worker, workers > 1);
+    int goes_on = 1;
+    const fl_fpu saved = fl_fpu_enter();
+    for (ptrdiff_t l = s->layers - 1; l >= 0; l--) {
+        for (ptrdiff_t d = 0; d < s->directions && goes_on; d++) {
+            const backward_pass p = make_backward_pass(call, &space, worker, l, d);
+            goes_on = run_backward(&p, &me, &call->barrier, &watch, workers);
+        }
+        if (!goes_on) {
+            break;
+        }
+        if (l > 0 && call->dropout.rate > 0) {
+            const ptrdiff_t n = call->steps * call->batch * s->directions * output_size(s);
+            const fl_range part = fl_part(n, workers, worker);
+            const ptrdiff_t first = call->first_step * (n / call->steps) + part.begin;
+            real *dy = space.between[(l - 1) % 2] + part.begin;
+            dropout_apply(&call->dropout, l - 1, first, part.end - part.begin, dy, dy);
+        }
+        fl_barrier_wait(&call->barrier, workers);
+    }
+    fl_fpu_leave(saved);
+}
+
+#endif

@@ -1,0 +1,210 @@
+/* The forward driver: what one worker of a team does, from the plan to the last step. */
+#ifndef FL_DRIVER_FORWARD_FORWARD_H
+#define FL_DRIVER_FORWARD_FORWARD_H
+
+#include "driver/forward/step.h"
+
+/* The hidden state of each row after its last step of the chunk into p->h, which nobody reads until
+ * the next chunk. */
+static void keep_state(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t s1)
+{
+    const fl_range part = outputs_of(p, me);
+    const ptrdiff_t unit = part.begin, units = part.end - part.begin;
+    for (ptrdiff_t i = 0; units > 0 && i < me->rows.count; i++) {
+        const ptrdiff_t rank = rank_at(&me->rows, i), b = row_of(&p->when, rank);
+        const ptrdiff_t end = minimum(length_of(&p->when, rank), s1);
+        if (end > s0) {
+            const ptrdiff_t t = time_of(&p->when, rank, end - 1) - p->first;
+            memcpy(p->h + b * p->out_size + unit, sink_at(&p->out, t, b) + unit,
+                   (size_t)units * sizeof(real));
+        }
+    }
+}
+
+/* What U reads at the first step, after recurrent dropout. */
+static void mask_first_h(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t rows)
+{
+    const fl_range part = outputs_of(p, me);
+    for (ptrdiff_t i = 0; i < rows && part.begin < part.end; i++) {
+        const ptrdiff_t b = row_of(&p->when, rank_at(&me->rows, i));
+        const real *h = p->h + b * p->out_size + part.begin;
+        const real *mask = p->recurrent_mask + b * p->out_size + part.begin;
+        real *masked_h = masked_h_row(p, s0, b) + part.begin;
+        p->k->multiply(1, part.end - part.begin, &h, &mask, &masked_h);
+    }
+    fl_barrier_wait(me->barrier, me->workers);
+}
+
+/* False: the call ends early. */
+static int run_pass(const pass *p, const worker_share *me, fl_watch *watch, ptrdiff_t s0,
+                    ptrdiff_t s1)
+{
+    const double work = step_work(p->slots, p->hidden, p->input + p->out_size, p->when.batch);
+    const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
+    const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
+    ptrdiff_t rows = active_rows(&p->when, &me->rows, s0, me->rows.count);
+    if (p->recurrent_mask) {
+        mask_first_h(p, me, s0, rows);
+    }
+    for (ptrdiff_t a = s0; a < s1; a += stride) {
+        const ptrdiff_t end = minimum(a + stride, s1);
+        const real *z = p->ahead ? p->z : NULL;
+        if (p->ahead) {
+            rows = active_rows(&p->when, &me->rows, a, rows);
+            project_ahead(p, me, a, end, rows);
+        }
+        for (ptrdiff_t s = a; s < end; s++) {
+            if (fl_leaves(watch, work)) {
+                return 0;
+            }
+            rows = active_rows(&p->when, &me->rows, s, rows);
+            run_step(p, me, s, s == s0, rows, z);
+            z = z ? z + rows * z_row : NULL;
+        }
+    }
+    keep_state(p, me, s0, s1);
+    fl_barrier_wait(me->barrier, me->workers);
+    return 1;
+}
+
+/* Initial states into the tape, and final ones out of it, of some rows. */
+static void tape_states(const fl_forward_call *call, const pass *p, ranks rows, ptrdiff_t l,
+                        ptrdiff_t d, int final)
+{
+    const fl_stack *s = &call->stack;
+    const size_t bytes = (size_t)s->hidden * sizeof(real);
+    ptrdiff_t size;
+    const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
+                                     &call->dropout, l, d, &size);
+    real *const states = (real *)call->c + (l * s->directions + d) * call->batch * s->hidden;
+    for (ptrdiff_t i = 0; i < rows.count; i++) {
+        const ptrdiff_t rank = rank_at(&rows, i), b = row_of(&p->when, rank);
+        const ptrdiff_t end = minimum(length_of(&p->when, rank), call->steps);
+        real *c = states + b * s->hidden;
+        if (final && end > 0) {
+            memcpy(c, cell_state(p, &p->when, end, rank), bytes);
+        } else if (!final) {
+            memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,
+                   (size_t)p->out_size * sizeof(real));
+            memcpy(cell_state(p, &p->when, 0, rank), c, bytes);
+            if (t.recurrent_mask) {
+                draw_recurrent_mask(s, &call->dropout, l, d, b, p->out_size,
+                                    t.recurrent_mask + b * p->out_size);
+            }
+        }
+    }
+}
+
+/* What the next layer reads, after dropout. */
+static void tape_dropout(const fl_forward_call *call, const row_schedule *when, ranks rows,
+                         ptrdiff_t l)
+{
+    const fl_stack *s = &call->stack;
+    const ptrdiff_t width = s->directions * output_size(s);
+    ptrdiff_t size;
+    const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
+                                     &call->dropout, l, 0, &size);
+    for (ptrdiff_t i = 0; i < rows.count; i++) {
+        const ptrdiff_t rank = rank_at(&rows, i), b = row_of(when, rank);
+        const ptrdiff_t end = minimum(length_of(when, rank), call->steps);
+        for (ptrdiff_t time = 0; time < end; time++) {
+            const ptrdiff_t at = (time * call->batch + b) * width;
+            const ptrdiff_t number = call->first_step * call->batch * width + at;
+            dropout_apply(&call->dropout, l, number, width, t.out + at, t.passed + at);
+        }
+    }
+}
+
+/* False: the call ends early. */
+static int forward_chunk(const fl_forward_call *call, const worker_share *me, fl_watch *watch,
+                         ptrdiff_t begin)
+{
+    const int worker = watch->worker;
+    const fl_stack *s = &call->stack;
+    const ptrdiff_t end = minimum(begin + call->plan.chunk, call->steps);
+    /* Where workers share rows, one of them does what is done row by row. */
+    const ranks all = all_ranks(worker == 0 ? call->batch : 0);
+    const ranks rows = me->workers > 1 ? all : me->rows;
+    const row_schedule when = {call->rows, call->steps, call->batch, 0};
+    for (ptrdiff_t l = 0; l < s->layers; l++) {
+        for (ptrdiff_t d = 0; d < s->directions; d++) {
+            const pass p = make_pass(call, worker, l, d, begin);
+            if (call->tape) {
+                tape_states(call, &p, rows, l, d, 0);
+                fl_barrier_wait(me->barrier, me->workers);
+            }
+            if (!run_pass(&p, me, watch, begin, end)) {
+                return 0;
+            }
+            if (call->tape) {
+                tape_states(call, &p, rows, l, d, 1);
+            }
+        }
+        if (call->tape && call->dropout.rate > 0 && l < s->layers - 1) {
+            tape_dropout(call, &when, rows, l);
+            fl_barrier_wait(me->barrier, me->workers);
+        }
+    }
+    return 1;
+}
+
+/* Projections of the rows of the table, a part of the blocks by each worker. */
+static void project_table(fl_forward_call *call, int worker, int workers)
+{
+    const ptrdiff_t z_row = table_row_of(&call->plan, call->kernels);
+    for (ptrdiff_t d = 0; d < call->stack.directions; d++) {
+        const pass p = make_pass(call, worker, 0, d, 0);
+        const worker_share me = {.blocks = fl_part(p.blocks, workers, worker)};
+        real *z = p.table + me.blocks.begin * 4 * p.k->lanes;
+        for (ptrdiff_t block = me.blocks.begin; block < me.blocks.end; block++) {
+            tiling tiles = tile_rows(p.k, call->tokens.count);
+            for (ptrdiff_t i = 0, tile; i < call->tokens.count; i += tile) {
+                const real *x[FL_MAX_ROWS];
+                tile = next_tile(&tiles);
+                for (ptrdiff_t r = 0; r < tile; r++) {
+                    x[r] = p.x.data + (i + r) * p.x.row;
+                }
+                project(&p, &me, tile, x, z + i * z_row, z_row, block);
+            }
+        }
+    }
+    fl_barrier_wait(&call->barrier, workers);
+}
+
+static void forward(fl_forward_call *call, int worker, int workers)
+{
+    if (workers != call->plan.workers) { /* the system gave fewer threads: one does it all */
+        if (worker > 0) {
+            return;
+        }
+        workers = 1;
+    }
+    const row_schedule when = {call->rows, call->steps, call->batch, 0};
+    const ptrdiff_t seconds = divide_up(second_product_size(&call->stack),
+                                        4 * ((const fl_kernels *)call->kernels)->lanes);
+    worker_share me = {
+        all_ranks(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
+    if (call->plan.split_units) {
+        me.blocks = fl_part(call->plan.blocks, workers, worker);
+        me.seconds = fl_part(seconds, workers, worker);
+        me.workers = workers;
+    } else if (workers > 1) {
+        me.rows = ranks_of_worker(&when, worker, workers);
+    }
+    if (call->plan.zeros_worker) {
+        memset((real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker, 0,
+               (size_t)call->plan.zeros_worker * sizeof(real));
+    }
+    fl_watch watch = fl_watch_of(call->interrupt, worker, me.workers > 1);
+    const fl_fpu saved = fl_fpu_enter();
+    if (call->plan.project_table) {
+        project_table(call, worker, workers);
+    }
+    int goes_on = 1;
+    for (ptrdiff_t begin = 0; begin < call->steps && goes_on; begin += call->plan.chunk) {
+        goes_on = forward_chunk(call, &me, &watch, begin);
+    }
+    fl_fpu_leave(saved);
+}
+
+#endif

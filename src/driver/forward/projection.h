@@ -1,0 +1,82 @@
+/* Projections of the input, bias + W x: ahead of the recurrence, of a table, of unit vectors. */
+#ifndef FL_DRIVER_FORWARD_PROJECTION_H
+#define FL_DRIVER_FORWARD_PROJECTION_H
+
+#include "driver/forward/pass.h"
+
+/* z = bias + W x for some rows, up to a tile of them, that may be of different steps. */
+static void project(const pass *p, const worker_share *me, ptrdiff_t rows, const real *const *x,
+                    real *z, ptrdiff_t z_row, ptrdiff_t block)
+{
+    const ptrdiff_t vectors = 4 * p->k->lanes;
+    const real *init[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        init[r] = p->cell.bias + block * vectors;
+    }
+    const fl_term term = {x, 1, p->cell.w + block * p->input * vectors, p->input};
+    p->k->product(rows, vectors_of_blocks(p, block, 1), init, &term, 1,
+                  z + (block - me->blocks.begin) * vectors, z_row);
+}
+
+/* The same for the rows active at the steps from s0 to s1: it needs no state.  At step s0, n are.
+ */
+static void project_ahead(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t s1,
+                          ptrdiff_t n)
+{
+    const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
+    ptrdiff_t total = 0, active = n;
+    for (ptrdiff_t s = s0; s < s1; s++) {
+        total += active = active_rows(&p->when, &me->rows, s, active);
+    }
+    for (ptrdiff_t block = me->blocks.begin; block < me->blocks.end; block++) {
+        tiling tiles = tile_rows(p->k, total);
+        ptrdiff_t s = s0, i = 0;
+        active = n;
+        for (ptrdiff_t done = 0, tile; done < total; done += tile) {
+            const real *x[FL_MAX_ROWS];
+            tile = next_tile(&tiles);
+            for (ptrdiff_t r = 0; r < tile; r++, i++) {
+                for (; i == active; i = 0) {
+                    active = active_rows(&p->when, &me->rows, ++s, active);
+                }
+                const ptrdiff_t rank = rank_at(&me->rows, i);
+                const ptrdiff_t t = time_of(&p->when, rank, s) - p->first;
+                x[r] = source_at(&p->x, t, row_of(&p->when, rank));
+            }
+            project(p, me, tile, x, p->z + done * z_row, z_row, block);
+        }
+    }
+}
+
+/* z = bias + W x where x is a row of the unit matrix: a column of W, which is a row of a panel. */
+static void project_unit(const pass *p, ptrdiff_t row, ptrdiff_t block, ptrdiff_t groups, real *z)
+{
+    static const real one = 1;
+    const real *x = &one;
+    const ptrdiff_t vectors = 4 * p->k->lanes;
+    for (ptrdiff_t j = 0; j < groups; j++) {
+        const real *bias = p->cell.bias + (block + j) * vectors;
+        const fl_term term = {&x, 1, p->cell.w + ((block + j) * p->input + row) * vectors, 1};
+        const ptrdiff_t computed = vectors_of_blocks(p, block + j, 1);
+        p->k->product(1, computed, &bias, &term, 1, z + j * vectors, vectors);
+    }
+}
+
+/* What a row of the pre-activations starts from.  If that includes the input, the sum with W is
+ * already done. */
+static inline const real *start_of(const pass *p, ptrdiff_t t, ptrdiff_t b, ptrdiff_t block,
+                                   ptrdiff_t groups, real *local)
+{
+    const ptrdiff_t vectors = 4 * p->k->lanes;
+    if (!p->x.tokens || (p->x.data && !p->table)) {
+        return p->cell.bias + block * vectors;
+    }
+    const ptrdiff_t row = p->x.tokens[t * p->x.step + b];
+    if (p->table) {
+        return p->table + (row * p->blocks + block) * vectors;
+    }
+    project_unit(p, row, block, groups, local);
+    return local;
+}
+
+#endif

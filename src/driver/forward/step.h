@@ -1,0 +1,274 @@
+/* One step of a pass: tiles of rows and units, and what remains to be done when all are there. */
+#ifndef FL_DRIVER_FORWARD_STEP_H
+#define FL_DRIVER_FORWARD_STEP_H
+
+#include "driver/forward/projection.h"
+
+/* One tile of a step. */
+typedef struct {
+    ptrdiff_t s;
+    int first;               /* whether this is the first step of the chunk */
+    ptrdiff_t i, rows;       /* so many rows, from the i-th of this worker on */
+    ptrdiff_t block, groups; /* so many blocks, from this one on */
+} step_tile;
+
+/* The element-wise part of a step.  z: pre-activations of the tile. */
+FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *me,
+                            const step_tile *at, real *z, ptrdiff_t z_row)
+{
+    const ptrdiff_t s = at->s, block = at->block;
+    const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
+    const row_schedule when = seen_as(&p->when, plain);
+    const real *c_before[FL_MAX_ROWS], *keep[FL_MAX_ROWS];
+    real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS], *second_input[FL_MAX_ROWS];
+    const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, at->i));
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
+        const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
+        const int reset = is_reset(&when, rank, time);
+        c_before[r] = reset ? p->zeros : cell_state(p, &when, s, rank) + unit;
+        c[r] = cell_state(p, &when, s + 1, rank) + unit;
+        h[r] = sink_at(&p->out, t, b) + unit;
+        y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
+        if (!plain && p->second_input) {
+            second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden + unit;
+        }
+        if (!plain && p->zoneout_c.rate > 0) {
+            const ptrdiff_t n = minimum(at->groups * p->k->lanes, p->hidden - unit);
+            keep[r] = draw_zoneout_keep(p->k, &p->zoneout_c, time, b, unit, n,
+                                        p->zoneout_keep + r * p->hidden);
+        }
+    }
+    fl_tile tile = {
+        .z = z,
+        .z_row = z_row,
+        .gates = z,
+        .gates_row = z_row,
+        .width = gate_width(p->hidden, p->k->lanes, block + at->groups - 1),
+        .c_before = c_before,
+        .c = c,
+        .h = h,
+        .y = p->y.data ? y : NULL,
+        .units = p->hidden - unit,
+    };
+    if (p->gates) {
+        tile.gates_row = me->rows.step * p->blocks * vectors;
+        tile.gates = p->gates + (row * p->blocks + block) * vectors;
+    }
+    if (!plain) {
+        tile.options = &p->options;
+        tile.block = block;
+        tile.zoneout_keep = p->zoneout_c.rate > 0 ? keep : NULL;
+        tile.preacts = p->preacts ? p->preacts + (row * p->blocks + block) * vectors : NULL;
+        tile.scale = p->scale ? p->scale + row * FL_GATE_SLOTS : NULL;
+        tile.scale_row = me->rows.step * FL_GATE_SLOTS;
+        tile.second_input = second_input;
+        tile.h = p->second_input && !p->second_is_candidate ? second_input : h;
+        tile.y = ends_later(p) ? NULL : tile.y;
+    }
+    p->k->tile[p->kind](at->rows, at->groups, &tile);
+}
+
+/* One tile, from the products to the element-wise part.  z: projections of its rows, or NULL. */
+FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *me,
+                            const step_tile *at, const real *z, ptrdiff_t z_row)
+{
+    const ptrdiff_t s = at->s, block = at->block;
+    const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
+    const int projected = z || p->table || !p->x.data;
+    const row_schedule when = seen_as(&p->when, plain);
+    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+    const real *x[FL_MAX_ROWS], *h_before[FL_MAX_ROWS], *init[FL_MAX_ROWS];
+    real *to = local;
+    ptrdiff_t to_row = at->groups * vectors;
+    if (!plain && is_kept(p)) {
+        const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, at->i));
+        to = p->gates + (row * p->blocks + block) * vectors;
+        to_row = me->rows.step * p->blocks * vectors;
+    }
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
+        const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
+        init[r] = z ? z + r * z_row : start_of(p, t, b, block, at->groups, to + r * to_row);
+        x[r] = projected ? NULL : source_at(&p->x, t, b);
+        if (is_reset(&when, rank, time)) {
+            h_before[r] = p->zeros;
+        } else if (!plain && p->recurrent_mask) {
+            h_before[r] = masked_h_row(p, s, b);
+        } else {
+            h_before[r] = at->first ? p->h + b * p->out_size
+                                    : sink_at(&p->out, when.reverse ? t + 1 : t - 1, b);
+        }
+        /* Cold lines make stores wait: 1% (H = 128, B = 32). */
+        FL_PREFETCH_WRITE(sink_at(&p->out, t, b) + minimum(unit, p->out_size - 1));
+    }
+    const fl_term terms[2] = {
+        {x, 1, p->cell.w + block * p->input * vectors, p->input},
+        {h_before, 1, p->cell.u + block * p->out_size * vectors, p->out_size},
+    };
+    p->k->product(at->rows, vectors_of_blocks(p, block, at->groups), init, terms + projected,
+                  2 - projected, to, to_row);
+    if (plain || !p->whole_rows) {
+        rest_of_tile(plain, p, me, at, to, to_row);
+    }
+}
+
+static void run_tile(const pass *p, const worker_share *me, const step_tile *at, const real *z,
+                     ptrdiff_t z_row)
+{
+    if (p->plain) {
+        tile_of_step(1, p, me, at, z, z_row);
+    } else {
+        tile_of_step(0, p, me, at, z, z_row);
+    }
+}
+
+/* What a layer norm makes of the products of a step: whole rows. */
+static void end_rows(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
+{
+    const ptrdiff_t row = p->blocks * 4 * p->k->lanes;
+    tiling tiles = tile_rows(p->k, rows);
+    for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+        tile = next_tile(&tiles);
+        real *z = p->gates + kept_row(p, &p->when, s, rank_at(&me->rows, i)) * row;
+        const step_tile at = {.s = s, .i = i, .rows = tile, .groups = p->blocks};
+        rest_of_tile(0, p, me, &at, z, me->rows.step * row);
+    }
+}
+
+/* One tile of the second product: a projection, or the candidate. */
+static void second_tile(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
+                        ptrdiff_t rows, ptrdiff_t group)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
+    const ptrdiff_t row = kept_row(p, &p->when, s, rank_at(&me->rows, i));
+    const int projects = !p->second_is_candidate;
+    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+    const real *second_input[FL_MAX_ROWS], *before[FL_MAX_ROWS], *init[FL_MAX_ROWS],
+        *c_before[FL_MAX_ROWS];
+    real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
+        const ptrdiff_t time = time_of(&p->when, rank, s), t = time - p->first;
+        second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden;
+        h[r] = sink_at(&p->out, t, b) + unit;
+        y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
+        before[r] = projects ? zeros : h[r];
+        init[r] = local + r * size;
+        if (!projects) {
+            const int reset = is_reset(&p->when, rank, time);
+            c_before[r] = reset ? p->zeros : cell_state(p, &p->when, s, rank) + unit;
+            c[r] = cell_state(p, &p->when, s + 1, rank) + unit;
+        }
+    }
+    const fl_term term = {second_input, 1, p->cell.second + group * p->hidden * size, p->hidden};
+    p->k->load(rows, n, before, NULL, local);
+    p->k->product(rows, minimum(4, divide_up(n, p->k->lanes)), init, &term, 1, local, size);
+    if (projects) {
+        p->k->store(rows, n, local, h);
+        return;
+    }
+    const fl_tile tile = {
+        .z = local,
+        .z_row = size,
+        .gates = p->gates + (row * p->blocks + 4 * group) * size,
+        .gates_row = me->rows.step * p->blocks * size,
+        .c_before = c_before,
+        .c = c,
+        .h = h,
+        .y = p->y.data ? y : NULL,
+        .units = n,
+    };
+    p->k->gru_next(rows, &tile);
+}
+
+static void second_product(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
+{
+    for (ptrdiff_t group = me->seconds.begin; group < me->seconds.end; group++) {
+        tiling tiles = tile_rows(p->k, rows);
+        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+            tile = next_tile(&tiles);
+            second_tile(p, me, s, i, tile, group);
+        }
+    }
+}
+
+/* Zoneout of the hidden state, its second copy, and what U reads at the next step. */
+static void end_hidden(const pass *p, const worker_share *me, ptrdiff_t s, int first,
+                       ptrdiff_t rows)
+{
+    const fl_range part = outputs_of(p, me);
+    const ptrdiff_t n = part.end - part.begin;
+    for (ptrdiff_t i = 0; i < rows && n > 0; i++) {
+        const ptrdiff_t rank = rank_at(&me->rows, i), b = row_of(&p->when, rank);
+        const ptrdiff_t time = time_of(&p->when, rank, s), t = time - p->first;
+        real *h = sink_at(&p->out, t, b) + part.begin;
+        if (p->zoneout_h.rate > 0) {
+            const real *keep =
+                draw_zoneout_keep(p->k, &p->zoneout_h, time, b, part.begin, n, p->zoneout_keep);
+            const real *before = first ? p->h + b * p->out_size
+                                       : sink_at(&p->out, p->when.reverse ? t + 1 : t - 1, b);
+            before = is_reset(&p->when, rank, time) ? p->zeros : before + part.begin;
+            p->k->mix(1, n, &keep, &before, (const real *const *)&h, &h);
+        }
+        if (ends_later(p) && p->y.data) {
+            memcpy(sink_at(&p->y, t, b) + part.begin, h, (size_t)n * sizeof(real));
+        }
+        if (p->recurrent_mask) {
+            const real *mask = p->recurrent_mask + b * p->out_size + part.begin;
+            real *masked_h = masked_h_row(p, s + 1, b) + part.begin;
+            p->k->multiply(1, n, (const real *const *)&h, &mask, &masked_h);
+        }
+    }
+}
+
+/* What remains of a step when its tiles are done. */
+static void end_step(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t rows)
+{
+    if (p->whole_rows) {
+        end_rows(p, me, s, rows);
+    }
+    if (p->second_input) {
+        fl_barrier_wait(me->barrier, me->workers);
+        second_product(p, me, s, rows);
+    }
+    if (ends_later(p) || p->recurrent_mask) {
+        end_hidden(p, me, s, first, rows);
+    }
+}
+
+/* Blocks of one row that are computed together.  At least two calls for a step where there are two
+ * pairs of blocks: the pair of the last call is then still in L1 for the first call of the next
+ * step (H = 64: 94 instead of 103 us for 100 steps). */
+static inline ptrdiff_t groups_of_row(const fl_kernels *k, ptrdiff_t blocks)
+{
+    return blocks > k->groups || blocks < 4 ? k->groups : 2;
+}
+
+/* Blocks outside, rows inside: a block's panel stays in cache for all rows.  Every other step takes
+ * the blocks in the opposite order: what the caches still hold of the weights is what comes first.
+ */
+static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t rows,
+                     const real *z)
+{
+    const ptrdiff_t vectors = 4 * p->k->lanes;
+    const ptrdiff_t blocks = me->blocks.end - me->blocks.begin, z_row = blocks * vectors;
+    const ptrdiff_t most = rows > 1 ? 1 : groups_of_row(p->k, blocks);
+    const tiling cut = tile_rows(p->k, rows);
+    for (ptrdiff_t done = 0; done < blocks; done += most) {
+        const ptrdiff_t groups = minimum(most, blocks - done);
+        const ptrdiff_t block = s % 2 ? blocks - done - groups : done;
+        tiling tiles = cut;
+        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+            tile = next_tile(&tiles);
+            const step_tile at = {s, first, i, tile, me->blocks.begin + block, groups};
+            run_tile(p, me, &at, z ? z + i * z_row + block * vectors : NULL, z_row);
+        }
+    }
+    if (!p->plain) {
+        end_step(p, me, s, first, rows);
+    }
+    fl_barrier_wait(me->barrier, me->workers);
+}
+
+#endif

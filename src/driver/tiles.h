@@ -1,0 +1,41 @@
+/* Rows in tiles, and work in shares. */
+#ifndef FL_DRIVER_TILES_H
+#define FL_DRIVER_TILES_H
+
+#include "base/align.h"
+#include "base/arena.h"
+#include "driver/row_schedule.h"
+#include "kernels/table.h"
+
+/* Terms of a weight gradient that are summed in registers: panels of so many rows fit L2. */
+enum { FL_TERMS = 256 };
+
+static const _Alignas(FL_ALIGN) real zeros[FL_MAX_TILE];
+
+/* The part of each step that is one worker's: some rows of the batch, some blocks of units. */
+typedef struct {
+    ranks rows;
+    fl_range blocks;
+    fl_range seconds; /* of the groups of the second product */
+    fl_barrier *barrier;
+    int workers; /* that share a row, and so must meet after each step; 1: none */
+} worker_share;
+
+/* Rows cut into tiles evenly: 32 rows are 6 + 6 + 5 + 5 + 5 + 5, because a last tile of 2 would
+ * wait for its weights (8 multiply-adds for 4 loads). */
+typedef struct {
+    ptrdiff_t size, larger; /* the first `larger` tiles have one row more */
+} tiling;
+
+static inline tiling tile_rows(const fl_kernels *k, ptrdiff_t n)
+{
+    if (n <= k->rows) {
+        return (tiling){n, 0};
+    }
+    const ptrdiff_t tiles = divide_up(n, k->rows);
+    return (tiling){n / tiles, n % tiles};
+}
+
+static inline ptrdiff_t next_tile(tiling *t) { return t->larger-- > 0 ? t->size + 1 : t->size; }
+
+#endif

@@ -1,3 +1,0 @@
-/* The driver for float. */
-#define FL_DOUBLE 0
-#include "engine.h"

@@ -1,3 +1,0 @@
-/* The driver for double. */
-#define FL_DOUBLE 1
-#include "engine.h"

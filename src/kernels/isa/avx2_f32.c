@@ -1,0 +1,9 @@
+/* kernels.h for AVX2 and FMA, float. */
+#ifndef __AVX2__
+#error "compile this file for AVX2 and FMA: see src/cpu/isas.def"
+#endif
+#define FL_DOUBLE 0
+#define FL_TABLE fl_kernels_avx2_f32
+#include "simd/avx2.h"
+
+#include "kernels/kernels.h"

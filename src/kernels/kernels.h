@@ -1,0 +1,39 @@
+/* The kernels, written once.  A wrapper (isa/<isa>_<type>.c) includes simd/<isa>.h before this file
+ * and is compiled for that instruction set; contracts are in table.h.
+ *
+ * The numerics contract: an output element is one chain of fused multiply-adds whose order depends
+ * on nothing but the sizes of the layer.  So no kernel may split a sum, and lanes never mix (except
+ * in softmax: see FL_SUM_LANES). */
+#include "kernels/cells/gru.h"
+#include "kernels/cells/lstm.h"
+#include "kernels/cells/lstm_options.h"
+#include "kernels/cells/rnn.h"
+#include "kernels/elementwise.h"
+#include "kernels/probe.h"
+#include "kernels/product.h"
+#include "kernels/softmax.h"
+
+/* The wrapper names the table: FL_TABLE is fl_kernels_<isa>_<type>. */
+const fl_kernels FL_TABLE = {
+    .lanes = VL,
+    .rows = ROWS,
+    .groups = GROUPS,
+    .product = product,
+#define FL_TILE(number, name, ...) [number] = name##_tile,
+    .tile = {FL_FOR_EACH_CELL(FL_TILE)},
+#define FL_GRADIENT(number, name, ...) [number] = name##_gradient,
+    .gradient = {FL_FOR_EACH_CELL(FL_GRADIENT)},
+    .gru_next = gru_next,
+    .gru_reset_gradient = gru_reset_gradient,
+    .softmax = softmax,
+    .load = load,
+    .store = store,
+    .add = add,
+    .multiply = multiply,
+    .mix = mix,
+    .draw = draw,
+    .add_columns = add_columns,
+    .activate = activate,
+    .probe_fma = probe_fma,
+    .probe_read = probe_read,
+};

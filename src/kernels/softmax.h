@@ -1,0 +1,62 @@
+/* Softmax of rows, and the parts of its cross-entropy. */
+#ifndef FL_KERNELS_SOFTMAX_H
+#define FL_KERNELS_SOFTMAX_H
+
+#include "kernels/tile.h"
+
+/* NaN may get lost: then it is in the sum of the exponentials still. */
+FL_INLINE real largest_of(const real *p, ptrdiff_t n)
+{
+    vec top = v_load(p);
+    for (ptrdiff_t j = VL; j < n; j += VL) {
+        top = v_max(top, v_load(p + j));
+    }
+    real lanes[VL];
+    v_storeu(lanes, top);
+    FL_UNROLL
+    for (int width = VL / 2; width > 0; width /= 2) {
+        FL_UNROLL
+        for (int i = 0; i < width; i++) {
+            lanes[i] = lanes[i] > lanes[i + width] ? lanes[i] : lanes[i + width];
+        }
+    }
+    return lanes[0];
+}
+
+/* p = e^(p - top); returns the sum. */
+FL_INLINE real exponentials(real *p, ptrdiff_t n, real top)
+{
+    vec sum[SUM_VECTORS];
+    FL_UNROLL
+    for (int i = 0; i < SUM_VECTORS; i++) {
+        sum[i] = v_set1(0);
+    }
+    for (ptrdiff_t j = 0; j < n; j += FL_SUM_LANES) {
+        FL_UNROLL
+        for (int i = 0; i < SUM_VECTORS; i++) {
+            vec e = v_exp(v_sub(v_load(p + j + i * VL), v_set1(top)));
+            v_store(p + j + i * VL, e);
+            sum[i] = v_add(sum[i], e);
+        }
+    }
+    return total_of(sum);
+}
+
+static void softmax(ptrdiff_t rows, const fl_softmax *t)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        real *p = t->logits + r * t->row;
+        const real top = largest_of(p, t->n);
+        t->margin[r] = top - p[t->targets[r]];
+        t->sum[r] = exponentials(p, t->n, top);
+        if (t->scale != 0) {
+            const vec factor = v_set1(t->scale / t->sum[r]);
+            for (ptrdiff_t j = 0; j < t->n; j += VL) {
+                v_store(p + j, v_mul(v_load(p + j), factor));
+            }
+            p[t->targets[r]] -= t->scale;
+        }
+    }
+}
+
+#endif

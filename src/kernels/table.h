@@ -1,0 +1,158 @@
+/* What the kernels of one instruction set offer the driver, for the element type `real`.
+ *
+ * A vector holds VL units, a group is four vectors side by side.  In forward a group is the four
+ * gates (i, f, g, o) of VL hidden units; in backward it is 4*VL neighbouring columns.  A tile is
+ * up to `rows` rows by one group, or one row by up to `groups` groups.  Panels and tiles are
+ * FL_ALIGN-aligned and padded to whole vectors; everything else is in the user's layout, and only
+ * `units` columns of it, from the tile's first on, are read or written.
+ *
+ * A kernel cannot fail, keeps no state and does not know who calls it. */
+#ifndef FL_KERNELS_TABLE_H
+#define FL_KERNELS_TABLE_H
+
+#include "base/real.h"
+#include "cells.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The largest tile of any instruction set, in rows and in elements. */
+enum { FL_MAX_ROWS = 6, FL_MAX_TILE = 24 * 16 };
+
+/* A sum along a row is kept in as many lanes as the longest vector of any instruction set has, and
+ * these are added in one order: it is the same for every vector length. */
+enum { FL_SUM_LANES = 64 / sizeof(real) };
+
+/* One term of a sum of products: rows of `a` times a panel. */
+typedef struct {
+    const real *const *a; /* row r, element n is a[r][n * a_step] */
+    ptrdiff_t a_step;
+    const real *panel; /* [groups][k][4][VL] */
+    ptrdiff_t k;
+} FL_NAME(fl_term);
+typedef FL_NAME(fl_term) fl_term;
+
+typedef struct {
+    int kind; /* fl_function_kind */
+    real alpha, beta;
+} FL_NAME(fl_unary);
+typedef FL_NAME(fl_unary) fl_unary;
+
+/* What a cell of FL_LSTM_OPTIONS needs of its layer: fl_options, and vectors of the parameters. */
+typedef struct {
+    int coupled;
+    real preact_clip, cell_clip, norm_eps;
+    fl_unary of_gates, of_candidate, of_cell;
+    const real *peephole;     /* [blocks][4][VL], zeros for g; or NULL */
+    const real *gain, *shift; /* [blocks][4][VL]: layer norm; or NULL */
+    ptrdiff_t hidden;
+} FL_NAME(fl_cell_options);
+typedef FL_NAME(fl_cell_options) fl_cell_options;
+
+/* The element-wise part of a step, forward. */
+typedef struct {
+    const real *z; /* [rows][groups][4][VL], rows z_row apart: pre-activations */
+    ptrdiff_t z_row;
+    ptrdiff_t width; /* how far apart the gates of the last group come in */
+    real *gates;     /* [rows][groups][4][VL], rows gates_row apart; may be the same as z */
+    ptrdiff_t gates_row;
+    const real *const *c_before; /* cell state in and out, a pointer for each row */
+    real *const *c;              /* may be the same rows */
+    real *const *h;              /* hidden state out */
+    real *const *y;              /* a second copy of it, or NULL */
+    ptrdiff_t units;
+    /* Of FL_LSTM_OPTIONS.  With a layer norm, groups are all there are. */
+    const fl_cell_options *options;
+    ptrdiff_t block;                 /* the first one of the tile */
+    const real *const *zoneout_keep; /* zoneout of c: how much of c_before stays; or NULL */
+    real *preacts;                   /* like gates, kept for backward, or NULL */
+    real *scale;                     /* [rows][4], rows scale_row apart, or NULL */
+    ptrdiff_t scale_row;
+    real *const *second_input; /* of FL_GRU_BEFORE: r * h_before */
+} FL_NAME(fl_tile);
+typedef FL_NAME(fl_tile) fl_tile;
+
+/* The element-wise part of a step, backward, for the 4*VL units of one group. */
+typedef struct {
+    const real *dh; /* [rows][4*VL], rows dh_row apart */
+    ptrdiff_t dh_row;
+    const real *gates; /* [rows][4][4][VL], rows gates_row apart: four unit blocks of the tape */
+    ptrdiff_t gates_row;
+    const real *const *c_before; /* a pointer for each row, and so on */
+    const real *const *c;
+    real *const *dc; /* gradient of c in, of c_before out */
+    real *dz;        /* gradient of the pre-activations: gate q at dz + q*gate_step */
+    ptrdiff_t dz_row, gate_step;
+    ptrdiff_t units;
+    /* Of FL_LSTM_OPTIONS, as in fl_tile.  Terms of gradients of single units' parameters lie where
+     * these are, laid out as dz. */
+    const fl_cell_options *options;
+    ptrdiff_t block, blocks; /* 4, or all with a layer norm */
+    const real *const *zoneout_keep;
+    const real *preacts, *scale;
+    ptrdiff_t scale_row;
+    real *d_shift, *d_gain, *d_peephole;
+} FL_NAME(fl_gradient);
+typedef FL_NAME(fl_gradient) fl_gradient;
+
+/* Softmax of some rows of logits l, and what their cross-entropy with the targets needs. */
+typedef struct {
+    real *logits;  /* rows `row` apart; out: (softmax - one-hot target) * scale */
+    ptrdiff_t row; /* n and row are multiples of FL_SUM_LANES; beyond the classes is -inf */
+    ptrdiff_t n;
+    const ptrdiff_t *targets; /* [rows], a class each */
+    real scale;               /* 0: the logits out mean nothing */
+    real *sum;                /* [rows]: sum of e^(l - largest l) */
+    real *margin;             /* [rows]: largest l - l of the target */
+} FL_NAME(fl_softmax);
+typedef FL_NAME(fl_softmax) fl_softmax;
+
+typedef struct FL_NAME(fl_kernels) {
+    ptrdiff_t lanes;  /* VL */
+    ptrdiff_t rows;   /* most rows of a tile */
+    ptrdiff_t groups; /* most groups of a tile of one row; tiles of more rows have one */
+
+    /* z = init + terms[0] + terms[1] + ..., each element one chain of fused multiply-adds in the
+     * order of the terms and of k.  init has a pointer for each row, and z may be one of its rows.
+     * `vectors` of each row are computed: 4 for every group but the last, which need not be full.
+     */
+    void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
+                    const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
+    /* By fl_cell. */
+    void (*tile[FL_CELLS])(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *tile);
+    void (*gradient[FL_CELLS])(ptrdiff_t rows, const fl_gradient *tile);
+    /* The ends of a step of FL_GRU_BEFORE, for the 4*VL units of one group.  Forward: z is what U_n
+     * and W_n lead to, gates are those of the tile.  Backward: dh is the gradient of r * h_before.
+     */
+    void (*gru_next)(ptrdiff_t rows, const fl_tile *tile);
+    void (*gru_reset_gradient)(ptrdiff_t rows, const fl_gradient *tile);
+    void (*softmax)(ptrdiff_t rows, const fl_softmax *block);
+
+    /* tile [rows][4*VL] = a (+ b unless NULL), zero beyond n columns. */
+    void (*load)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
+                 real *tile);
+    /* out = tile, for n columns. */
+    void (*store)(ptrdiff_t rows, ptrdiff_t n, const real *tile, real *const *out);
+    /* out += a for n columns, row after row: the same row may be in out again. */
+    void (*add)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, real *const *out);
+    /* out = a * b, and out = keep * a + (1 - keep) * b, for n columns; out may be a or b. */
+    void (*multiply)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
+                     real *const *out);
+    void (*mix)(ptrdiff_t rows, ptrdiff_t n, const real *const *keep, const real *const *a,
+                const real *const *b, real *const *out);
+    /* out[i] = 1 where the draw of element first + i of a stream is below the threshold, else 0. */
+    void (*draw)(ptrdiff_t n, uint64_t stream, ptrdiff_t first, uint64_t threshold, real *out);
+    /* out[j] += sum over i < k of a[i][at + j], for j < n; the sum is one chain. */
+    void (*add_columns)(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out);
+    /* sigmoid (0), tanh (1) or exp (2) of n elements. */
+    void (*activate)(int which, const real *x, real *out, ptrdiff_t n);
+
+    /* The machine's limits, for the benchmarks; what they return means nothing.
+     * n multiply-adds of a vector, rounded up to a multiple of the chains in flight. */
+    real (*probe_fma)(ptrdiff_t n);
+    /* Reads p[0] to p[n - 1], aligned, so many times; n elements are a multiple of 4 KiB. */
+    real (*probe_read)(const real *p, ptrdiff_t n, ptrdiff_t repeats);
+} FL_NAME(fl_kernels);
+typedef FL_NAME(fl_kernels) fl_kernels;
+
+#endif

@@ -1,9 +1,0 @@
-/* kernels.h for NEON, float. */
-#ifndef __aarch64__
-#error "this file is for 64-bit Arm"
-#endif
-#define FL_DOUBLE 0
-#define FL_TABLE fl_kernels_neon_f32
-#include "simd_neon.h"
-
-#include "kernels.h"

@@ -1,0 +1,104 @@
+/* Weights in panels, as the products read them: where each lies. */
+#ifndef FL_LAYOUT_PACKED_WEIGHTS_H
+#define FL_LAYOUT_PACKED_WEIGHTS_H
+
+#include "base/arena.h"
+#include "kernels/table.h"
+#include "layout/stack.h"
+
+/* Packed for forward: blocks of VL hidden units, the four slots of a block side by side.
+ *
+ *     w:  block 0: k = 0:  i[VL] f[VL] g[VL] o[VL]
+ *                  k = 1:  i[VL] f[VL] g[VL] o[VL]   ...  k = I-1
+ *         block 1: ...                                       (zeros beyond unit H-1)
+ *
+ * If the last block has at most VL/2 units, its gates are packed closer, VL/2 or VL/4 apart: they
+ * fit two vectors or one, and a product computes no more (H = 17 would take as long as H = 32).
+ */
+typedef struct {
+    real *bias;   /* [blocks][4][VL], b_ih + b_hh; zeros before a layer norm, which has it after */
+    real *w;      /* [blocks][I][4][VL] */
+    real *u;      /* [blocks][Hout][4][VL]; see gate_of_first */
+    real *second; /* [groups of second_product_size][H][4*VL] */
+    real *peephole, *gain, *shift; /* [blocks][4][VL], units VL apart in the last block too */
+} forward_cell;
+
+/* Packed for backward: rows of W and U by slot, zeros where a slot has none, cut into groups of
+ * 4*VL columns. */
+typedef struct {
+    real *w;                       /* [groups of I][slots*H][4*VL] */
+    real *u;                       /* [groups of Hout][slots*H][4*VL] */
+    real *projection;              /* [groups of H][P][4*VL] */
+    real *peephole, *gain, *shift; /* [blocks][4][VL] */
+} backward_cell;
+
+static inline ptrdiff_t blocks_of(const fl_stack *s, const fl_kernels *k)
+{
+    return divide_up(s->hidden, k->lanes);
+}
+
+/* How far apart the gates of a block are packed. */
+static inline ptrdiff_t gate_width(ptrdiff_t hidden, ptrdiff_t lanes, ptrdiff_t block)
+{
+    const ptrdiff_t units = hidden - block * lanes;
+    return units > lanes / 2 ? lanes : units > lanes / 4 ? lanes / 2 : lanes / 4;
+}
+
+static inline forward_cell forward_cell_at(const fl_stack *s, const fl_kernels *k, real *packed,
+                                           ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
+{
+    const ptrdiff_t vectors = blocks_of(s, k) * 4 * k->lanes;
+    arena a = {packed, 0};
+    forward_cell cell = {0};
+    for (ptrdiff_t l = 0; l <= layer; l++) {
+        for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
+            cell.bias = arena_take(&a, vectors);
+            cell.w = arena_take(&a, vectors * input_size(s, l));
+            cell.u = arena_take(&a, vectors * output_size(s));
+            cell.second = arena_take(&a, divide_up(second_product_size(s), 4 * k->lanes) * 4 *
+                                             k->lanes * s->hidden);
+            cell.peephole = arena_take(&a, has_peephole(s) ? vectors : 0);
+            cell.gain = arena_take(&a, has_norm(s) ? vectors : 0);
+            cell.shift = arena_take(&a, has_norm(s) ? vectors : 0);
+        }
+    }
+    *size = a.used;
+    return cell;
+}
+
+static inline backward_cell backward_cell_at(const fl_stack *s, const fl_kernels *k, real *packed,
+                                             ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
+{
+    const ptrdiff_t group = 4 * k->lanes, rows = gate_slot_count(s) * s->hidden;
+    const ptrdiff_t vectors = blocks_of(s, k) * group;
+    arena a = {packed, 0};
+    backward_cell cell = {0};
+    for (ptrdiff_t l = 0; l <= layer; l++) {
+        for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
+            cell.w = arena_take(&a, divide_up(input_size(s, l), group) * rows * group);
+            cell.u = arena_take(&a, divide_up(output_size(s), group) * rows * group);
+            cell.projection = arena_take(&a, s->projection * divide_up(s->hidden, group) * group);
+            cell.peephole = arena_take(&a, has_peephole(s) ? vectors : 0);
+            cell.gain = arena_take(&a, has_norm(s) ? vectors : 0);
+            cell.shift = arena_take(&a, has_norm(s) ? vectors : 0);
+        }
+    }
+    *size = a.used;
+    return cell;
+}
+
+static ptrdiff_t forward_size(const fl_stack *s, const void *kernels)
+{
+    ptrdiff_t size;
+    forward_cell_at(s, kernels, NULL, s->layers - 1, s->directions - 1, &size);
+    return size;
+}
+
+static ptrdiff_t backward_size(const fl_stack *s, const void *kernels)
+{
+    ptrdiff_t size;
+    backward_cell_at(s, kernels, NULL, s->layers - 1, s->directions - 1, &size);
+    return size;
+}
+
+#endif

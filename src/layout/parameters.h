@@ -1,0 +1,50 @@
+/* Offsets in the flat vector of parameters or gradients. */
+#ifndef FL_LAYOUT_PARAMETERS_H
+#define FL_LAYOUT_PARAMETERS_H
+
+#include "layout/stack.h"
+
+/* One layer and direction in the flat vector of parameters or gradients: offsets. */
+typedef struct {
+    ptrdiff_t w, u;
+    ptrdiff_t b_ih, b_hh; /* only if stack.bias; and so on */
+    ptrdiff_t projection, peephole, gain;
+    ptrdiff_t end;
+} flat_cell;
+
+static inline flat_cell flat_cell_from(const fl_stack *s, ptrdiff_t layer, ptrdiff_t start)
+{
+    const ptrdiff_t gates = gate_count(s) * s->hidden;
+    flat_cell cell;
+    cell.w = start;
+    cell.u = cell.w + gates * input_size(s, layer);
+    cell.b_ih = cell.u + gates * output_size(s);
+    cell.b_hh = cell.b_ih + (s->bias ? gates : 0);
+    cell.projection = cell.b_hh + (s->bias ? gates : 0);
+    cell.peephole = cell.projection + s->projection * s->hidden;
+    cell.gain = cell.peephole + (has_peephole(s) ? (gate_count(s) - 1) * s->hidden : 0);
+    cell.end = cell.gain + (has_norm(s) ? gates : 0);
+    return cell;
+}
+
+static inline ptrdiff_t flat_cell_size(const fl_stack *s, ptrdiff_t layer)
+{
+    return flat_cell_from(s, layer, 0).end;
+}
+
+static inline flat_cell flat_cell_at(const fl_stack *s, ptrdiff_t layer, ptrdiff_t direction)
+{
+    ptrdiff_t start = direction * flat_cell_size(s, layer);
+    if (layer > 0) {
+        start += s->directions * (flat_cell_size(s, 0) + (layer - 1) * flat_cell_size(s, 1));
+    }
+    return flat_cell_from(s, layer, start);
+}
+
+static ptrdiff_t parameters_size(const fl_stack *s)
+{
+    return s->directions *
+           (flat_cell_size(s, 0) + (s->layers - 1) * flat_cell_size(s, s->layers - 1));
+}
+
+#endif

@@ -1,0 +1,110 @@
+/* Vector operations on AVX-512 (F, BW, DQ, VL): 16 floats or 8 doubles.  See baseline.h. */
+#ifndef FL_SIMD_AVX512_H
+#define FL_SIMD_AVX512_H
+
+#include <immintrin.h>
+
+#include "base/real.h"
+
+#define FL_VECTOR_REGISTERS 32
+
+#if FL_DOUBLE
+
+typedef __m512d vec;
+enum { VL = 8 };
+
+FL_INLINE __mmask8 first_lanes(ptrdiff_t n) { return (__mmask8)((1u << n) - 1); }
+
+FL_INLINE vec v_load(const real *p) { return _mm512_load_pd(p); }
+FL_INLINE vec v_loadu(const real *p) { return _mm512_loadu_pd(p); }
+FL_INLINE vec v_load_n(const real *p, ptrdiff_t n)
+{
+    return _mm512_maskz_loadu_pd(first_lanes(n), p);
+}
+FL_INLINE void v_store(real *p, vec a) { _mm512_store_pd(p, a); }
+FL_INLINE void v_storeu(real *p, vec a) { _mm512_storeu_pd(p, a); }
+FL_INLINE void v_store_n(real *p, vec a, ptrdiff_t n)
+{
+    _mm512_mask_storeu_pd(p, first_lanes(n), a);
+}
+FL_INLINE vec v_set1(real x) { return _mm512_set1_pd(x); }
+FL_INLINE vec v_add(vec a, vec b) { return _mm512_add_pd(a, b); }
+FL_INLINE vec v_sub(vec a, vec b) { return _mm512_sub_pd(a, b); }
+FL_INLINE vec v_mul(vec a, vec b) { return _mm512_mul_pd(a, b); }
+FL_INLINE vec v_div(vec a, vec b) { return _mm512_div_pd(a, b); }
+FL_INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_pd(a, b, c); }
+FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); }
+FL_INLINE vec v_min(vec a, vec b) { return _mm512_min_pd(a, b); }
+FL_INLINE vec v_max(vec a, vec b) { return _mm512_max_pd(a, b); }
+FL_INLINE vec v_abs(vec a) { return _mm512_andnot_pd(v_set1(-0.0), a); }
+FL_INLINE real v_sum(vec a)
+{
+    __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+    __m128d s = _mm_add_pd(_mm256_castpd256_pd128(half), _mm256_extractf128_pd(half, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(s, _mm_unpackhi_pd(s, s)));
+}
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ), x);
+}
+FL_INLINE vec v_copysign(vec magnitude, vec sign)
+{
+    return _mm512_or_pd(v_abs(magnitude), _mm512_and_pd(v_set1(-0.0), sign));
+}
+FL_INLINE vec v_exp2_biased(vec t)
+{
+    return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t), MANTISSA_BITS));
+}
+
+#else
+
+typedef __m512 vec;
+enum { VL = 16 };
+
+FL_INLINE __mmask16 first_lanes(ptrdiff_t n) { return (__mmask16)((1u << n) - 1); }
+
+FL_INLINE vec v_load(const real *p) { return _mm512_load_ps(p); }
+FL_INLINE vec v_loadu(const real *p) { return _mm512_loadu_ps(p); }
+FL_INLINE vec v_load_n(const real *p, ptrdiff_t n)
+{
+    return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+FL_INLINE void v_store(real *p, vec a) { _mm512_store_ps(p, a); }
+FL_INLINE void v_storeu(real *p, vec a) { _mm512_storeu_ps(p, a); }
+FL_INLINE void v_store_n(real *p, vec a, ptrdiff_t n)
+{
+    _mm512_mask_storeu_ps(p, first_lanes(n), a);
+}
+FL_INLINE vec v_set1(real x) { return _mm512_set1_ps(x); }
+FL_INLINE vec v_add(vec a, vec b) { return _mm512_add_ps(a, b); }
+FL_INLINE vec v_sub(vec a, vec b) { return _mm512_sub_ps(a, b); }
+FL_INLINE vec v_mul(vec a, vec b) { return _mm512_mul_ps(a, b); }
+FL_INLINE vec v_div(vec a, vec b) { return _mm512_div_ps(a, b); }
+FL_INLINE vec v_fma(vec a, vec b, vec c) { return _mm512_fmadd_ps(a, b, c); }
+FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
+FL_INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
+FL_INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
+FL_INLINE vec v_abs(vec a) { return _mm512_andnot_ps(v_set1(-0.0f), a); }
+FL_INLINE real v_sum(vec a)
+{
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), x);
+}
+FL_INLINE vec v_copysign(vec magnitude, vec sign)
+{
+    return _mm512_or_ps(v_abs(magnitude), _mm512_and_ps(v_set1(-0.0f), sign));
+}
+FL_INLINE vec v_exp2_biased(vec t)
+{
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), MANTISSA_BITS));
+}
+
+#endif
+
+#endif

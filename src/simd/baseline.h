@@ -1,0 +1,128 @@
+/* Vector operations in plain C: 4 floats or 2 doubles.  Also the contract of every simd/<isa>.h.
+ *
+ * The headers define the same names in the same order; code above them knows neither ISA nor width.
+ *
+ *   vec, VL               a vector of VL elements of type real; VL is a power of two
+ *   FL_VECTOR_REGISTERS   how many vectors the ISA keeps in registers
+ *
+ *   v_load, v_store       p is aligned to sizeof(vec)
+ *   v_loadu, v_storeu     p is aligned to real only
+ *   v_load_n, v_store_n   the first n lanes, 0 <= n <= VL; no memory beyond p[n-1] is touched;
+ *                         lanes not loaded are 0
+ *   v_set1(x)             x in every lane
+ *   v_add ... v_div       correctly rounded, division too: no estimates
+ *   v_fma(a, b, c)        a*b + c, rounded once; only this header rounds twice
+ *   v_fnma(a, b, c)       c - a*b, rounded likewise
+ *   v_min, v_max(a, b)    b may be data: NaN in b gives NaN.  a is a bound: not NaN; if
+ *                         it is zero, the sign of a zero in the result is not told
+ *   v_sum(a)              of its lanes: i and i + VL/2 first, then the halves of these sums, ...
+ *   v_where_greater(a, b, x)   x in the lanes where a > b, else 0
+ *   v_abs, v_copysign     on the bits, so also for NaN and zeros
+ *   v_exp2_biased(t)      2^n, where t = n + FL_EXP2_BIAS was rounded to an integer and
+ *                         -EXPONENT_BIAS <= n <= EXPONENT_BIAS + 1; the least n gives 0, the
+ *                         greatest infinity: t's low bits, shifted up, are the exponent field
+ */
+#ifndef FL_SIMD_BASELINE_H
+#define FL_SIMD_BASELINE_H
+
+#include <math.h>
+#include <string.h>
+
+#include "base/real.h"
+
+#define FL_VECTOR_REGISTERS 16
+
+enum { VL = 16 / sizeof(real) };
+typedef struct {
+    real lane[VL];
+} vec;
+
+FL_INLINE vec v_load(const real *p)
+{
+    vec r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+FL_INLINE vec v_loadu(const real *p) { return v_load(p); }
+FL_INLINE vec v_load_n(const real *p, ptrdiff_t n)
+{
+    vec r = {{0}};
+    for (ptrdiff_t i = 0; i < n; i++) r.lane[i] = p[i];
+    return r;
+}
+FL_INLINE void v_store(real *p, vec a) { memcpy(p, &a, sizeof a); }
+FL_INLINE void v_storeu(real *p, vec a) { v_store(p, a); }
+FL_INLINE void v_store_n(real *p, vec a, ptrdiff_t n)
+{
+    for (ptrdiff_t i = 0; i < n; i++) p[i] = a.lane[i];
+}
+FL_INLINE vec v_set1(real x)
+{
+    vec r;
+    for (int i = 0; i < VL; i++) r.lane[i] = x;
+    return r;
+}
+FL_INLINE vec v_add(vec a, vec b)
+{
+    for (int i = 0; i < VL; i++) a.lane[i] += b.lane[i];
+    return a;
+}
+FL_INLINE vec v_sub(vec a, vec b)
+{
+    for (int i = 0; i < VL; i++) a.lane[i] -= b.lane[i];
+    return a;
+}
+FL_INLINE vec v_mul(vec a, vec b)
+{
+    for (int i = 0; i < VL; i++) a.lane[i] *= b.lane[i];
+    return a;
+}
+FL_INLINE vec v_div(vec a, vec b)
+{
+    for (int i = 0; i < VL; i++) a.lane[i] /= b.lane[i];
+    return a;
+}
+FL_INLINE vec v_fma(vec a, vec b, vec c) { return v_add(v_mul(a, b), c); }
+FL_INLINE vec v_fnma(vec a, vec b, vec c) { return v_sub(c, v_mul(a, b)); }
+FL_INLINE vec v_min(vec a, vec b)
+{
+    for (int i = 0; i < VL; i++) a.lane[i] = a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+FL_INLINE vec v_max(vec a, vec b)
+{
+    for (int i = 0; i < VL; i++) a.lane[i] = a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+FL_INLINE vec v_abs(vec a)
+{
+    for (int i = 0; i < VL; i++) a.lane[i] = (real)fabs(a.lane[i]);
+    return a;
+}
+FL_INLINE real v_sum(vec a)
+{
+    for (int width = VL / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) a.lane[i] += a.lane[i + width];
+    return a.lane[0];
+}
+FL_INLINE vec v_where_greater(vec a, vec b, vec x)
+{
+    for (int i = 0; i < VL; i++) x.lane[i] = a.lane[i] > b.lane[i] ? x.lane[i] : 0;
+    return x;
+}
+FL_INLINE vec v_copysign(vec magnitude, vec sign)
+{
+    for (int i = 0; i < VL; i++)
+        magnitude.lane[i] = (real)copysign(magnitude.lane[i], sign.lane[i]);
+    return magnitude;
+}
+FL_INLINE vec v_exp2_biased(vec t)
+{
+    ureal bits[VL];
+    memcpy(bits, &t, sizeof t);
+    for (int i = 0; i < VL; i++) bits[i] <<= MANTISSA_BITS;
+    memcpy(&t, bits, sizeof t);
+    return t;
+}
+
+#endif
