@@ -123,7 +123,7 @@ static void run_tile(const pass *p, const worker_share *me, const step_tile *at,
     }
 }
 
-/* What a layer norm makes of the products of a step: whole rows. */
+/* The layer norm and what follows it: whole rows of the products of a step. */
 static void end_rows(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
 {
     const ptrdiff_t row = p->blocks * 4 * p->k->lanes;
