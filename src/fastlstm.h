@@ -23,7 +23,8 @@ typedef struct {
     double alpha, beta;
 } fl_function;
 
-/* What a cell of FL_LSTM_OPTIONS can have beyond a plain one; fastlstm/reference.py defines it. */
+/* What a cell of FL_LSTM_OPTIONS can have beyond a plain one; fastlstm/reference/options.py defines
+ * it. */
 typedef struct {
     int peephole, coupled, layer_norm;
     double layer_norm_eps;         /* added to variances, above 0 */
@@ -92,14 +93,13 @@ typedef struct {
     ptrdiff_t gates;               /* forward: where rows of gates wait for the rest of a step */
     ptrdiff_t second_input;        /* forward: where rows for the second product of a step lie */
     ptrdiff_t masked_h; /* forward: where what U reads lies, after recurrent dropout: two steps */
-    ptrdiff_t zoneout_keep,
-        zoneout_keep_worker; /* where factors of zoneout lie, so many for a worker */
+    ptrdiff_t zoneout_keep, zoneout_keep_worker; /* where zoneout's factors lie, as above */
     ptrdiff_t table;   /* forward: where the projected table lies: [D][count][blocks][4][VL] */
     int project_table; /* forward: project the table's rows, not those of the steps */
     ptrdiff_t scratch; /* elements of work space */
 } fl_plan;
 
-/* What is left to chance in training: see driver/dropout.h. */
+/* Random choices of training: see driver/dropout.h. */
 typedef struct {
     uint64_t key;
     double rate;      /* between layers; 0: none */
@@ -172,7 +172,7 @@ typedef struct {
     void *nll;                 /* [N]: -log p(target) */
     void *dy;                  /* [N,H]: gradient of the mean of nll, or NULL if none is wanted */
     ptrdiff_t dy_row;
-    void *dweight, *dbias; /* with dy: [V,H], [V]; what is there is added to */
+    void *dweight, *dbias; /* with dy: [V,H], [V]; added to */
     void *scratch;
     ptrdiff_t scratch_size; /* elements; this and the team's size come from plan_head */
     int workers;

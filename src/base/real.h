@@ -1,4 +1,8 @@
-/* Element type of a translation unit (FL_DOUBLE: 0 float32, 1 float64); compiler spellings. */
+/* Element type of a translation unit (FL_DOUBLE: 0 float32, 1 float64); compiler spellings.
+ *
+ * Headers that include this one are templates: they use `real`, all they define is static, and they
+ * are compiled once for each element type, as driver/driver_<type>.c, or for each instruction set
+ * too, as kernels/isa/<isa>_<type>.c.  All headers of simd/, kernels/, layout/ and driver/ are. */
 #ifndef FL_BASE_REAL_H
 #define FL_BASE_REAL_H
 

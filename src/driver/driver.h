@@ -1,4 +1,4 @@
-/* The driver for one element type: included by driver_f32.c and driver_f64.c. */
+/* The driver, a template for driver_f32.c and driver_f64.c (see base/real.h). */
 #include "driver/backward/backward.h"
 #include "driver/forward/forward.h"
 #include "driver/heads/softmax.h"

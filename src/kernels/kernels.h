@@ -1,5 +1,5 @@
-/* The kernels, written once.  A wrapper (isa/<isa>_<type>.c) includes simd/<isa>.h before this file
- * and is compiled for that instruction set; contracts are in table.h.
+/* The kernels, a template (see base/real.h).  A wrapper, isa/<isa>_<type>.c, includes simd/<isa>.h
+ * before this file and is compiled for that instruction set; contracts are in table.h.
  *
  * The numerics contract: an output element is one chain of fused multiply-adds whose order depends
  * on nothing but the sizes of the layer.  So no kernel may split a sum, and lanes never mix (except

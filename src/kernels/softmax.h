@@ -4,7 +4,7 @@
 
 #include "kernels/tile.h"
 
-/* NaN may get lost: then it is in the sum of the exponentials still. */
+/* A NaN may be lost here, but it still reaches the sum of the exponentials. */
 FL_INLINE real largest_of(const real *p, ptrdiff_t n)
 {
     vec top = v_load(p);

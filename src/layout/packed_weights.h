@@ -18,7 +18,7 @@
 typedef struct {
     real *bias;   /* [blocks][4][VL], b_ih + b_hh; zeros before a layer norm, which has it after */
     real *w;      /* [blocks][I][4][VL] */
-    real *u;      /* [blocks][Hout][4][VL]; see gate_of_first */
+    real *u;      /* [blocks][Hout][4][VL]; zeros for a slot that awaits a second product */
     real *second; /* [groups of second_product_size][H][4*VL] */
     real *peephole, *gain, *shift; /* [blocks][4][VL], units VL apart in the last block too */
 } forward_cell;

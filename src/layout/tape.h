@@ -6,7 +6,7 @@
 
 #include <math.h>
 
-/* Whether backward needs what the gates' functions were given, beside what they made of it. */
+/* Whether backward needs the inputs of the gates' functions too, not only their outputs. */
 static inline int keeps_preacts(const fl_stack *s)
 {
     if (!has_options(s)) {

@@ -14,7 +14,7 @@
  *   v_fma(a, b, c)        a*b + c, rounded once; only this header rounds twice
  *   v_fnma(a, b, c)       c - a*b, rounded likewise
  *   v_min, v_max(a, b)    b may be data: NaN in b gives NaN.  a is a bound: not NaN; if
- *                         it is zero, the sign of a zero in the result is not told
+ *                         it is zero, the sign of a zero in the result is unspecified
  *   v_sum(a)              of its lanes: i and i + VL/2 first, then the halves of these sums, ...
  *   v_where_greater(a, b, x)   x in the lanes where a > b, else 0
  *   v_abs, v_copysign     on the bits, so also for NaN and zeros

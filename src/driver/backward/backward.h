@@ -1,7 +1,7 @@
 /* The backward driver: back-propagation through time, one layer and direction after the other.
  *
  * Steps are taken in segments, last first.  Within a segment the recurrence runs backward and
- * leaves the gradients of the pre-activations (dz); gradients.h makes of these the gradients of
+ * leaves the gradients of the pre-activations (dz); gradients.h turns these into the gradients of
  * inputs and weights while they are in cache. */
 #ifndef FL_DRIVER_BACKWARD_BACKWARD_H
 #define FL_DRIVER_BACKWARD_BACKWARD_H

@@ -55,7 +55,7 @@ typedef struct {
     ptrdiff_t second_input_columns; /* of those weights: H, or 0 */
     real *d_peephole, *d_gain;
     dz_columns at;
-    int plain;     /* none of what follows but the usual */
+    int plain;     /* as in forward */
     real *dh_rows; /* [B][groups of H][4*VL], by rank: for a layer norm */
     ptrdiff_t dh_row;
     fl_cell_options options;

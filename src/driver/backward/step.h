@@ -5,7 +5,7 @@
 
 #include "driver/backward/pass.h"
 
-/* tile += what dz of the step after makes of h, by U: for rows that go on. */
+/* tile += dz of the step after, times U: for rows that go on. */
 FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real *const *dz,
                              const real *const *recurrent_mask, ptrdiff_t rows, ptrdiff_t group,
                              real *tile)
@@ -245,8 +245,7 @@ static void norm_tile(const backward_pass *p, const worker_share *me, const back
     cut_states(&tile, at->rows, p->hidden);
 }
 
-/* From the gradient of the candidate by a second product to those of r, and of h by way of r * h.
- */
+/* From the gradient of a candidate of a second product to those of r and, through r * h, of h. */
 static void reset_tile(const backward_pass *p, const worker_share *me, const backward_tile *at)
 {
     const ptrdiff_t size = 4 * p->k->lanes, units = p->hidden - at->group * size;

@@ -17,7 +17,7 @@ typedef struct {
     row_schedule when;
     int kind; /* fl_cell */
     int second_is_candidate;
-    int plain; /* none of what follows but the usual: see is_plain */
+    int plain; /* no lengths, resets, options, second product or recurrent mask */
     ptrdiff_t slots, input, hidden, out_size, blocks;
     ptrdiff_t first; /* the time that step 0 of x, out and y stands for */
     source x;
@@ -65,7 +65,7 @@ static inline ptrdiff_t vectors_of_blocks(const pass *p, ptrdiff_t block, ptrdif
 /* Whether the gates of a step are kept until all its tiles are done. */
 static inline int is_kept(const pass *p) { return p->whole_rows || p->second_is_candidate; }
 
-/* Whether the hidden state is not yet what the tiles make of it. */
+/* Whether the hidden state is not finished when the tiles are. */
 static inline int ends_later(const pass *p)
 {
     return (p->second_input && !p->second_is_candidate) || p->zoneout_h.rate > 0;

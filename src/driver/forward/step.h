@@ -123,7 +123,7 @@ static void run_tile(const pass *p, const worker_share *me, const step_tile *at,
     }
 }
 
-/* What a layer norm makes of the products of a step: whole rows. */
+/* The layer norm and what follows it: whole rows of the products of a step. */
 static void end_rows(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
 {
     const ptrdiff_t row = p->blocks * 4 * p->k->lanes;
@@ -136,50 +136,67 @@ static void end_rows(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff
     }
 }
 
-/* One tile of the second product: a projection, or the candidate. */
-static void second_tile(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t i,
-                        ptrdiff_t rows, ptrdiff_t group)
+/* The second product of a tile, four blocks of its rows: local = start + it. */
+static void second_sums(const pass *p, const worker_share *me, const step_tile *at,
+                        const real *const *start, real *local)
 {
-    const ptrdiff_t size = 4 * p->k->lanes, unit = group * size, n = p->out_size - unit;
-    const ptrdiff_t row = kept_row(p, &p->when, s, rank_at(&me->rows, i));
-    const int projects = !p->second_is_candidate;
-    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
-    const real *second_input[FL_MAX_ROWS], *before[FL_MAX_ROWS], *init[FL_MAX_ROWS],
-        *c_before[FL_MAX_ROWS];
-    real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS];
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
-        const ptrdiff_t time = time_of(&p->when, rank, s), t = time - p->first;
+    const ptrdiff_t size = 4 * p->k->lanes, group = at->block / 4, n = p->out_size - group * size;
+    const ptrdiff_t row = kept_row(p, &p->when, at->s, rank_at(&me->rows, at->i));
+    const real *second_input[FL_MAX_ROWS], *init[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
         second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden;
-        h[r] = sink_at(&p->out, t, b) + unit;
-        y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
-        before[r] = projects ? zeros : h[r];
         init[r] = local + r * size;
-        if (!projects) {
-            const int reset = is_reset(&p->when, rank, time);
-            c_before[r] = reset ? p->zeros : cell_state(p, &p->when, s, rank) + unit;
-            c[r] = cell_state(p, &p->when, s + 1, rank) + unit;
-        }
     }
     const fl_term term = {second_input, 1, p->cell.second + group * p->hidden * size, p->hidden};
-    p->k->load(rows, n, before, NULL, local);
-    p->k->product(rows, minimum(4, divide_up(n, p->k->lanes)), init, &term, 1, local, size);
-    if (projects) {
-        p->k->store(rows, n, local, h);
-        return;
+    p->k->load(at->rows, n, start, NULL, local);
+    p->k->product(at->rows, minimum(4, divide_up(n, p->k->lanes)), init, &term, 1, local, size);
+}
+
+static void projection_tile(const pass *p, const worker_share *me, const step_tile *at)
+{
+    const ptrdiff_t unit = at->block * p->k->lanes;
+    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+    const real *start[FL_MAX_ROWS];
+    real *h[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&p->when, rank);
+        h[r] = sink_at(&p->out, time_of(&p->when, rank, at->s) - p->first, b) + unit;
+        start[r] = zeros;
     }
+    second_sums(p, me, at, start, local);
+    p->k->store(at->rows, p->out_size - unit, local, h);
+}
+
+/* The candidate of a GRU that resets before it; until then h has what comes from x. */
+static void candidate_tile(const pass *p, const worker_share *me, const step_tile *at)
+{
+    const ptrdiff_t size = 4 * p->k->lanes, unit = at->block * p->k->lanes;
+    const ptrdiff_t row = kept_row(p, &p->when, at->s, rank_at(&me->rows, at->i));
+    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+    const real *start[FL_MAX_ROWS], *c_before[FL_MAX_ROWS];
+    real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS];
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&p->when, rank);
+        const ptrdiff_t time = time_of(&p->when, rank, at->s), t = time - p->first;
+        const int reset = is_reset(&p->when, rank, time);
+        start[r] = h[r] = sink_at(&p->out, t, b) + unit;
+        y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
+        c_before[r] = reset ? p->zeros : cell_state(p, &p->when, at->s, rank) + unit;
+        c[r] = cell_state(p, &p->when, at->s + 1, rank) + unit;
+    }
+    second_sums(p, me, at, start, local);
     const fl_tile tile = {
         .z = local,
         .z_row = size,
-        .gates = p->gates + (row * p->blocks + 4 * group) * size,
+        .gates = p->gates + (row * p->blocks + at->block) * size,
         .gates_row = me->rows.step * p->blocks * size,
         .c_before = c_before,
         .c = c,
         .h = h,
         .y = p->y.data ? y : NULL,
-        .units = n,
+        .units = p->out_size - unit,
     };
-    p->k->gru_next(rows, &tile);
+    p->k->gru_next(at->rows, &tile);
 }
 
 static void second_product(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
@@ -188,7 +205,12 @@ static void second_product(const pass *p, const worker_share *me, ptrdiff_t s, p
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            second_tile(p, me, s, i, tile, group);
+            const step_tile at = {.s = s, .i = i, .rows = tile, .block = 4 * group, .groups = 4};
+            if (p->second_is_candidate) {
+                candidate_tile(p, me, &at);
+            } else {
+                projection_tile(p, me, &at);
+            }
         }
     }
 }

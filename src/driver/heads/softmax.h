@@ -29,7 +29,7 @@ static inline ptrdiff_t group_of(const fl_head_call *call)
     return 4 * ((const fl_kernels *)call->kernels)->lanes;
 }
 
-/* Whole cache lines of classes are computed; rows are a line further apart (see dz_row_of). */
+/* Whole cache lines of classes are computed; rows are a line further apart (see dz_columns_of). */
 static inline ptrdiff_t logits_row_of(const fl_head_call *call)
 {
     return aligned(call->classes) + FL_SUM_LANES;
