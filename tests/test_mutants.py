@@ -28,12 +28,14 @@ Mutant = tuple[str, Callable[..., Any]]
 def edited(edit: Callable[[str, Array], Array | None]) -> Mutant:
     """Parameters that change on their way into the kernels' layout, name by name."""
 
-    def packed(isa: str, shape: Any, flat: Array, threads: int) -> Any:
+    def packed(isa: str, shape: Any, flat: Array, version: int, threads: int) -> Any:
         lstm = fastlstm.LSTM(*SIZES, bidirectional=True, dtype=flat.dtype)
         lstm.parameters.flat = flat
         parts = [(name, array.copy()) for name, array in lstm.parameters.items()]
         changed = np.concatenate([np.ravel(edit(name, array)) for name, array in parts])
-        return Packed(isa, shape, changed, threads)
+        packed = Packed(isa, shape, changed, version, threads)
+        packed.add_backward(changed, threads)
+        return packed
 
     return "Packed", packed
 
