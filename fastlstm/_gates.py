@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm._cells import GRU, LSTM, RNN
-from fastlstm._weights import Weights
 
 Array = NDArray[Any]
 Part = dict[str, Array]  # weight_ih, weight_hh, bias_ih, bias_hh of one layer and direction
@@ -103,6 +102,12 @@ def cell_name(layer: Any) -> str:
     raise TypeError(f"layer: expected a fastlstm.LSTM, GRU or RNN, got {got}")
 
 
+def check_cell(cell: Any) -> None:
+    """Refuse what is neither None nor a name in CELLS."""
+    if cell is not None and cell not in list(CELLS):
+        raise ValueError(f"cell: expected 'lstm', 'gru' or 'rnn', got {cell!r}")
+
+
 def check_plain(layer: Any, library: str) -> None:
     """Refuse a layer with an option that changes results and that the library does not have."""
     carried = ("activations", "recurrent_dropout", "nonlinearity", "reset_after")
@@ -120,14 +125,12 @@ def check_plain(layer: Any, library: str) -> None:
             )
 
 
-def build(sources: Sequence[Source], wanted: type[Weights] | None, told: Mapping[str, Any]) -> Any:
+def build(sources: Sequence[Source], told: Mapping[str, Any]) -> Any:
     """Make one layer; the sources are read from the lowest to the highest.
 
     Parameters
     ----------
     sources : sequence of Source
-    wanted : type, optional
-        The class that it has to be.
     told : mapping of str to object
         Arguments of the constructor.
 
@@ -136,9 +139,6 @@ def build(sources: Sequence[Source], wanted: type[Weights] | None, told: Mapping
     TypeError, ValueError
         If they are of different kinds or sizes, or contradict the arguments.
     """
-    kind = CELLS[sources[0].cell]
-    if wanted is not None and wanted is not kind:
-        raise ValueError(f"source: expected weights of {wanted.__name__}, got {kind.__name__}")
     found = _agreed(sources)
     for name, value in told.items():
         if name in found and name not in _OVERRIDABLE and value != found[name]:
@@ -148,7 +148,7 @@ def build(sources: Sequence[Source], wanted: type[Weights] | None, told: Mapping
     arguments = {"dtype": "float64" if double else "float32", **found, **told}
     if arguments.get("activations") == ACTIVATIONS:
         del arguments["activations"]
-    layer = kind(**arguments)
+    layer = CELLS[sources[0].cell](**arguments)
     layer.load_state_dict(
         {
             f"{name}_l{number}{suffix}": array

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 from fastlstm import _tensor_file
 from fastlstm._parameters import Parameters
@@ -147,59 +147,6 @@ class Weights:
         layer.load_state_dict(mapping)
         return layer
 
-    @classmethod
-    def from_keras(cls, source: Any, **options: Any) -> Self:
-        """Make a layer of a layer of Keras 3, of its weights, or of a stack of them.
-
-        Parameters
-        ----------
-        source, **options
-            As for `fastlstm.keras.from_keras`.
-
-        Raises
-        ------
-        TypeError, ValueError
-            As there, and if `source` is of another cell.
-
-        Examples
-        --------
-        >>> import numpy as np
-        >>> import fastlstm
-        >>> kernel, recurrent_kernel = np.ones((2, 12), "f4"), np.ones((3, 12), "f4")
-        >>> fastlstm.LSTM.from_keras([kernel, recurrent_kernel])
-        LSTM(2, 3, bias=False, batch_first=True)
-        """
-        from fastlstm import keras
-
-        told = dict(options)
-        cell, bidirectional = told.pop("cell", None), told.pop("bidirectional", None)
-        layer: Self = keras._from_keras(source, cls, cell, bidirectional, told)
-        return layer
-
-    def to_keras_weights(self) -> list[list[Array]]:
-        """Return the weights for ``set_weights`` of layers of Keras.
-
-        Returns
-        -------
-        list of list of array
-            As of `fastlstm.keras.to_keras_weights`.
-
-        Raises
-        ------
-        ValueError
-            If the layer has an option that Keras has not.
-
-        Examples
-        --------
-        >>> import fastlstm
-        >>> [weights] = fastlstm.LSTM(2, 3).to_keras_weights()
-        >>> [array.shape for array in weights]
-        [(2, 12), (3, 12), (12,)]
-        """
-        from fastlstm import keras
-
-        return keras.to_keras_weights(self)  # type: ignore[arg-type]  # Weights of no other class
-
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a .safetensors file, its configuration in the metadata.
 
@@ -267,41 +214,6 @@ class Weights:
                 raise ValueError(f"missing: {name}")
             if tensors[name].shape != shape:
                 raise ValueError(f"{name}: expected {shape}, got {tensors[name].shape}")
-
-    def to_onnx(self, path: str | os.PathLike[str]) -> None:
-        """Write the layer as a model of ONNX; see `fastlstm.onnx.to_onnx`.
-
-        Parameters
-        ----------
-        path : path-like
-        """
-        from fastlstm.onnx import _write
-
-        _write.write(self, path)
-
-    @classmethod
-    def from_onnx(
-        cls,
-        path: str | os.PathLike[str],
-        name: str | None = None,
-        *,
-        dtype: DTypeLike | None = None,
-    ) -> Self:
-        """Read a layer of this cell from a model of ONNX; see `fastlstm.onnx.from_onnx`.
-
-        Parameters
-        ----------
-        path : path-like
-        name : str, optional
-            Of its first node, if the model has several layers of this cell, or one that is within
-            another node.
-        dtype : {"float32", "float64"}, optional
-            To convert the weights to.
-        """
-        from fastlstm.onnx import _read
-
-        layer: Self = _read.read(path, name, dtype, cls)
-        return layer
 
 
 def _as_array(value: Any, name: str) -> Array:

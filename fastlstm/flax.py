@@ -103,7 +103,7 @@ def from_flax(params: Any, **options: Any) -> LSTM | GRU | RNN:
         _source(entry, f"params[{number}]" if several else "params")
         for number, entry in enumerate(entries)
     ]
-    layer: LSTM | GRU | RNN = _gates.build(sources, None, {"batch_first": True, **options})
+    layer: LSTM | GRU | RNN = _gates.build(sources, {"batch_first": True, **options})
     return layer
 
 

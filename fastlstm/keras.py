@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from fastlstm import _gates
 from fastlstm._cells import GRU, LSTM, RNN
 from fastlstm._gates import ZRN, Part, Source
-from fastlstm._weights import Weights
 
 __all__ = ["from_keras", "to_keras_weights"]
 
@@ -109,7 +108,26 @@ def from_keras(
     >>> from_keras([kernel, recurrent_kernel, bias], dtype="float32")
     LSTM(2, 3, batch_first=True)
     """
-    layer: LSTM | GRU | RNN = _from_keras(source, None, cell, bidirectional, options)
+    _gates.check_cell(cell)
+    entries = _entries(source)
+    _check_sequences(entries)
+    sources = []
+    dropped: set[str] = set()
+    for entry in entries:
+        if _is_layer(entry):
+            found = _of_layer(entry, dropped)
+        else:
+            found = _of_arrays(entry, bidirectional, options.get("reset_after"))
+        if cell is not None and found.cell != cell:
+            raise ValueError(f"source: expected weights of cell {cell!r}, got {found.cell!r}")
+        sources.append(found)
+    told = options if bidirectional is None else {**options, "bidirectional": bidirectional}
+    if not any(_is_layer(e) or any(hasattr(a, "dtype") for a in e) for e in entries):
+        told = {"dtype": "float32", **told}
+    layer: LSTM | GRU | RNN = _gates.build(sources, {"batch_first": True, **told})
+    if dropped:
+        names = " and ".join(sorted(dropped))
+        warnings.warn(f"from_keras: {names} left out: training only", UserWarning, stacklevel=2)
     return layer
 
 
@@ -157,38 +175,6 @@ def to_keras_weights(layer: LSTM | GRU | RNN) -> list[list[Array]]:
         [array for part in parts for array in _arrays_of(part, cell, layer)]
         for parts in _gates.parts_of(layer)
     ]
-
-
-def _from_keras(
-    source: Any,
-    wanted: type[Weights] | None,
-    cell: str | None,
-    bidirectional: bool | None,
-    options: dict[str, Any],
-) -> Any:
-    """`from_keras`, of a wanted class."""
-    if cell is not None and cell not in _gates.CELLS:
-        raise ValueError(f"cell: expected 'lstm', 'gru' or 'rnn', got {cell!r}")
-    entries = _entries(source)
-    _check_sequences(entries)
-    sources = []
-    dropped: set[str] = set()
-    for entry in entries:
-        if _is_layer(entry):
-            found = _of_layer(entry, dropped)
-        else:
-            found = _of_arrays(entry, bidirectional, options.get("reset_after"))
-        if cell is not None and found.cell != cell:
-            raise ValueError(f"source: expected weights of cell {cell!r}, got {found.cell!r}")
-        sources.append(found)
-    told = options if bidirectional is None else {**options, "bidirectional": bidirectional}
-    if not any(_is_layer(e) or any(hasattr(a, "dtype") for a in e) for e in entries):
-        told = {"dtype": "float32", **told}
-    layer = _gates.build(sources, wanted, {"batch_first": True, **told})
-    if dropped:
-        names = " and ".join(sorted(dropped))
-        warnings.warn(f"from_keras: {names} left out: training only", UserWarning, stacklevel=3)
-    return layer
 
 
 def _spelled_out(activation: Any) -> tuple[Any, ...]:

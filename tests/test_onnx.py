@@ -133,32 +133,31 @@ def test_rounded_attributes(tmp_path: Path) -> None:
         "preact_clip": 1 + 1e-12,
     }
     layer = fastlstm.LSTM(I, H, 2, bidirectional=True, **precise, dtype="float64", seed=1)
-    for write in (lambda: to_onnx(layer, path), lambda: layer.to_onnx(path)):
-        with pytest.warns(UserWarning, match="attributes of ONNX are float32") as found:
-            write()
-        assert [str(warning.message).split(",")[0] for warning in found] == [
-            f"activation_alpha: {1 / 6!r} is written as 0.16666667",
-            f"clip: {1 + 1e-12!r} is written as 1.0",
-        ]
-        assert found[0].filename == __file__
+    with pytest.warns(UserWarning, match="attributes of ONNX are float32") as found:
+        to_onnx(layer, path)
+    assert [str(warning.message).split(",")[0] for warning in found] == [
+        f"activation_alpha: {1 / 6!r} is written as 0.16666667",
+        f"clip: {1 + 1e-12!r} is written as 1.0",
+    ]
+    assert found[0].filename == __file__
     again = from_onnx(path)
     assert again.activations == (("hard_sigmoid", 0.16666667, 0.5), "tanh", ("elu", 0.1))
-    fastlstm.LSTM(I, H, **precise, seed=1).to_onnx(path)  # float32 computes with what is written
+    to_onnx(fastlstm.LSTM(I, H, **precise, seed=1), path)  # float32 computes with what is written
     exact: dict[str, Any] = {"activations": (HARD, "tanh", ("elu", 0.1)), "preact_clip": 0.3}
     exactly = fastlstm.LSTM(I, H, **exact, dtype="float64", seed=1)
-    exactly.to_onnx(path)
+    to_onnx(exactly, path)
     assert repr(from_onnx(path)) == repr(exactly)
 
 
 def test_training_options_are_left_out(tmp_path: Path) -> None:
-    fastlstm.LSTM(I, H, 2, dropout=0.5).to_onnx(tmp_path / "layer.onnx")
-    assert fastlstm.LSTM.from_onnx(tmp_path / "layer.onnx").dropout == 0
+    to_onnx(fastlstm.LSTM(I, H, 2, dropout=0.5), tmp_path / "layer.onnx")
+    assert from_onnx(tmp_path / "layer.onnx").dropout == 0
 
 
 def test_what_a_file_says(tmp_path: Path) -> None:
     """Names and shapes, any number of steps and rows, who wrote it."""
     path = tmp_path / "layer.onnx"
-    fastlstm.LSTM(I, H, 2, bidirectional=True, batch_first=True).to_onnx(path)
+    to_onnx(fastlstm.LSTM(I, H, 2, bidirectional=True, batch_first=True), path)
     file = onnx.load(path)
     assert (file.producer_name, file.producer_version) == ("fastlstm", fastlstm.__version__)
     assert file.ir_version <= 10
@@ -171,18 +170,6 @@ def test_what_a_file_says(tmp_path: Path) -> None:
     assert shapes == {"x": ("B", "T", I), "y": ("B", "T", 2 * H)} | dict.fromkeys(
         ["h_0", "c_0", "h_n", "c_n"], states
     )
-
-
-def test_methods(tmp_path: Path) -> None:
-    class Mine(fastlstm.GRU):
-        pass
-
-    layer, path = fastlstm.GRU(I, H, seed=1), tmp_path / "layer.onnx"
-    layer.to_onnx(path)
-    assert type(Mine.from_onnx(path)) is Mine
-    assert fastlstm.GRU.from_onnx(path, "GRU_l0", dtype="float64").dtype == np.float64
-    with pytest.raises(ValueError, match="expected a node of LSTM, found none"):
-        fastlstm.LSTM.from_onnx(path)
 
 
 UNWRITABLE: list[tuple[dict[str, Any], str]] = [
@@ -200,7 +187,7 @@ def test_options_that_cannot_be_written(
     path = tmp_path / "layer.onnx"
     path.write_text("before")
     with pytest.raises(ValueError, match="^" + re.escape(message)):
-        fastlstm.LSTM(I, H, **options).to_onnx(path)
+        to_onnx(fastlstm.LSTM(I, H, **options), path)
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["layer.onnx"]
 
@@ -305,6 +292,26 @@ def test_names(tmp_path: Path) -> None:
         from_onnx(path, 0)  # type: ignore[arg-type]
 
 
+def test_one_cell_only(tmp_path: Path) -> None:
+    layers = {"lstm": fastlstm.LSTM(I, H, 2, seed=1), "rnn": fastlstm.RNN(I, H, seed=2)}
+    files = [onnx.load(written(tmp_path / "layer.onnx", layer)) for layer in layers.values()]
+    both = onnx.compose.merge_models(*files, io_map=[], prefix1="a_", prefix2="b_")
+    path = tmp_path / "both.onnx"
+    path.write_bytes(both.SerializeToString())
+    for cell, layer in layers.items():
+        check_bits(from_onnx(path, cell=cell).state_dict(), layer.state_dict())
+    assert from_onnx(path, "b_RNN_l0", dtype="float64", cell="rnn").dtype == np.float64
+    with pytest.raises(ValueError, match=r"name: expected that of one node of LSTM, got 'b_RNN"):
+        from_onnx(path, "b_RNN_l0", cell="lstm")
+    with pytest.raises(ValueError, match=r"expected a node of GRU, found none$"):
+        from_onnx(path, cell="gru")
+    wrong: Any
+    for wrong in ("LSTM", fastlstm.LSTM, ["lstm"]):
+        message = f"cell: expected 'lstm', 'gru' or 'rnn', got {wrong!r}"
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            from_onnx(tmp_path / "missing.onnx", cell=wrong)
+
+
 def test_half_precision(tmp_path: Path) -> None:
     layer = fastlstm.GRU(I, H, seed=1)
 
@@ -324,8 +331,8 @@ def test_half_precision(tmp_path: Path) -> None:
 
 
 def test_without_onnx() -> None:
-    code = "import sys; sys.modules['onnx'] = None\nimport fastlstm\n"
-    code += "try: fastlstm.LSTM(2, 3).to_onnx('x')\nexcept ImportError as error: print(error)"
+    code = "import sys; sys.modules['onnx'] = None\n"
+    code += "try: import fastlstm.onnx\nexcept ImportError as error: print(error)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "fastlstm.onnx needs onnx: pip install 'fastlstm[onnx]'\n"
 

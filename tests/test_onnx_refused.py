@@ -28,7 +28,7 @@ from onnx_edits import (  # noqa: E402
     written,
 )
 
-from fastlstm.onnx import from_onnx  # noqa: E402
+from fastlstm.onnx import from_onnx, to_onnx  # noqa: E402
 
 T, B, I, H = 7, 5, 4, 3  # all different, so that a mix-up shows
 
@@ -337,7 +337,7 @@ def test_old_opsets(tmp_path: Path) -> None:
 
 def test_truncated(tmp_path: Path) -> None:
     path = tmp_path / "layer.onnx"
-    fastlstm.LSTM(2, 1, 2, bidirectional=True, seed=1).to_onnx(path)
+    to_onnx(fastlstm.LSTM(2, 1, 2, bidirectional=True, seed=1), path)
     whole = path.read_bytes()
     for size in range(0, len(whole), 3):
         path.write_bytes(whole[:size])
@@ -348,7 +348,7 @@ def test_truncated(tmp_path: Path) -> None:
 def test_damaged(rng: Generator, tmp_path: Path) -> None:
     """Any byte may be wrong: a layer, or one clear error."""
     path = tmp_path / "layer.onnx"
-    fastlstm.LSTM(2, 1, 2, bidirectional=True, seed=1).to_onnx(path)
+    to_onnx(fastlstm.LSTM(2, 1, 2, bidirectional=True, seed=1), path)
     whole, accepted = path.read_bytes(), 0
     for _ in range(500):
         data = bytearray(whole)

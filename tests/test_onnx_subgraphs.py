@@ -81,7 +81,7 @@ def test_branches(rng: Generator, path: Path, layers: list[Any]) -> None:
         check_bits(again.state_dict(), layer.state_dict())
         [out] = run_model(path, {**inputs, "cond": np.array(cond)})
         check(out, run_layer(again, inputs)[0], TOLERANCE, place)
-    upper = fastlstm.LSTM.from_onnx(path, f"{ELSE}LSTM_l1")
+    upper = from_onnx(path, f"{ELSE}LSTM_l1")
     assert repr(upper) == f"LSTM({2 * H}, {H}, bidirectional=True)"
 
 
@@ -97,7 +97,7 @@ def test_names(path: Path) -> None:
         with pytest.raises(ValueError, match=re.escape(message) + ".*" + re.escape(there)):
             from_onnx(path, name)
     with pytest.raises(ValueError, match=r"expected a node of GRU, found none$"):
-        fastlstm.GRU.from_onnx(path)
+        from_onnx(path, cell="gru")
 
 
 def test_names_alone(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_names_alone(tmp_path: Path) -> None:
         "GRU_l0": gru,
     }.items():
         check_bits(from_onnx(path, name).state_dict(), layer.state_dict())
-    check_bits(fastlstm.LSTM.from_onnx(path).state_dict(), outside.state_dict())
+    check_bits(from_onnx(path).state_dict(), outside.state_dict())
 
 
 def test_nodes_without_names(tmp_path: Path) -> None:

@@ -90,7 +90,7 @@ def test_torch_inside_a_model(tmp_path: Path) -> None:
     module, path = Tagger().eval(), tmp_path / "module.onnx"
     tokens = torch.zeros(B, T, dtype=torch.int64)
     exported(path, module, (tokens,), dynamo=True, external_data=True)
-    lstm, gru = fastlstm.LSTM.from_onnx(path), fastlstm.GRU.from_onnx(path)
+    lstm, gru = from_onnx(path, cell="lstm"), from_onnx(path, cell="gru")
     assert lstm.batch_first
     check_bits(lstm.state_dict(), state_dict_of(module.lstm))
     check_bits(gru.state_dict(), state_dict_of(module.gru))

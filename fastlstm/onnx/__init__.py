@@ -78,7 +78,11 @@ def to_onnx(layer: AnyLayer, path: str | os.PathLike[str]) -> None:
 
 
 def from_onnx(
-    path: str | os.PathLike[str], name: str | None = None, *, dtype: DTypeLike | None = None
+    path: str | os.PathLike[str],
+    name: str | None = None,
+    *,
+    dtype: DTypeLike | None = None,
+    cell: str | None = None,
 ) -> Any:
     """Read a layer from a model of ONNX.
 
@@ -106,6 +110,8 @@ def from_onnx(
         "If_0.then_branch/LSTM_3".
     dtype : {"float32", "float64"}, optional
         To convert the weights to.  Default: that of the file; half precision has to be converted.
+    cell : {"lstm", "gru", "rnn"}, optional
+        To look at nodes of this cell only.
 
     Returns
     -------
@@ -120,7 +126,7 @@ def from_onnx(
         If it is not a model of ONNX, or damaged; if it has no such node, or several and no
         `name` is given; if a small file makes a large layer; if a node asks for what our layers
         cannot do, such as the reverse direction alone, or a `clip` or other activation functions
-        of a GRU.
+        of a GRU; or if `cell` is another name.
     TypeError
         If `name` is no str.
 
@@ -128,7 +134,7 @@ def from_onnx(
     --------
     See `to_onnx`.
     """
-    return _read.read(path, name, dtype, None)
+    return _read.read(path, name, dtype, cell)
 
 
 def run_node(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastlstm import _arrays
+from fastlstm import _arrays, _gates
 from fastlstm.onnx import _mapping
 from fastlstm.onnx._mapping import CELLS, AnyLayer
 from fastlstm.onnx._model import Graph, label_of, load
@@ -24,13 +24,14 @@ ROOM, ROOM_PER_BYTE = 2**26, 8
 
 
 def read(
-    path: str | os.PathLike[str], name: str | None, dtype: DTypeLike | None, cell: type[Any] | None
-) -> Any:
-    """The layer of a file; of `cell`, if it is given.  See `fastlstm.onnx.from_onnx`."""
+    path: str | os.PathLike[str], name: str | None, dtype: DTypeLike | None, cell: str | None
+) -> AnyLayer:
+    """See `fastlstm.onnx.from_onnx`."""
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name: expected the name of a node, got {type(name).__name__}")
     wanted = None if dtype is None else _arrays.real_dtype(dtype, "dtype")
-    op = None if cell is None else _mapping.op_of(cell)
+    _gates.check_cell(cell)
+    op = None if cell is None else cell.upper()
     graph = load(path)
     try:
         stack = _chosen(graph, name, op)
@@ -44,7 +45,7 @@ def read(
     try:
         dtype = _dtype(stack, wanted)
         _check_size(stack, dtype, graph.nbytes)
-        return _layer(stack, dtype, cell or CELLS[stack[0].op])
+        return _layer(stack, dtype)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
 
@@ -133,10 +134,10 @@ def _check_size(stack: Sequence[Recurrent], dtype: np.dtype[Any], stored: int) -
         )
 
 
-def _layer(stack: Sequence[Recurrent], dtype: np.dtype[Any], cell: type[Any]) -> AnyLayer:
+def _layer(stack: Sequence[Recurrent], dtype: np.dtype[Any]) -> AnyLayer:
     first = stack[0]
     assert first.form is not None
-    layer: AnyLayer = cell(
+    layer = CELLS[first.op](
         **first.form.constructor_arguments(),
         num_layers=len(stack),
         batch_first=first.form.batch_first or first.turned,
