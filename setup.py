@@ -114,19 +114,17 @@ class build_ext(_build_ext):
         return [], []  # fastlstm.show_config() tells
 
 
-core = Extension(
-    "fastlstm._core",
-    ["fastlstm/_core.pyx", *sorted(path.as_posix() for path in Path("src").rglob("*.c"))],
-    include_dirs=["src", numpy.get_include()],
-)
-# They call the drivers through what _core hands out, so they are linked with none of its sources.
-more = [
-    Extension(
-        f"fastlstm.{name}",
-        [f"fastlstm/{name}.pyx"],
-        include_dirs=core.include_dirs,
+def extension(path):
+    """A module of the binding.  The C core is linked into one, which hands out its drivers."""
+    name = path.with_suffix("").as_posix().replace("/", ".")
+    core = sorted(Path("src").rglob("*.c")) if path.stem == "library" else []
+    return Extension(
+        name,
+        [path.as_posix(), *(source.as_posix() for source in core)],
+        include_dirs=["src", numpy.get_include()],
         define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
     )
-    for name in ("_stream", "_pool", "_kernels", "_updates")
-]
-setup(ext_modules=[core, *more], cmdclass={"build_ext": build_ext})
+
+
+modules = [extension(path) for path in sorted(Path("fastlstm/_core").glob("*.pyx"))]
+setup(ext_modules=modules, cmdclass={"build_ext": build_ext})

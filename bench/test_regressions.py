@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fastlstm
-from fastlstm.bench import cases, engines
+from fastlstm.bench import cases, peers
 
 pytest.importorskip("pytest_benchmark")
 
@@ -35,6 +35,6 @@ SIZES = [
 @pytest.mark.parametrize("size", SIZES)
 def test_time(benchmark: Any, size: str, threads: int) -> None:
     case = cases.of_size(size)
-    work = engines.start(engines.OURS, threads).prepare(case)
+    work = peers.start(peers.OURS, threads).prepare(case)
     benchmark.extra_info["operations"] = case.operations
     benchmark(work.call)

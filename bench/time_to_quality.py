@@ -18,11 +18,12 @@ import time
 from typing import Any
 
 import fastlstm
-from fastlstm import _corpus, optim
-from fastlstm._files import replacing
-from fastlstm._text import TrainingRows
+from fastlstm import optim
+from fastlstm._io.atomic import replacing
 from fastlstm.bench import plot
+from fastlstm.cli import _demo_text
 from fastlstm.models import LanguageModel
+from fastlstm.training._batches import TrainingRows
 
 BATCH, CHUNK, LR, CLIP = 32, 64, 3e-3, 1.0  # those of LanguageModel.fit
 
@@ -93,7 +94,7 @@ ENGINES = {"fastlstm": Fastlstm, "torch": Torch}
 
 def work(engine: str, total: int) -> None:
     """Train in turns: numbers of steps from stdin; steps, seconds and bits so far to stdout."""
-    corpus = _corpus.load(None)
+    corpus = _demo_text.load(None)
     model = LanguageModel(corpus.text + corpus.held_out, seed=0)
     rows = TrainingRows(model._alphabet.encode(corpus.text), BATCH, CHUNK)
     trainer, done, seconds = ENGINES[engine](model), 0, 0.0

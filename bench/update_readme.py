@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from fastlstm._files import replacing
+from fastlstm._io.atomic import replacing
 from fastlstm.bench import report, results
 
 README = Path(__file__).with_name("README.md")

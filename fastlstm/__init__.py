@@ -3,9 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from fastlstm import optim
-from fastlstm._cells import GRU, LSTM, RNN
-from fastlstm._config import __version__, get_num_threads, isas, set_num_threads, show_config
-from fastlstm._pool import StreamPool
+from fastlstm._config import __version__, show_config
+from fastlstm._core.stream_pool import StreamPool
+from fastlstm._core.threads import get_num_threads, isas, set_num_threads
+from fastlstm._layers.gru import GRU
+from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.rnn import RNN
 
 if TYPE_CHECKING:
     from fastlstm import reference

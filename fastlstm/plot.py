@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastlstm import _arrays
-from fastlstm._layer import Layer
-from fastlstm._trace import LSTMTrace, Trace
+from fastlstm import _validation
+from fastlstm._layers.base import Layer
+from fastlstm._layers.trace import LSTMTrace, Trace
 
 __all__ = ["flow", "gates", "gradient_flow", "gradient_norms"]
 
@@ -234,7 +234,7 @@ def gradient_norms(layer: Layer[Any, Any, Any], x: ArrayLike) -> Array:
     """
     if layer.bidirectional or layer.batch_first:
         raise ValueError("layer: expected one direction, and time first")
-    x = _arrays.sequence(x, "x", layer.input_size, layer.dtype, False)
+    x = _validation.sequence(x, "x", layer.input_size, layer.dtype, False)
     if x.ndim != 3 or not len(x):
         raise ValueError(f"x: expected (T, B, {layer.input_size}), T > 0, got {x.shape}")
     y, state = layer(x[:1])

@@ -176,7 +176,7 @@ class Copy:
         output = shell([sys.executable, "setup.py", "build_ext", "--inplace"], self.folder)
         lines = [shlex.split(line) for line in output.splitlines() if " -o " in line]
         self.compilers = {line[line.index("-c") + 1]: line for line in lines if "-c" in line}
-        [core] = (self.folder / "fastlstm").glob("_core*.so")
+        [core] = (self.folder / "fastlstm/_core").glob("library*.so")
         links = [line for line in lines if "-shared" in line]
         [self.link] = [line for line in links if Path(line[line.index("-o") + 1]).name == core.name]
         self.link[self.link.index("-o") + 1] = str(core)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlstm.bench import cases, cli, engines, limits, measuring, plot, report, results
+from fastlstm.bench import cases, cli, limits, measuring, peers, plot, report, results
 from fastlstm.bench.worker import EngineError, Worker
 from fastlstm.cli import main
 
@@ -76,12 +76,12 @@ def test_terminal_table(files: tuple[Path, str]) -> None:
 
 
 def test_table_with_peers_fits_100_columns(found: dict[str, Any]) -> None:
-    peers = list(engines.PEERS)
+    names = list(peers.PEERS)
     row = copy.deepcopy(found["rows"][0])
     times = {"median_us": 172058.0, "q1_us": 171000.0, "q3_us": 173000.0}
     row |= {"layers": 1, "input": 1024, "hidden": 1024, "batch": 32, "steps": 50}
-    row["engines"] = dict.fromkeys(engines.ENGINES, times)
-    table = report.Table(peers)
+    row["engines"] = dict.fromkeys(peers.ENGINES, times)
+    table = report.Table(names)
     line = table.row(row)
     assert len(line) <= 100
     assert line.count("172,058") == 5
@@ -303,12 +303,12 @@ def test_plot(tmp_path: Path, found: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["torch", "onnxruntime"])
 @pytest.mark.parametrize("size", SIZES)
 def test_peers_compute_the_same(name: str, size: str) -> None:
-    for package in engines.ENGINES[name].packages:
+    for package in peers.ENGINES[name].packages:
         pytest.importorskip(package)
     case = cases.of_size(size)
-    if case.work not in engines.ENGINES[name].works:
+    if case.work not in peers.ENGINES[name].works:
         return
-    ours, peer = (engines.start(n, 1).prepare(case) for n in ("fastlstm", name))
+    ours, peer = (peers.start(n, 1).prepare(case) for n in ("fastlstm", name))
     for _ in range(3 if case.carries_state else 1):
         with peer.mode():
             arrays, expected = peer.arrays(peer.call()), ours.arrays(ours.call())

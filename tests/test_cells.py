@@ -14,7 +14,8 @@ from numpy.random import Generator
 from oracle import Array, Arrays, check_bits, check_close, same_bits
 
 import fastlstm
-from fastlstm import _core, reference
+from fastlstm import reference
+from fastlstm._core import library
 
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gru": (fastlstm.GRU, {}),
@@ -139,7 +140,7 @@ def test_same_bits_on_every_instruction_set(
 def test_same_bits_with_threads_and_segments(
     rng: Generator, cell: Any, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fastlstm._core, "PROCESSORS", 4)
+    monkeypatch.setattr(fastlstm._core.library, "PROCESSORS", 4)
     layer = make(cell, input_size=64, hidden_size=200)
     v, before, found = random_call(rng, layer, 300, batch), fastlstm.get_num_threads(), []
     try:
@@ -286,7 +287,7 @@ def test_against_torch(
 
 def test_table_of_cells() -> None:
     """The rows of src/cells.h are what layers are made of."""
-    rows, seen = {row.name: row for row in _core.cells()}, set()
+    rows, seen = {row.name: row for row in library.cells()}, set()
     assert list(rows) == fastlstm.LSTM._CELLS
     for kind, own in [*CELLS.values(), *LSTMS.values()]:
         layer = kind(2, 5, **own)

@@ -88,7 +88,7 @@ def test_same_bits_with_threads(
     rng: Generator, threads: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers that share the hidden units pass each other the gradients at an edge."""
-    monkeypatch.setattr(fastlstm._core, "PROCESSORS", 4)
+    monkeypatch.setattr(fastlstm._core.library, "PROCESSORS", 4)
     lstm = fastlstm.LSTM(64, 256, seed=0)
     v = random_call(rng, lstm, 300, 2)
     expected, before = results(lstm, v), fastlstm.get_num_threads()

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import fastlstm
-from fastlstm import _progress
 from fastlstm.cli import main
 from fastlstm.models import History, LanguageModel, Record
+from fastlstm.training import _progress
 
 TEXT = "the cat sat on the mat, the dog lay on the log.\n" * 40
 TINY = ["--hidden", "8", "--embedding", "4", "--batch-size", "4", "--chunk", "8"]
@@ -165,9 +165,9 @@ def test_demo_writes_from_other_prompts(run: Run) -> None:
 
 
 def test_library_adds_docstrings_and_measures_the_same() -> None:
-    from fastlstm import _corpus
+    from fastlstm.cli import _demo_text
 
-    topics, library = _corpus.load("topics"), _corpus.load("library")
+    topics, library = _demo_text.load("topics"), _demo_text.load("library")
     assert library.held_out == topics.held_out
     assert library.text.endswith(topics.text)
     assert "Join two or more pathname components" in library.text

@@ -61,7 +61,7 @@ every_team = pytest.mark.parametrize("team", TEAMS.values(), ids=TEAMS)
 def threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
     """`set_num_threads` for one test, as if this machine had a processor for each."""
     before = fastlstm.get_num_threads()
-    monkeypatch.setattr(fastlstm._core, "PROCESSORS", 4)
+    monkeypatch.setattr(fastlstm._core.library, "PROCESSORS", 4)
     yield fastlstm.set_num_threads
     fastlstm.set_num_threads(before)
 

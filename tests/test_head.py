@@ -11,7 +11,7 @@ from numpy.random import Generator
 from oracle import Array, Arrays, check_bits, check_close, same_bits
 
 import fastlstm
-from fastlstm import _core, _kernels
+from fastlstm._core import heads, library
 
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
 
@@ -51,13 +51,13 @@ def results(isa: str, call: Call, threads: int = 1) -> Arrays:
     """nll, and the gradients of its mean."""
     nll, dy = np.full(len(call.y), np.nan, call.y.dtype), np.full_like(call.y, np.nan)
     dweight, dbias = np.zeros_like(call.weight), np.zeros_like(call.bias)
-    _kernels.head(isa, _core.Pool(), *call, nll, dy, dweight, dbias, threads)
+    heads.head(isa, library.BufferCache(), *call, nll, dy, dweight, dbias, threads)
     return {"nll": nll, "dy": dy, "dweight": dweight, "dbias": dbias}
 
 
 def nll_alone(isa: str, call: Call, threads: int = 1) -> Array:
     nll = np.full(len(call.y), np.nan, call.y.dtype)
-    _kernels.head(isa, _core.Pool(), *call, nll, None, None, None, threads)
+    heads.head(isa, library.BufferCache(), *call, nll, None, None, None, threads)
     return nll
 
 
@@ -116,7 +116,7 @@ def test_threads(
     V: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_core, "PROCESSORS", 4)
+    monkeypatch.setattr(library, "PROCESSORS", 4)
     call = random_call(rng, N, H, V, dtype)
     one = results(isa, call)
     for threads in (2, 3, 4):
@@ -149,7 +149,7 @@ def test_weight_gradients_are_added(rng: Generator, isa: str, dtype: str) -> Non
     found = results(isa, call)
     dweight, dbias = np.full_like(call.weight, 8), np.full_like(call.bias, 8)
     nll, dy = np.empty(20, dtype), np.empty_like(call.y)
-    _kernels.head(isa, _core.Pool(), *call, nll, dy, dweight, dbias, 1)
+    heads.head(isa, library.BufferCache(), *call, nll, dy, dweight, dbias, 1)
     assert same_bits(dweight, 8 + found["dweight"])
     assert same_bits(dbias, 8 + found["dbias"])
 
@@ -252,16 +252,16 @@ BAD: dict[str, tuple[int, Any]] = {
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 def test_refused(bad: tuple[int, Any]) -> None:
     """The binding lets nothing through that the core would read or write out of bounds."""
-    isa, run = fastlstm.isas()[0], _kernels.head
-    run(isa, _core.Pool(), *GOOD, 1)  # type: ignore[arg-type]
+    isa, run = fastlstm.isas()[0], heads.head
+    run(isa, library.BufferCache(), *GOOD, 1)  # type: ignore[arg-type]
     place, value = bad
     arguments = [*GOOD[:place], value, *GOOD[place + 1 :]]
     with pytest.raises((ValueError, TypeError)):
-        run(isa, _core.Pool(), *arguments, 1)
+        run(isa, library.BufferCache(), *arguments, 1)
 
 
 def test_message_for_a_target() -> None:
     arguments = [*GOOD[:3], np.array([0, 1, 5, 0]), *GOOD[4:]]
-    run: Callable[..., None] = _kernels.head
+    run: Callable[..., None] = heads.head
     with pytest.raises(ValueError, match="targets: expected classes from 0 to 4, got 5"):
-        run(fastlstm.isas()[0], _core.Pool(), *arguments, 1)
+        run(fastlstm.isas()[0], library.BufferCache(), *arguments, 1)

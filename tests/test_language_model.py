@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlstm import _training, models, reference
-from fastlstm._text import Alphabet, Stretches, TrainingRows
-from fastlstm.models import LanguageModel, Record
+from fastlstm import reference
+from fastlstm.models import History, LanguageModel, Record, _language_model
+from fastlstm.models._text import Alphabet, Stretches
+from fastlstm.training import _loop
+from fastlstm.training._batches import TrainingRows
 
 TEXT = "the cat sat on the mat, the dog lay on the log. " * 60
 SMALL: dict[str, Any] = {"embedding_size": 5, "hidden_size": 8}
@@ -177,7 +179,7 @@ def test_bits_are_those_of_the_reference_and_rows_change_little(
     assert model.bits_per_character(text) == pytest.approx(exact, rel=1e-5)
     assert model.bits_per_character(text, rows=5) == pytest.approx(exact, rel=1e-3)
     assert model.bits_per_character(text, rows=10_000) == pytest.approx(exact, rel=1e-3)
-    monkeypatch.setattr(models, "_WARMUP", 0)
+    monkeypatch.setattr(_language_model, "_WARMUP", 0)
     assert model.bits_per_character(text, rows=100) > exact * 1.01
 
 
@@ -235,13 +237,13 @@ class FakeClock:
 def test_time_and_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
 
-    class Watched(_training.Adam):
+    class Watched(_loop.Adam):
         def step(self, grads: Any) -> None:
             rates.append(self.lr)
             super().step(grads)
 
-    monkeypatch.setattr(_training, "Adam", Watched)
-    monkeypatch.setattr(_training, "time", FakeClock())
+    monkeypatch.setattr(_loop, "Adam", Watched)
+    monkeypatch.setattr(_loop, "time", FakeClock())
     history = small_model().fit(TEXT, seconds=2, batch_size=4, chunk=16, lr=0.1)
     assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])
     assert history.records[-1].seconds == 2
@@ -329,7 +331,7 @@ def test_fit_leaves_other_handlers_and_threads_alone() -> None:
         assert seen == [handler]
     finally:
         signal.signal(signal.SIGINT, before)
-    histories: list[models.History] = []
+    histories: list[History] = []
     thread = threading.Thread(
         target=lambda: histories.append(small_model().fit(TEXT, steps=2, batch_size=4, chunk=16))
     )

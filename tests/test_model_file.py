@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastlstm import _tensor_file
-from fastlstm._files import check_replaceable, replacing
+from fastlstm._io import tensor_file
+from fastlstm._io.atomic import check_replaceable, replacing
 from fastlstm.models import LanguageModel
 
 WINDOWS = os.name == "nt"
@@ -98,7 +98,7 @@ def test_other_safetensors_are_an_error(model: LanguageModel, path: Path) -> Non
 
 def tensors_and_config(model: LanguageModel, path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     model.save(path)
-    return _tensor_file.read(path, "LanguageModel")
+    return tensor_file.read(path, "LanguageModel")
 
 
 @pytest.mark.parametrize(
@@ -125,14 +125,14 @@ def test_wrong_configurations_are_an_error(
     model: LanguageModel, path: Path, change: dict[str, Any], message: str
 ) -> None:
     tensors, config = tensors_and_config(model, path)
-    _tensor_file.write(path, "LanguageModel", tensors, {**config, **change})
+    tensor_file.write(path, "LanguageModel", tensors, {**config, **change})
     with pytest.raises(ValueError, match=message):
         LanguageModel.load(path)
 
 
 def test_a_size_is_an_integer(path: Path) -> None:
     tensors, config = tensors_and_config(LanguageModel("ab", hidden_size=2), path)
-    _tensor_file.write(path, "LanguageModel", tensors, {**config, "num_layers": True})
+    tensor_file.write(path, "LanguageModel", tensors, {**config, "num_layers": True})
     with pytest.raises(ValueError, match="the configuration in the file is damaged"):
         LanguageModel.load(path)
 
@@ -141,14 +141,14 @@ def test_wrong_weights_are_an_error(model: LanguageModel, path: Path) -> None:
     tensors, config = tensors_and_config(model, path)
     bias = tensors["linear.bias"]
     for wrong in (bias[:-1], bias.astype(np.float64)):
-        _tensor_file.write(path, "LanguageModel", {**tensors, "linear.bias": wrong}, config)
+        tensor_file.write(path, "LanguageModel", {**tensors, "linear.bias": wrong}, config)
         with pytest.raises(ValueError, match="weights and configuration do not agree"):
             LanguageModel.load(path)
     missing = {name: tensor for name, tensor in tensors.items() if name != "linear.bias"}
-    _tensor_file.write(path, "LanguageModel", missing, config)
+    tensor_file.write(path, "LanguageModel", missing, config)
     with pytest.raises(ValueError, match="weights and configuration do not agree"):
         LanguageModel.load(path)
-    _tensor_file.write(path, "LanguageModel", {**tensors, "linear.bias": bias * np.nan}, config)
+    tensor_file.write(path, "LanguageModel", {**tensors, "linear.bias": bias * np.nan}, config)
     with pytest.raises(ValueError, match="some weights are not finite numbers"):
         LanguageModel.load(path)
 

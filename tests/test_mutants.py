@@ -17,9 +17,9 @@ from numpy.random import Generator
 from oracle import Array, check_against_reference
 
 import fastlstm
-from fastlstm import _core
+from fastlstm._core import sequence
 
-forward, backward, Packed = _core.forward, _core.backward, _core.Packed
+forward, backward, Packed = sequence.forward, sequence.backward, sequence.PackedWeights
 
 SIZES = (5, 6, 2)
 Mutant = tuple[str, Callable[..., Any]]
@@ -37,7 +37,7 @@ def edited(edit: Callable[[str, Array], Array | None]) -> Mutant:
         packed.add_backward(changed, threads)
         return packed
 
-    return "Packed", packed
+    return "PackedWeights", packed
 
 
 def with_gates_swapped(a: int, b: int) -> Mutant:
@@ -113,7 +113,7 @@ def test_the_comparison_notices(
     rng: Generator, mutant: Mutant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_against_reference(rng, fastlstm.LSTM(*SIZES, bidirectional=True, seed=1), 4, 3)
-    monkeypatch.setattr(_core, *mutant)
+    monkeypatch.setattr(sequence, *mutant)
     with pytest.raises(AssertionError, match=r"error .* allowed"):
         check_against_reference(rng, fastlstm.LSTM(*SIZES, bidirectional=True, seed=1), 4, 3)
 

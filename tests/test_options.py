@@ -25,8 +25,8 @@ from oracle import (
 )
 
 import fastlstm
-from fastlstm import _tensor_file
-from fastlstm._options import ACTIVATIONS
+from fastlstm._io import tensor_file
+from fastlstm._layers.options import ACTIVATIONS
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "projection": {"proj_size": 5},
@@ -218,7 +218,7 @@ def test_layers_saved_before_there_was_an_epsilon(rng: Generator, tmp_path: Path
     x = rng.standard_normal((4, 2, 7), dtype=np.float32)
     config = lstm._configuration()
     assert config.pop("layer_norm_eps") == 1e-5
-    _tensor_file.write(tmp_path / "old", "LSTM", lstm.parameters, config)
+    tensor_file.write(tmp_path / "old", "LSTM", lstm.parameters, config)
     unpickled = copy.copy(lstm)
     del unpickled.__dict__["layer_norm_eps"]
     for old in (fastlstm.LSTM.load(tmp_path / "old"), pickle.loads(pickle.dumps(unpickled))):

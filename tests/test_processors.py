@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlstm import _processors
+from fastlstm._core import processors
 
 Machine = Callable[..., int]
 
@@ -18,14 +18,14 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     """The count on a machine of eight processors; siblings[i] share a core with the i-th."""
 
     def count(siblings: list[str] | None = None) -> int:
-        monkeypatch.setattr(_processors, "CPUS", str(tmp_path / "cpus"))
-        monkeypatch.setattr(_processors, "CGROUP", str(tmp_path / "cgroup"))
+        monkeypatch.setattr(processors, "CPUS", str(tmp_path / "cpus"))
+        monkeypatch.setattr(processors, "CGROUP", str(tmp_path / "cgroup"))
         monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
         for i, text in enumerate(siblings or []):
             folder = tmp_path / f"cpus/cpu{i}/topology"
             folder.mkdir(parents=True)
             (folder / "thread_siblings_list").write_text(text)
-        return _processors.count()
+        return processors.count()
 
     return count
 
@@ -68,5 +68,5 @@ def test_quota_of_the_first_version(
 def test_other_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
-    monkeypatch.setattr(_processors, "CGROUP", str(tmp_path))
-    assert _processors.count() == 1
+    monkeypatch.setattr(processors, "CGROUP", str(tmp_path))
+    assert processors.count() == 1

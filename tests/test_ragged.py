@@ -191,7 +191,7 @@ def test_threads_and_segments(
     rng: Generator, hidden: int, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers take rows in turns, or share hidden units; what is recomputed has the same bits."""
-    monkeypatch.setattr(fastlstm._core, "PROCESSORS", 4)
+    monkeypatch.setattr(fastlstm._core.library, "PROCESSORS", 4)
     lstm, T = fastlstm.LSTM(16, hidden, seed=1), 200
     v, lengths = random_call(rng, lstm, T, batch), some_lengths(rng, T, batch)
     options = {"lengths": lengths, "reset": rng.random((T, batch)) < 0.05}

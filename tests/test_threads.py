@@ -14,11 +14,11 @@ from numpy.random import Generator
 from oracle import check_bits, random_call, results
 
 import fastlstm
-from fastlstm import _core, _kernels, _processors
+from fastlstm._core import library, probes, processors
 
 HERE = Path(__file__).parent
 
-needs_openmp = pytest.mark.skipif(not _core.has_openmp(), reason="built without OpenMP")
+needs_openmp = pytest.mark.skipif(not library.has_openmp(), reason="built without OpenMP")
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
@@ -50,7 +50,7 @@ def test_set_and_get() -> None:
 
 
 def test_without_openmp_there_is_one_thread() -> None:
-    if _core.has_openmp():
+    if library.has_openmp():
         pytest.skip("built with OpenMP")
     fastlstm.set_num_threads(4)
     assert fastlstm.get_num_threads() == 1
@@ -68,7 +68,7 @@ def test_environment(n: str) -> None:
 @needs_linux
 @needs_openmp
 def test_default_is_the_cores_this_process_may_use() -> None:
-    assert int(python(SHOW, FASTLSTM_NUM_THREADS="")) == _processors.count()
+    assert int(python(SHOW, FASTLSTM_NUM_THREADS="")) == processors.count()
     one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + SHOW
     assert python(one, FASTLSTM_NUM_THREADS="") == "1"
 
@@ -102,7 +102,7 @@ v = random_call(np.random.default_rng(1), lstm, T, B)
 fastlstm.set_num_threads(1)
 results(lstm, v)
 before = len(os.listdir("/proc/self/task"))
-fastlstm._core.PROCESSORS = {processors}
+fastlstm._core.library.PROCESSORS = {processors}
 for n in (2, 3, 4):
     fastlstm.set_num_threads(n)
     {call}
@@ -159,7 +159,7 @@ import numpy as np
 from oracle import check_bits, random_call, results
 from test_contract import TEAMS
 import fastlstm
-fastlstm._core.PROCESSORS = 4
+fastlstm._core.library.PROCESSORS = 4
 for options, T, B in TEAMS.values():
     found = []
     for n in (1, 4):
@@ -253,7 +253,7 @@ def run(method):
         with multiprocessing.get_context(method).Pool(2) as pool:
             assert pool.map(work, sizes) == expected
     assert [work(hidden) for hidden in sizes] == expected  # the parent goes on, with its team
-    assert fastlstm.get_num_threads() == 2 or not fastlstm._core.has_openmp()
+    assert fastlstm.get_num_threads() == 2 or not fastlstm._core.library.has_openmp()
     print("done")
 
 if __name__ == "__main__":
@@ -321,7 +321,7 @@ def test_the_callers_denormals_are_left_alone(rng: Generator, threads: int) -> N
             lambda: results(lstm, v),
             lambda: stream.step(v["x"][0, 0]),
             lambda: stream.run(v["x"][:, 0]),
-            lambda: _kernels.activate(lstm.isa, "tanh", tiny),
+            lambda: probes.activate(lstm.isa, "tanh", tiny),
         ):
             call()
             assert (tiny / 2 != 0).all()  # not flushed

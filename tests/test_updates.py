@@ -15,7 +15,8 @@ from test_optim import OPTIONS
 from test_threads import needs_linux, needs_openmp, python
 
 import fastlstm
-from fastlstm import _updates, optim
+from fastlstm import optim
+from fastlstm._core import updates
 from fastlstm._parameters import Gradients, Parameters
 
 Array = NDArray[Any]
@@ -170,7 +171,7 @@ def test_squares_are_weighted_before_they_overflow(name: str, move: float) -> No
 def test_norm_has_the_same_bits_whatever_the_threads(dtype: str, rng: Generator) -> None:
     for size in [*SIZES, 8191, 8192, 3 * 8192 + 9]:
         vector = random_gradient(rng, size, dtype).flat
-        [found] = {_updates.sum_of_squares(vector, n) for n in (1, 2, 3, 7)}
+        [found] = {updates.sum_of_squares(vector, n) for n in (1, 2, 3, 7)}
         assert found == pytest.approx(math.fsum(x * x for x in vector.tolist()), rel=1e-14)
 
 
@@ -265,11 +266,11 @@ def test_float32_norms_beyond_float32() -> None:
 @pytest.mark.parametrize(
     ("update", "required", "optional", "numbers"),
     [
-        (_updates.sgd, 2, 1, {"momentum": 0.0, "weight": 1.0, "nesterov": False}),
-        (_updates.rmsprop, 3, 2, {"alpha": 0.0, "weight": 1.0, "eps": 1.0, "momentum": 0.0}),
-        (_updates.adagrad, 3, 0, {"eps": 1.0}),
+        (updates.sgd, 2, 1, {"momentum": 0.0, "weight": 1.0, "nesterov": False}),
+        (updates.rmsprop, 3, 2, {"alpha": 0.0, "weight": 1.0, "eps": 1.0, "momentum": 0.0}),
+        (updates.adagrad, 3, 0, {"eps": 1.0}),
         (
-            _updates.adam,
+            updates.adam,
             4,
             1,
             {"shrink": 1.0, "weight": 1.0, "beta2": 0.0, "weight2": 1.0, "eps": 1.0},

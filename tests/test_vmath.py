@@ -10,7 +10,7 @@ from numpy.random import Generator
 from oracle import Array, same_bits
 
 import fastlstm
-from fastlstm._kernels import activate
+from fastlstm._core.probes import activate
 
 LARGEST_ERROR = 2.0  # ulp, as src/simd/vmath.h promises
 

@@ -11,11 +11,11 @@ from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import fastlstm
-from fastlstm._config import MOST_THREADS
-from fastlstm._files import check_replaceable, replacing
-from fastlstm.bench import cases, engines, limits, measuring, plot, report, results
+from fastlstm._core.threads import MOST_THREADS
+from fastlstm._io.atomic import check_replaceable, replacing
+from fastlstm.bench import cases, limits, measuring, peers, plot, report, results
 from fastlstm.bench.compare import compare
-from fastlstm.bench.engines import OURS
+from fastlstm.bench.peers import OURS
 from fastlstm.bench.worker import EngineError, Worker
 
 _DESCRIPTION = """\
@@ -47,7 +47,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--set", metavar="NAMES", help="named sets of cases (default all, or none with --size)")
     add("--size", metavar="[WORK:]L,I,H,B,T", action="append", default=[], help="one more case")
-    add("--against", metavar="NAMES", default="", help=f"peers: {','.join(engines.PEERS)}")
+    add("--against", metavar="NAMES", default="", help=f"peers: {','.join(peers.PEERS)}")
     add("--threads", metavar="N,N", dest="thread_counts", help="default: 1 and all")
     add("--quick", action="store_true", help="fewer calls: a first impression")
     add("--seconds", metavar="S", type=float, default=measuring.Plan.seconds,
@@ -68,8 +68,8 @@ def run(args: Namespace) -> int:
     if args.command == "compare":
         return _compare(args)
     chosen = _cases(args)
-    peers = _names(args.against)
-    engines.check(peers)
+    against = _names(args.against)
+    peers.check(against)
     counts = _thread_counts(args.thread_counts)
     if not 0 < args.seconds < math.inf:
         raise ValueError(f"--seconds: expected more than 0, got {args.seconds}")
@@ -78,7 +78,7 @@ def run(args: Namespace) -> int:
         plot.check(args.plot)
     for path in filter(None, (args.json, args.markdown, args.plot)):
         check_replaceable(path)
-    found = results.describe(_command(args), peers)
+    found = results.describe(_command(args), against)
     status = 0
     try:
         _measure_all(found, chosen, counts, plan)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fastlstm.bench.cases import of_row
-from fastlstm.bench.engines import OURS
+from fastlstm.bench.peers import OURS
 from fastlstm.bench.report import number
 from fastlstm.bench.results import Results, key, median
 

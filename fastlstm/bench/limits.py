@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import fastlstm
-from fastlstm import _kernels
-from fastlstm._config import chosen_isa
+from fastlstm._core import probes
+from fastlstm._core.threads import chosen_isa
 from fastlstm.bench.cases import Case
 
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
@@ -48,11 +48,11 @@ def measure(kind: str, threads: int) -> float:
     float32, all threads together.  "fma" is of the instruction set that new layers use.
     """
     if kind == "fma":
-        return _kernels.probe(chosen_isa(), "fma", 0, _FMA_VECTORS, threads)
+        return probes.probe(chosen_isa(), "fma", 0, _FMA_VECTORS, threads)
     nbytes = max(_probe_size(kind, threads) // _PAGE, 1) * _PAGE
     repeats = max(_READ_BYTES // nbytes, 1)
     # Reading is the machine's: the widest vectors show it, whatever the layer uses.
-    return _kernels.probe(fastlstm.isas()[0], "read", nbytes, repeats, threads)
+    return probes.probe(fastlstm.isas()[0], "read", nbytes, repeats, threads)
 
 
 def _probe_size(level: str, threads: int) -> int:

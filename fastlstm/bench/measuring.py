@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastlstm.bench import limits
 from fastlstm.bench.cases import Array, Case
-from fastlstm.bench.engines import ENGINES, OURS
+from fastlstm.bench.peers import ENGINES, OURS
 from fastlstm.bench.worker import EngineError, Worker
 
 TOLERANCE = 1e-4  # of a peer's results, relative to the largest value if that is above 1

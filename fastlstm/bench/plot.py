@@ -8,9 +8,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from fastlstm._files import StrPath, replacing
+from fastlstm._io.atomic import StrPath, replacing
 from fastlstm.bench.cases import WORKS
-from fastlstm.bench.engines import ENGINES, OURS
+from fastlstm.bench.peers import ENGINES, OURS
 from fastlstm.bench.results import Results, Row, median, thread_counts
 
 FORMATS = ("png", "svg", "pdf")

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastlstm.bench import limits
 from fastlstm.bench.cases import of_row
-from fastlstm.bench.engines import ENGINES, OURS
+from fastlstm.bench.peers import ENGINES, OURS
 from fastlstm.bench.results import Results, Row, best_peer, median, speedup, thread_counts
 
 _LEGEND = """\

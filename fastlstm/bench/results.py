@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 import fastlstm
-from fastlstm import _kernels
-from fastlstm._config import _processor, chosen_isa
-from fastlstm._files import StrPath, replacing
-from fastlstm.bench import engines, limits
+from fastlstm._config import _processor
+from fastlstm._core import probes
+from fastlstm._core.threads import chosen_isa
+from fastlstm._io.atomic import StrPath, replacing
+from fastlstm.bench import limits, peers
 
 SCHEMA = 1
 _KEY = ("work", "layers", "input", "hidden", "batch", "steps", "threads")
@@ -24,7 +25,7 @@ Results = dict[str, Any]
 Row = dict[str, Any]
 
 
-def describe(command: str, peers: list[str]) -> Results:
+def describe(command: str, against: list[str]) -> Results:
     """Everything but the measured values: date, machine, versions; `limits` and `rows` empty."""
     return {
         "schema": SCHEMA,
@@ -40,12 +41,12 @@ def describe(command: str, peers: list[str]) -> Results:
         },
         "versions": {
             "fastlstm": fastlstm.__version__,
-            "compiler": _kernels.compiler(),
+            "compiler": probes.compiler(),
             "python": platform.python_version(),
             "numpy": np.__version__,
-            **engines.versions(peers),
+            **peers.versions(against),
         },
-        "peers": peers,
+        "peers": against,
         "limits": [],
         "rows": [],
     }
@@ -62,7 +63,7 @@ def load(path: StrPath) -> Results:
     """Read a JSON file that `save` wrote."""
     try:
         results: Results = json.loads(Path(path).read_text(encoding="utf-8"))
-        complete = all(key(row) and median(row, engines.OURS) for row in results["rows"])
+        complete = all(key(row) and median(row, peers.OURS) for row in results["rows"])
         if results["schema"] == SCHEMA and complete:
             return results
     except (ValueError, KeyError, TypeError, AttributeError):
@@ -83,13 +84,13 @@ def median(row: Row, engine: str) -> float | None:
 
 def best_peer(row: Row) -> tuple[str, float] | None:
     """Name and microseconds of the fastest peer."""
-    times = [(us, name) for name in engines.PEERS if (us := median(row, name)) is not None]
+    times = [(us, name) for name in peers.PEERS if (us := median(row, name)) is not None]
     return min(times)[::-1] if times else None
 
 
 def speedup(row: Row) -> float | None:
     """How many times faster than the best peer fastlstm is; below 1 it lost."""
-    best, ours = best_peer(row), median(row, engines.OURS)
+    best, ours = best_peer(row), median(row, peers.OURS)
     return best[1] / ours if best and ours else None
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm.bench import engines, limits
+from fastlstm.bench import limits, peers
 from fastlstm.bench.cases import Array, Case
 
 
@@ -83,8 +83,8 @@ class _Server:
     """What a worker's process does."""
 
     def __init__(self, name: str, threads: int) -> None:
-        self._engine = engines.start(name, threads)
-        self._work: engines.Work | None = None
+        self._engine = peers.start(name, threads)
+        self._work: peers.Work | None = None
         self._clock = _clock_cost()
 
     def prepare(self, case: Case) -> list[list[Array]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._options import ACTIVATIONS
+from fastlstm._layers.options import ACTIVATIONS
 
 Entry = str | tuple[str | float, ...]  # a name, or (name, alpha), or (name, alpha, beta)
 

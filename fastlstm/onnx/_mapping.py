@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm import _arrays
-from fastlstm._cells import GRU, LSTM, RNN
-from fastlstm._layer import Layer
+from fastlstm import _validation
+from fastlstm._layers.base import Layer
+from fastlstm._layers.gru import GRU
+from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.rnn import RNN
 from fastlstm.onnx import _activations
 from fastlstm.onnx._activations import Entry
 
@@ -177,18 +179,18 @@ def _sizes(
         if name not in tensors:
             raise ValueError(f"{name}: missing, a node of {op} needs it")
         if tensors[name].ndim != 3:
-            shape = _arrays.shape_text(tensors[name].shape)
+            shape = _validation.shape_text(tensors[name].shape)
             raise ValueError(f"{name}: expected 3 axes, got {shape}")
     inputs, hidden = tensors["W"].shape[2], tensors["R"].shape[2]
     named = attributes.get("hidden_size", hidden)
-    if _arrays.integer(named, "hidden_size", 1) != hidden or inputs < 1:
-        shape = _arrays.shape_text(tensors["R"].shape)
+    if _validation.integer(named, "hidden_size", 1) != hidden or inputs < 1:
+        shape = _validation.shape_text(tensors["R"].shape)
         raise ValueError(f"hidden_size: {named} does not agree with R, which is {shape}")
     rows = len(_GATES[op]) * hidden
     shapes = {"W": (rows, inputs), "R": (rows, hidden), "B": (2 * rows,), "P": (3 * hidden,)}
     for name, tensor in tensors.items():
         if tensor.shape != (directions, *shapes[name]):
-            expected, got = (directions, *shapes[name]), _arrays.shape_text(tensor.shape)
+            expected, got = (directions, *shapes[name]), _validation.shape_text(tensor.shape)
             raise ValueError(f"{name}: expected {expected}, got {got}")
     return inputs, hidden
 
@@ -273,7 +275,7 @@ def _reordered(blocks: Array, given: str, wanted: str) -> Array:
 
 
 def _flag(attributes: Mapping[str, Any], name: str) -> bool:
-    return bool(_arrays.integer(attributes.get(name, 0), name, 0, 1))
+    return bool(_validation.integer(attributes.get(name, 0), name, 0, 1))
 
 
 def _numbers(values: Any, name: str) -> list[float]:

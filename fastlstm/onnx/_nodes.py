@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm.onnx import _mapping
+from fastlstm.onnx._axes import Arrangement, Axis, axis
 from fastlstm.onnx._mapping import CELLS, INPUTS, WEIGHTS, Form
 from fastlstm.onnx._model import Graph, attributes_of, label_of
-from fastlstm.onnx._plumbing import Arrangement, Axis, axis
 from fastlstm.onnx._values import Values
 
 Array = NDArray[Any]

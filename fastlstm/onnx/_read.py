@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastlstm import _arrays, _gates
+from fastlstm import _conversion, _validation
 from fastlstm.onnx import _mapping
+from fastlstm.onnx._constants import origins
 from fastlstm.onnx._mapping import CELLS, AnyLayer
 from fastlstm.onnx._model import Graph, label_of, load
 from fastlstm.onnx._nodes import Recurrent, is_recurrent, recurrent_nodes
-from fastlstm.onnx._origins import origins
 from fastlstm.onnx._values import SOME_SIZE
 
 # Bytes of a layer: some, and more for each byte of constants in its file.  float16 that becomes
@@ -29,8 +29,8 @@ def read(
     """See `fastlstm.onnx.from_onnx`."""
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name: expected the name of a node, got {type(name).__name__}")
-    wanted = None if dtype is None else _arrays.real_dtype(dtype, "dtype")
-    _gates.check_cell(cell)
+    wanted = None if dtype is None else _validation.real_dtype(dtype, "dtype")
+    _conversion.check_cell(cell)
     op = None if cell is None else cell.upper()
     graph = load(path)
     try:

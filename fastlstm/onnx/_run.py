@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fastlstm import _arrays
+from fastlstm import _validation
 from fastlstm.onnx import _mapping
 from fastlstm.onnx._mapping import CELLS, INPUTS, OUTPUTS, WEIGHTS, AnyLayer, Form
 
@@ -27,18 +27,18 @@ def run(
     if "X" not in inputs:
         raise ValueError(f"X: missing, a node of {op_type} needs it")
     x = np.asarray(inputs["X"])
-    dtype = _arrays.real_dtype(x.dtype, "dtype of X")
-    weights = {n: _arrays.convert(inputs[n], n, dtype) for n in WEIGHTS if n in inputs}
+    dtype = _validation.real_dtype(x.dtype, "dtype of X")
+    weights = {n: _validation.convert(inputs[n], n, dtype) for n in WEIGHTS if n in inputs}
     form = _mapping.read_form(op_type, {k: _text(v) for k, v in attributes.items()}, weights)
     rows, size = 0 if form.batch_first else 1, form.input_size
     if x.ndim != 3 or x.shape[2] != size:
         axes = "B, T" if form.batch_first else "T, B"
-        raise ValueError(f"X: expected ({axes}, {size}), got {_arrays.shape_text(x.shape)}")
+        raise ValueError(f"X: expected ({axes}, {size}), got {_validation.shape_text(x.shape)}")
     states = _states(form, inputs, x.shape[rows], dtype)
     lengths = None
     if "sequence_lens" in inputs:
         steps, batch = x.shape[1 - rows], x.shape[rows]
-        lengths = _arrays.lengths(inputs["sequence_lens"], "sequence_lens", steps, batch)
+        lengths = _validation.lengths(inputs["sequence_lens"], "sequence_lens", steps, batch)
     layer: AnyLayer = CELLS[op_type](
         **form.constructor_arguments(), batch_first=form.batch_first, dtype=dtype
     )
@@ -57,7 +57,7 @@ def _states(
     for name in names:
         state = np.zeros(given, dtype)
         if name in inputs:
-            state = _arrays.like(inputs[name], name, given, dtype)
+            state = _validation.like(inputs[name], name, given, dtype)
         states.append(state.swapaxes(0, 1) if form.batch_first else state)
     return states
 

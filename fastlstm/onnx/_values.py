@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from fastlstm.onnx._axes import RULES, VIEWS, Arrangement, Axis, Value, axis
 from fastlstm.onnx._model import Graph, array_of, attributes_of
-from fastlstm.onnx._plumbing import RULES, VIEWS, Arrangement, Axis, Value, axis
 
 SOME_SIZE = 1_000_003  # of an axis whose size is not fixed; the next has two more, and so on
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from fastlstm._config import __version__
-from fastlstm._files import replacing
+from fastlstm._io.atomic import replacing
 from fastlstm.onnx import _mapping
 from fastlstm.onnx._mapping import INPUTS, AnyLayer
 

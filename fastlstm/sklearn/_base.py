@@ -12,9 +12,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
-from fastlstm import _arrays
-from fastlstm._cells import GRU, LSTM, RNN
-from fastlstm._optimizer import bound, non_negative
+from fastlstm import _validation
+from fastlstm._layers.gru import GRU
+from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.rnn import RNN
+from fastlstm._validation import bound, non_negative
 from fastlstm.optim import AdamW
 from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Loss, Network
@@ -199,11 +201,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         part = non_negative("validation_fraction", self.validation_fraction)
         if not 0 < part < 1:
             raise ValueError(f"validation_fraction: expected a part between 0 and 1, got {part}")
-        most = _arrays.integer(self.max_iter, "max_iter", 1)
+        most = _validation.integer(self.max_iter, "max_iter", 1)
         return Plan(
-            batch_size=_arrays.integer(self.batch_size, "batch_size", 1),
+            batch_size=_validation.integer(self.batch_size, "batch_size", 1),
             max_iter=1 if partial else most,
-            patience=_arrays.integer(self.n_iter_no_change, "n_iter_no_change", 1),
+            patience=_validation.integer(self.n_iter_no_change, "n_iter_no_change", 1),
             tol=non_negative("tol", self.tol),
             clip_norm=None if self.clip_norm is None else bound("clip_norm", self.clip_norm),
         )
@@ -281,7 +283,7 @@ def _sample_weights(value: Any, n: int) -> Array:
         value, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
     )
     if weights.shape != (n,):
-        shape = _arrays.shape_text(weights.shape)
+        shape = _validation.shape_text(weights.shape)
         raise ValueError(f"sample_weight: expected ({n},), got {shape}")
     if weights.min() < 0:
         raise ValueError(f"sample_weight: expected no negative weights, got {weights.min()}")

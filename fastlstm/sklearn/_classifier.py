@@ -12,7 +12,7 @@ from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array
 
-from fastlstm._optimizer import non_negative
+from fastlstm._validation import non_negative
 from fastlstm.sklearn._base import SequenceEstimator
 from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Loss, cross_entropy, log_softmax

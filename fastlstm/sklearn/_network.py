@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm._cells import LSTM
-from fastlstm._layer import Layer
+from fastlstm._layers.base import Layer
+from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm.sklearn._sequences import Sequences
 

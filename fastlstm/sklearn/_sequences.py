@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils.validation import check_array, validate_data
 
-from fastlstm import _arrays
+from fastlstm import _validation
 
 Array = NDArray[Any]
 DTypes = Sequence[Any]
@@ -100,7 +100,7 @@ def _window(n_timesteps: Any, features: int) -> int:
     """Features of a step, of a table with so many columns."""
     if n_timesteps is None:
         return 1
-    steps = _arrays.integer(n_timesteps, "n_timesteps", 1)
+    steps = _validation.integer(n_timesteps, "n_timesteps", 1)
     if features % steps:
         raise ValueError(
             f"n_timesteps: expected a divisor of the {features} features of X, got {steps}"
@@ -124,7 +124,7 @@ def _axes(X: Any) -> int:
 def _stacked(X: Any, dtypes: DTypes) -> Sequences:
     array = check_array(X, dtype=dtypes, order="C", allow_nd=True, input_name="X")
     if not array.shape[1] or not array.shape[2]:
-        shape = _arrays.shape_text(array.shape)
+        shape = _validation.shape_text(array.shape)
         raise ValueError(f"X: expected at least one step and one feature, got {shape}")
     return Sequences.of_equal_length(array)
 
@@ -138,7 +138,7 @@ def _listed(X: Any, dtypes: DTypes) -> Sequences:
             raise ValueError(f"X[{i}]: expected (T, F), got {error}") from None
         width = arrays[0].shape[1] if arrays else "F"
         if array.ndim != 2 or not array.size or (arrays and array.shape[1] != width):
-            shape = _arrays.shape_text(array.shape)
+            shape = _validation.shape_text(array.shape)
             raise ValueError(f"X[{i}]: expected (T, {width}) with at least one step, got {shape}")
         arrays.append(array)
     lengths = np.array([len(array) for array in arrays])

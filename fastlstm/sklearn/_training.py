@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm._training import deferred_interrupt
 from fastlstm.optim import Adam, clip_grad_norm
 from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Loss, Network
+from fastlstm.training._interrupt import deferred_interrupt
 
 Array = NDArray[Any]
 Report = Callable[[int, float, float | None], object]

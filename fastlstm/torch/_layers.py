@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm import _arrays
-from fastlstm._cells import GRU, LSTM, RNN
-from fastlstm._layer import Layer
+from fastlstm import _validation
+from fastlstm._layers.base import Layer
+from fastlstm._layers.gru import GRU
+from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.rnn import RNN
 from fastlstm._parameters import Parameters
 
 Array = NDArray[Any]
@@ -65,7 +67,7 @@ class Layers:
         if (layer.batch_first, layer.dropout) != (batch_first, dropout):
             layer = sibling(layer)
             layer.batch_first = batch_first
-            layer.dropout = _arrays.probability(dropout, "dropout")
+            layer.dropout = _validation.probability(dropout, "dropout")
         self._last = spec, layer
         return layer
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fastlstm._tape import Tape
+from fastlstm._layers.tape import Tape
 from fastlstm.torch._layers import Layers, Spec
 from fastlstm.torch._packed import PackedRows
 

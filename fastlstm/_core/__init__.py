@@ -1,0 +1,1 @@
+"""The binding: what Python sees of the C core."""

@@ -1,0 +1,19 @@
+# What the other modules of the binding use of this one.
+
+from fastlstm._core.c_api cimport fl_driver, fl_isa, fl_team_limits
+
+
+cdef fl_team_limits team_limits(int threads) except *
+cdef int threads_for(int wanted) noexcept nogil
+cdef const fl_isa *find_isa(str name) except NULL
+cdef const fl_driver *driver_of(bint is_double) noexcept
+
+
+cdef class Buffer:
+    cdef void *_start
+    cdef void *data
+    cdef readonly Py_ssize_t nbytes
+
+
+cdef class BufferCache:
+    cdef Buffer _larger, _smaller

@@ -1,0 +1,138 @@
+# What the other modules of the binding stand on: instruction sets, cells, limits of teams, memory.
+# The C core is linked into this module; the others call it through the drivers that it hands out.
+
+cimport cython
+from libc.stdint cimport uintptr_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastlstm._core.c_api cimport *
+
+from collections import namedtuple
+
+from fastlstm._core import processors
+
+cdef extern from *:
+    """
+    #if defined(__linux__)
+    #include <sys/mman.h>
+    /* Large weights and tapes on pages of 2 MiB: fewer page faults and TLB misses. */
+    static void fl_advise(void *p, size_t n) { if (n >= (4u << 20)) madvise(p, n, MADV_HUGEPAGE); }
+    #else
+    static void fl_advise(void *p, size_t n) { (void)p; (void)n; }
+    #endif
+    """
+    void fl_advise(void *p, size_t n) nogil
+
+cdef extern from "Python.h":
+    Py_ssize_t PY_SSIZE_T_MAX
+
+
+def isas():
+    """Names of the instruction sets this CPU can run, best first."""
+    names, i = [], 0
+    while fl_isa_at(i) != NULL:
+        names.append(fl_isa_at(i).name.decode())
+        i += 1
+    return names
+
+
+Cell = namedtuple("Cell", "name gates states has_options")
+
+
+def cells():
+    """The rows of src/cells.h, in the order of the numbers of cells.
+
+    Returns
+    -------
+    list of Cell
+        name : str; gates : str, a letter for each, in the order of rows of the weights;
+        states : int, 2 (h and c) or 1; has_options : bool, whether `Options` apply.
+    """
+    return [Cell(fl_cells[i].name.decode(), fl_cells[i].gates.decode(), fl_cells[i].states,
+                 bool(fl_cells[i].has_options)) for i in range(FL_CELLS)]
+
+
+# More workers than that never meet after each step.
+PROCESSORS = processors.count()
+
+
+cdef fl_team_limits team_limits(int threads) except *:
+    cdef int processors = PROCESSORS
+    return fl_team_limits(threads, processors)
+
+
+cdef int threads_for(int wanted) noexcept nogil:
+    """How many threads of a team the system grants."""
+    return fl_threads_for(wanted)
+
+
+def has_openmp():
+    """Whether this build can use more than one thread."""
+    return bool(fl_has_openmp())
+
+
+cdef const fl_isa *find_isa(str name) except NULL:
+    cdef int i = 0
+    cdef const fl_isa *found = fl_isa_at(0)  # asks the CPU, which takes 10 us in a virtual machine
+    while found != NULL:
+        if found.name.decode() == name:
+            return found
+        i += 1
+        found = fl_isa_at(i)
+    raise ValueError(f"isa: expected one of {', '.join(isas())}, got {name!r}")
+
+
+cdef const fl_driver *driver_of(bint is_double) noexcept:
+    return &fl_driver_f64 if is_double else &fl_driver_f32
+
+
+cdef class Buffer:
+    """Aligned memory, freed with the object."""
+
+    def __cinit__(self, Py_ssize_t nbytes):
+        cdef Py_ssize_t align = 2 << 20 if nbytes >= 4 << 20 else FL_ALIGN
+        if nbytes < 0 or nbytes > PY_SSIZE_T_MAX - align:
+            raise MemoryError("this call needs more memory than can be addressed")
+        self._start = malloc(nbytes + align)
+        if self._start == NULL:
+            raise MemoryError(f"this call needs {nbytes} bytes of work space")
+        self.data = <void *>((<uintptr_t>self._start + align - 1) // align * align)
+        self.nbytes = nbytes
+        fl_advise(self.data, nbytes)
+
+    def clear(self):
+        """Set all of it to zero."""
+        memset(self.data, 0, self.nbytes)
+
+    def __dealloc__(self):
+        free(self._start)
+
+
+cdef class BufferCache:
+    """Keeps the largest two of the buffers given back, so that memory stays flat over calls.
+
+    Each call takes a buffer of its own: one layer may be used by many threads at a time.  Two,
+    because the tape of a training step is alive until that of the next one takes its name.
+    """
+
+    def take(self, Py_ssize_t nbytes):
+        """A kept buffer that is large enough, the smaller if both are, or a new one."""
+        cdef Buffer buffer
+        with cython.critical_section(self):
+            if self._smaller is not None and self._smaller.nbytes >= nbytes:
+                buffer, self._smaller = self._smaller, None
+            elif self._larger is not None and self._larger.nbytes >= nbytes:
+                buffer, self._larger, self._smaller = self._larger, self._smaller, None
+            else:
+                buffer = None
+        return Buffer(nbytes) if buffer is None else buffer
+
+    def give(self, Buffer buffer not None):
+        """Keep it, or the two larger ones."""
+        with cython.critical_section(self):
+            if self._larger is None or self._larger.nbytes < buffer.nbytes:
+                self._larger, buffer = buffer, self._larger
+            if buffer is not None and (
+                    self._smaller is None or self._smaller.nbytes < buffer.nbytes):
+                self._smaller = buffer

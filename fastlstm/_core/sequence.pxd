@@ -1,0 +1,23 @@
+# What the other modules of the binding use of this one.
+
+from fastlstm._core.c_api cimport fl_driver, fl_stack
+from fastlstm._core.library cimport Buffer
+
+
+cdef Py_ssize_t output_size(const fl_stack *s) noexcept
+
+
+cdef class StackConfig:
+    cdef fl_stack stack
+
+
+cdef class PackedWeights:
+    cdef fl_stack stack
+    cdef const fl_driver *driver
+    cdef const void *kernels
+    cdef readonly bint is_double
+    cdef readonly Py_ssize_t itemsize
+    cdef readonly long version
+    cdef Buffer weights, for_backward
+
+    cdef Buffer _pack(self, array, bint backward, int threads)

@@ -1,0 +1,101 @@
+# Types of the compiled module; sequence.pyx explains them.
+
+from typing import Any, final
+
+from numpy.typing import NDArray
+
+from fastlstm._core.library import Buffer, BufferCache
+
+_Array = NDArray[Any]
+
+def forward(
+    packed: PackedWeights,
+    pool: BufferCache,
+    x: _Array | None,
+    tokens: _Array | None,
+    rows: Rows | None,
+    y: _Array,
+    h: _Array,
+    c: _Array,
+    tape: Buffer | None,
+    dropout: tuple[int, float, float] | None,
+    first_step: int,
+    threads: int,
+) -> None: ...
+def backward(
+    packed: PackedWeights,
+    pool: BufferCache,
+    x: _Array | None,
+    tokens: _Array | None,
+    rows: Rows | None,
+    tape: Buffer,
+    dropout: tuple[int, float, float] | None,
+    first_step: int,
+    dy: _Array,
+    dh: _Array,
+    dc: _Array,
+    dx: _Array | None,
+    grads: _Array,
+    sums: Buffer | None,
+    edge: _Array | None,
+    earlier: bool,
+    later: bool,
+    threads: int,
+) -> None: ...
+def read_tape(
+    packed: PackedWeights,
+    tape: Buffer,
+    rows: Rows | None,
+    layer: int,
+    direction: int,
+    what: int,
+    out: _Array,
+) -> None: ...
+
+@final
+class Interrupt:
+    def __new__(cls) -> Interrupt: ...
+
+@final
+class Rows:
+    def __new__(
+        cls, order: _Array | None, lengths: _Array | None, steps: int, reset: _Array | None
+    ) -> Rows: ...
+
+@final
+class StackConfig:
+    def __new__(
+        cls,
+        cell: int,
+        layers: int,
+        directions: int,
+        input_size: int,
+        hidden_size: int,
+        proj_size: int,
+        bias: bool,
+        options: Any,  # a record with the names of fl_options, or None
+    ) -> StackConfig: ...
+
+@final
+class PackedWeights:
+    @property
+    def is_double(self) -> bool: ...
+    @property
+    def itemsize(self) -> int: ...
+    @property
+    def version(self) -> int: ...
+    def __new__(
+        cls,
+        isa: str,
+        stack: StackConfig,
+        flat: _Array,
+        version: int,
+        threads: int,
+    ) -> PackedWeights: ...
+    def is_of(self, version: int, backward: bool) -> bool: ...
+    def add_backward(self, flat: _Array, threads: int) -> None: ...
+    def tape_nbytes(
+        self, steps: int, batch: int, dropout: tuple[int, float, float] | None
+    ) -> int: ...
+    def sums_nbytes(self, count: int) -> int: ...
+    def segment(self, batch: int) -> int: ...

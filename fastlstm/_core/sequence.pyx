@@ -1,0 +1,502 @@
+# Layers over whole sequences: packed weights, forward, backward.  Typed memoryviews in, one parallel
+# region per call, no arithmetic.  It allocates what the C driver needs and is the last place that
+# knows shapes.
+
+from cpython.exc cimport PyErr_CheckSignals
+from cython.parallel cimport parallel, threadid
+from libc.stdint cimport uint64_t
+from libc.string cimport memset
+
+from fastlstm._core.c_api cimport *
+from fastlstm._core.library cimport Buffer, BufferCache, driver_of, find_isa, team_limits, threads_for
+
+from threading import get_ident, main_thread
+
+import numpy as np
+
+cdef extern from "<time.h>" nogil:
+    enum:
+        TIME_UTC
+    cdef struct timespec:
+        long long tv_sec
+        long tv_nsec
+    int timespec_get(timespec *, int)
+
+
+cdef enum:
+    PARALLEL_PACKING = 1 << 20  # bytes: less takes less time than waking a second thread
+
+
+cdef class StackConfig:
+    """What a stack of layers is made of.
+
+    Parameters
+    ----------
+    cell : int
+        As in cells.h.
+    layers, directions, input_size, hidden_size : int
+    proj_size : int
+        0: no projection.
+    bias : bool
+    options : Options, or None
+        Of an LSTM with options.
+    """
+
+    def __cinit__(self, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
+                  Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options):
+        cdef fl_stack *s = &self.stack
+        memset(s, 0, sizeof(fl_stack))
+        s.layers, s.directions, s.input, s.hidden = layers, directions, input_size, hidden_size
+        s.projection, s.bias, s.cell = proj_size, bias, cell
+        if options is not None:
+            s.options.peephole, s.options.coupled = options.peephole, options.coupled
+            s.options.layer_norm = options.layer_norm
+            s.options.layer_norm_eps = options.layer_norm_eps
+            s.options.preact_clip, s.options.cell_clip = options.preact_clip, options.cell_clip
+            s.options.zoneout_h, s.options.zoneout_c = options.zoneout
+            for d, functions in enumerate(options.functions[:2]):
+                for i, (kind, alpha, beta) in enumerate(functions[:3]):
+                    s.options.functions[d][i] = fl_function(kind, alpha, beta)
+
+
+cdef Py_ssize_t output_size(const fl_stack *s) noexcept:
+    """Units of a hidden state, and of an output."""
+    return s.projection if s.projection else s.hidden
+
+
+cdef fl_dropout _dropout(object dropout) except *:
+    """(key, rate, recurrent rate), with zoneout at random; or None: as in inference."""
+    if dropout is None:
+        return fl_dropout(0, 0, 0, False)
+    return fl_dropout(dropout[0], dropout[1], dropout[2], True)
+
+
+cdef class PackedWeights:
+    """The weights of a stack of layers in the layout of one instruction set; immutable.
+
+    Parameters
+    ----------
+    isa : str
+    stack : StackConfig
+    flat : (N,) array of float32 or float64
+        Read at once: the weights for forward.
+    version : int
+        Of the parameters, a number that only they have, and only now.
+    threads : int
+    """
+
+    def __cinit__(self, str isa, StackConfig stack not None, flat, long version, int threads):
+        cdef const fl_isa *found = find_isa(isa)
+        self.stack = stack.stack
+        self.is_double = flat.dtype == np.float64
+        self.itemsize = 8 if self.is_double else 4
+        self.driver = driver_of(self.is_double)
+        self.kernels = found.f64 if self.is_double else found.f32
+        self.version = version
+        self.weights = self._pack(flat, False, threads)
+
+    def is_of(self, long version, bint backward):
+        """Whether these are the weights of that version, for backward too if it is asked for."""
+        return self.version == version and (self.for_backward is not None or not backward)
+
+    def add_backward(self, flat, int threads):
+        """Pack the same parameters for backward too, once."""
+        if self.for_backward is None:
+            self.for_backward = self._pack(flat, True, threads)
+
+    cdef Buffer _pack(self, array, bint backward, int threads):
+        cdef const fl_driver *driver = self.driver
+        cdef const fl_stack *stack = &self.stack
+        cdef const void *kernels = self.kernels
+        if array.shape[0] != driver.parameters_size(stack):
+            raise ValueError("flat: wrong size")
+        cdef const float[::1] f32 = None if self.is_double else array
+        cdef const double[::1] f64 = array if self.is_double else None
+        cdef const void *flat = <const void *>&f64[0] if self.is_double else &f32[0]
+        size = (driver.backward_size if backward else driver.forward_size)(stack, kernels)
+        cdef Buffer to = Buffer(size * self.itemsize)
+        cdef int workers = threads_for(threads) if to.nbytes >= PARALLEL_PACKING else 1
+        with nogil:
+            if workers == 1:
+                (driver.pack_backward if backward else driver.pack_forward)(
+                    stack, kernels, flat, to.data, 0, 1)
+            else:
+                with parallel(num_threads=workers):
+                    (driver.pack_backward if backward else driver.pack_forward)(
+                        stack, kernels, flat, to.data, threadid(), fl_team_size())
+        return to
+
+    def tape_nbytes(self, Py_ssize_t steps, Py_ssize_t batch, dropout):
+        """Bytes of a tape for so many steps and rows; dropout as for `forward`."""
+        cdef fl_dropout chance = _dropout(dropout)
+        cdef Py_ssize_t size = self.driver.tape_size(&self.stack, self.kernels, steps, batch,
+                                                     &chance)
+        return size * self.itemsize
+
+    def sums_nbytes(self, Py_ssize_t count):
+        """Bytes of the sums that `backward` needs for so many tokens."""
+        return self.driver.sums_size(&self.stack, count) * self.itemsize
+
+    def segment(self, Py_ssize_t batch):
+        """Steps of which calls of `backward` for parts of a sequence hold a whole number."""
+        return self.driver.segment(batch)
+
+
+cdef int _check_array(str name, const real[:, :, :] a, Py_ssize_t n0, Py_ssize_t n1,
+                      Py_ssize_t n2) except -1:
+    if a.shape[0] != n0 or a.shape[1] != n1 or a.shape[2] != n2:
+        got = (a.shape[0], a.shape[1], a.shape[2])
+        raise ValueError(f"{name}: expected {(n0, n1, n2)}, got {got}")
+    if n2 > 1 and a.strides[2] != sizeof(real):
+        raise ValueError(f"{name}: expected adjacent features")
+    if a.strides[0] % sizeof(real) or a.strides[1] % sizeof(real):
+        raise ValueError(f"{name}: expected strides of whole elements")
+    return 0
+
+
+cdef int _check(fl_stack *s, const real[:, :, :] y, const real[:, :, :] h,
+                const real[:, :, :] c) except -1:
+    """Everything the C side relies on; users get better messages before they come here."""
+    cdef Py_ssize_t steps = y.shape[0], batch = y.shape[1], states = s.layers * s.directions
+    _check_array[real]("y", y, steps, batch, s.directions * output_size(s))
+    _check_array[real]("h", h, states, batch, output_size(s))
+    _check_array[real]("c", c, states, batch, s.hidden)
+    if steps == 0 or batch == 0:
+        raise ValueError("y: expected at least one step and one row")
+    return 0
+
+
+cdef fl_tokens _tokens(const Py_ssize_t[:, ::1] tokens, Py_ssize_t count, Py_ssize_t steps,
+                       Py_ssize_t batch) except *:
+    """Tokens for so many rows of a table; all have been checked to be below their number."""
+    if tokens is None:
+        return fl_tokens(NULL, 0)
+    if tokens.shape[0] != steps or tokens.shape[1] != batch:
+        raise ValueError("tokens: wrong shape")
+    return fl_tokens(&tokens[0, 0], count)
+
+
+cdef class Rows:
+    """Rows of different lengths, and where their states start anew.
+
+    Parameters
+    ----------
+    order : (B,) array of intp, or None
+        The rows, longest first; None: all are as long as the call.
+    lengths : (B,) array of intp, or None
+        In that order, counted from the first step of the call.
+    steps : int
+    reset : (T, B) array of bool, or None
+    """
+
+    cdef const Py_ssize_t[::1] _order, _lengths, _starts
+    cdef const unsigned char[:, ::1] _reset
+
+    def __cinit__(self, order, lengths, Py_ssize_t steps, reset):
+        self._order = self._lengths = self._starts = None
+        self._reset = None
+        if lengths is not None:
+            self._order, self._lengths = order, lengths
+            if (np.sort(order) != np.arange(len(lengths))).any() or (np.diff(lengths) > 0).any():
+                raise ValueError("order, lengths: expected a permutation, the longest first")
+            alive = np.searchsorted(-lengths, -np.arange(steps))
+            self._starts = np.concatenate([[0], np.cumsum(alive)]).astype(np.intp)
+        if reset is not None:
+            self._reset = reset.view(np.uint8)
+
+    cdef fl_rows _of(self, Py_ssize_t steps, Py_ssize_t batch) except *:
+        cdef fl_rows rows = fl_rows(NULL, NULL, NULL, NULL)
+        if self._lengths is not None:
+            if self._lengths.shape[0] != batch or self._starts.shape[0] != steps + 1:
+                raise ValueError("lengths: wrong shape")
+            rows.order, rows.lengths = &self._order[0], &self._lengths[0]
+            rows.starts = &self._starts[0]
+        if self._reset is not None:
+            if self._reset.shape[0] != steps or self._reset.shape[1] != batch:
+                raise ValueError("reset: wrong shape")
+            rows.reset = &self._reset[0, 0]
+        return rows
+
+
+# A call of so many multiply-adds, or a hundredth of a second, is worth looking for signals in.
+cdef enum:
+    LONG_CALL = 100_000_000
+
+
+cdef double SECONDS_TO_LOOK = 0.1
+
+
+cdef double _now() noexcept nogil:
+    cdef timespec time
+    timespec_get(&time, TIME_UTC)  # C11: Windows has it too
+    return time.tv_sec + 1e-9 * time.tv_nsec
+
+
+cdef class Interrupt:
+    """Looks for signals during a long call, in the thread that made it.
+
+    Between two looks the GIL is not taken: another thread may keep it for 5 ms.
+    """
+
+    cdef fl_interrupt call
+    cdef double looked
+    cdef object error  # what a signal handler raised
+
+    def __cinit__(self):
+        memset(&self.call, 0, sizeof(self.call))
+        self.call.ask, self.call.context = _ask, <void *>self
+        self.looked = _now()
+
+    cdef bint look(self) noexcept:
+        try:
+            PyErr_CheckSignals()
+        except BaseException as error:
+            self.error = error
+        self.looked = _now()
+        return self.error is not None
+
+    cdef int end(self) except -1:
+        """After the call: raise what a handler raised."""
+        if self.error is not None:
+            raise self.error
+        return 0
+
+
+cdef int _ask(void *context) noexcept nogil:
+    if 0 <= _now() - (<Interrupt>context).looked < SECONDS_TO_LOOK:
+        return 0
+    with gil:
+        return (<Interrupt>context).look()
+
+
+cdef Interrupt _interrupt(const fl_stack *s, Py_ssize_t steps, Py_ssize_t batch):
+    """For a long call of the thread that handles signals; None for others."""
+    cdef double weights = <double>s.hidden * (s.input + s.hidden) * s.layers
+    if 4 * weights * s.directions * steps * batch < LONG_CALL:
+        return None
+    return Interrupt() if get_ident() == main_thread().ident else None
+
+
+def forward(PackedWeights packed not None, BufferCache pool not None, x, tokens, Rows rows, y, h, c, Buffer tape,
+            dropout, Py_ssize_t first_step, int threads):
+    """Run all steps; y, h and c are written, h and c hold the initial state before.
+
+    Parameters
+    ----------
+    x : (T, B, I) array, features adjacent
+    tokens : (T, B) array of intp, or None
+        With it, x is a table (V, 1, I) of which the tokens are rows, or None: the unit matrix.
+    rows : Rows, or None
+    y : (T, B, D*Hout) array, features adjacent
+    h, c : (L*D, B, Hout) and (L*D, B, H) contiguous arrays
+    tape : Buffer of ``tape_nbytes`` bytes, or None for inference
+    dropout : (key, rate between layers, rate of recurrent dropout), or None; only with a tape
+    first_step : int
+        Where the call stands in a longer one: for dropout and zoneout.
+    threads : int
+    """
+    if packed.is_double:
+        _forward[double](packed, pool, x, tokens, rows, y, h, c, tape, _dropout(dropout), first_step,
+                         threads)
+    else:
+        _forward[float](packed, pool, x, tokens, rows, y, h, c, tape, _dropout(dropout), first_step,
+                        threads)
+
+
+cdef int _forward(PackedWeights packed, BufferCache pool, const real[:, :, :] x, const Py_ssize_t[:, ::1] tokens,
+                  Rows rows, real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c,
+                  Buffer tape, fl_dropout dropout, Py_ssize_t first_step, int threads) except -1:
+    cdef fl_forward_call call
+    cdef const fl_driver *driver = packed.driver
+    cdef Py_ssize_t size = sizeof(real)
+    cdef Buffer scratch
+    cdef Interrupt interrupt
+    cdef int workers
+    _check[real](&packed.stack, y, h, c)
+    memset(&call, 0, sizeof(call))
+    call.stack = packed.stack
+    call.kernels = packed.kernels
+    call.packed = packed.weights.data
+    call.steps, call.batch, call.first_step = y.shape[0], y.shape[1], first_step
+    call.tokens = _tokens(tokens, packed.stack.input if x is None else x.shape[0], call.steps,
+                          call.batch)
+    if rows is not None:
+        call.rows = rows._of(call.steps, call.batch)
+    if x is not None:
+        _check_input[real]("x", x, tokens is not None, y, packed.stack.input)
+        call.x, call.x_step, call.x_row = &x[0, 0, 0], x.strides[0] // size, x.strides[1] // size
+        if tokens is not None:
+            call.x_row = call.x_step
+    call.y, call.y_step, call.y_row = &y[0, 0, 0], y.strides[0] // size, y.strides[1] // size
+    call.h, call.c = &h[0, 0, 0], &c[0, 0, 0]
+    if tape is not None:
+        if tape.nbytes // size < driver.tape_size(&packed.stack, packed.kernels, call.steps,
+                                                  call.batch, &dropout):
+            raise ValueError("tape: too small")
+        call.tape = tape.data
+        call.dropout = dropout
+    driver.plan_forward(&call, team_limits(threads), tape is not None)
+    scratch = pool.take(call.plan.scratch * size)
+    call.scratch = scratch.data
+    interrupt = _interrupt(&packed.stack, call.steps, call.batch)
+    if interrupt is not None:
+        call.interrupt = &interrupt.call
+    workers = call.plan.workers
+    with nogil:
+        if workers == 1:
+            driver.forward(&call, 0, 1)
+        else:
+            with parallel(num_threads=workers):
+                driver.forward(&call, threadid(), fl_team_size())
+    pool.give(scratch)
+    if interrupt is not None:
+        interrupt.end()
+    return 0
+
+
+cdef int _check_input(str name, const real[:, :, :] x, bint is_table, const real[:, :, :] y,
+                      Py_ssize_t size) except -1:
+    """x or dx: a sequence like y, or a table."""
+    if is_table:
+        return _check_array[real](name, x, max(x.shape[0], 1), 1, size)
+    return _check_array[real](name, x, y.shape[0], y.shape[1], size)
+
+
+def backward(PackedWeights packed not None, BufferCache pool not None, x, tokens, Rows rows,
+             Buffer tape not None, dropout, Py_ssize_t first_step, dy, dh, dc, dx, grads,
+             Buffer sums, edge, bint earlier, bint later, int threads):
+    """Back-propagate through all steps of a call of `forward`.
+
+    A long sequence is back-propagated in calls, the last steps first.
+
+    Parameters
+    ----------
+    x, tokens, rows, tape, dropout, first_step : as given to `forward`
+    dy : (T, B, D*Hout) array, features adjacent
+    dh, dc : (L*D, B, Hout) and (L*D, B, H) contiguous arrays
+        Gradients of the final states; replaced by those of the initial states.
+    dx : array like x, features adjacent, or None if it is not wanted
+    grads : (N,) array
+        The gradients of the parameters are added to it.
+    sums : Buffer of ``sums_nbytes`` bytes, zeros before the last steps, or None without tokens
+    edge : (L*D, B, 4H) contiguous array, or None if there is one call
+    earlier, later : bool
+        Whether there are calls for earlier steps, and were for later ones.
+    threads : int
+    """
+    if packed.is_double:
+        _backward[double](packed, pool, x, tokens, rows, tape, _dropout(dropout), first_step, dy, dh, dc, dx,
+                          grads, sums, edge, earlier, later, threads)
+    else:
+        _backward[float](packed, pool, x, tokens, rows, tape, _dropout(dropout), first_step, dy, dh, dc, dx,
+                         grads, sums, edge, earlier, later, threads)
+
+
+cdef int _backward(PackedWeights packed, BufferCache pool, const real[:, :, :] x,
+                   const Py_ssize_t[:, ::1] tokens, Rows rows, Buffer tape,
+                   fl_dropout dropout, Py_ssize_t first_step, const real[:, :, :] dy,
+                   real[:, :, ::1] dh, real[:, :, ::1] dc, real[:, :, :] dx, real[::1] grads, Buffer sums,
+                   real[:, :, ::1] edge, bint earlier, bint later, int threads) except -1:
+    cdef fl_backward_call call
+    cdef const fl_driver *driver = packed.driver
+    cdef Py_ssize_t size = sizeof(real), count = packed.stack.input if x is None else x.shape[0]
+    cdef Buffer scratch
+    cdef Interrupt interrupt
+    cdef int workers
+    if packed.for_backward is None:
+        raise ValueError("packed: expected weights for backward too")
+    _check[real](&packed.stack, dy, dh, dc)
+    memset(&call, 0, sizeof(call))
+    call.stack = packed.stack
+    call.kernels = packed.kernels
+    call.packed = packed.for_backward.data
+    call.steps, call.batch, call.first_step = dy.shape[0], dy.shape[1], first_step
+    call.tokens = _tokens(tokens, count, call.steps, call.batch)
+    if rows is not None:
+        call.rows = rows._of(call.steps, call.batch)
+    if x is not None:
+        _check_input[real]("x", x, tokens is not None, dy, packed.stack.input)
+        call.x, call.x_step, call.x_row = &x[0, 0, 0], x.strides[0] // size, x.strides[1] // size
+        if tokens is not None:
+            call.x_row = call.x_step
+    call.dy, call.dy_step, call.dy_row = &dy[0, 0, 0], dy.strides[0] // size, dy.strides[1] // size
+    call.dh, call.dc = &dh[0, 0, 0], &dc[0, 0, 0]
+    if dx is not None and x is not None:
+        _check_array[real]("dx", dx, x.shape[0], x.shape[1], x.shape[2])
+        call.dx = &dx[0, 0, 0]
+        call.dx_step, call.dx_row = dx.strides[0] // size, dx.strides[1] // size
+        if tokens is not None:
+            call.dx_row = call.dx_step
+    if tape.nbytes // size < driver.tape_size(&packed.stack, packed.kernels, call.steps,
+                                              call.batch, &dropout):
+        raise ValueError("tape: too small")
+    if grads.shape[0] != driver.parameters_size(&packed.stack):
+        raise ValueError("grads: wrong size")
+    call.tape = tape.data
+    call.dropout = dropout
+    call.grads = &grads[0]
+    if tokens is not None:
+        if sums is None or sums.nbytes < packed.sums_nbytes(count):
+            raise ValueError("sums: too small")
+        call.sums = sums.data
+    if edge is not None:
+        _check_array[real]("edge", edge, dh.shape[0], call.batch, 4 * packed.stack.hidden)
+        call.boundary_dz = &edge[0, 0, 0]
+    elif earlier or later:
+        raise ValueError("edge: expected an array")
+    call.earlier, call.later = earlier, later
+    driver.plan_backward(&call, team_limits(threads))
+    scratch = pool.take(call.plan.scratch * size)
+    call.scratch = scratch.data
+    interrupt = _interrupt(&packed.stack, call.steps, call.batch)
+    if interrupt is not None:
+        call.interrupt = &interrupt.call
+    workers = call.plan.workers
+    with nogil:
+        if workers == 1:
+            driver.backward(&call, 0, 1)
+        else:
+            with parallel(num_threads=workers):
+                driver.backward(&call, threadid(), fl_team_size())
+    pool.give(scratch)
+    if interrupt is not None:
+        interrupt.end()
+    return 0
+
+
+def read_tape(PackedWeights packed not None, Buffer tape not None, Rows rows, Py_ssize_t layer,
+              Py_ssize_t direction, int what, out):
+    """Copy gates or states of a call of `forward` without dropout, for all steps.
+
+    Parameters
+    ----------
+    tape, rows : as given to `forward`
+    layer, direction : int
+    what : int
+        A slot, 0 to 3, or as in fastlstm.h.
+    out : (T, B, H) contiguous array, (T, B, Hout) for the hidden state
+        Of the steps and rows of that call.  Left as it is beyond the end of a row.
+    """
+    if packed.is_double:
+        _read_tape[double](packed, tape, rows, layer, direction, what, out)
+    else:
+        _read_tape[float](packed, tape, rows, layer, direction, what, out)
+
+
+cdef int _read_tape(PackedWeights packed, Buffer tape, Rows rows, Py_ssize_t layer, Py_ssize_t direction,
+                    int what, real[:, :, ::1] out) except -1:
+    cdef fl_forward_call call
+    cdef fl_stack *s = &packed.stack
+    memset(&call, 0, sizeof(call))
+    call.stack, call.kernels = packed.stack, packed.kernels
+    call.steps, call.batch = out.shape[0], out.shape[1]
+    if rows is not None:
+        call.rows = rows._of(call.steps, call.batch)
+    if (out.shape[2] != (output_size(s) if what == FL_TRACE_HIDDEN else s.hidden) or not 0 <= layer < s.layers or
+            not 0 <= direction < s.directions or not 0 <= what <= FL_TRACE_HIDDEN or
+            tape.nbytes < packed.tape_nbytes(call.steps, call.batch, None)):
+        raise ValueError("out, layer, direction, what, tape: do not match")
+    call.tape = tape.data
+    if out.size:
+        packed.driver.read_tape(&call, layer, direction, what, &out[0, 0, 0])
+    return 0

@@ -1,0 +1,1 @@
+"""Files: replaced only when the new one is complete, and tensors in them."""

@@ -1,0 +1,1 @@
+"""Recurrent layers: what they have in common, and the cells."""

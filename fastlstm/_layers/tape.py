@@ -1,0 +1,192 @@
+"""What backward needs of a forward call: kept, or recomputed from states kept now and then."""
+
+from __future__ import annotations
+
+import math
+import os
+from contextlib import AbstractContextManager
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlstm import _validation
+from fastlstm._core import library, sequence
+from fastlstm._core.threads import get_num_threads
+from fastlstm._layers.inputs import Inputs
+from fastlstm._layers.trace import STATES
+
+if TYPE_CHECKING:
+    from fastlstm._layers.base import Layer
+
+Array = NDArray[Any]
+CheckpointEvery = int | Literal["auto"] | None
+Dropout = tuple[int, float, float]  # key, rate between layers, rate of recurrent dropout
+
+
+class Tape:
+    """What `LSTM.backward` needs of a call of `LSTM.forward`.
+
+    It holds the gates, the cell states and the hidden states of every step, or only of the steps
+    of a segment: those of others are computed again, from the states before each segment.  It
+    refers to `x` and `embedding`, which must not be changed before `backward` is called.
+
+    Attributes
+    ----------
+    nbytes : int
+        Memory it holds beside `x`: six values per step, row, layer, direction and hidden unit
+        (four gates, cell state, hidden state; twice the hidden state under dropout), hidden
+        units of the gates rounded up to whole vectors.  With `checkpoint_every`, so much for
+        the steps of a segment, and two values per segment, row, layer and hidden unit.  Functions
+        other than the usual ones, `preact_clip` and `layer_norm` need four values more per step,
+        row and hidden unit, projections and GRUs with ``reset_after=False`` one.
+    """
+
+    def __init__(
+        self,
+        layer: Layer[Any, Any, Any],
+        inputs: Inputs,
+        y_shape: tuple[int, ...],
+        dropout: Dropout | None,
+        checkpoint_every: CheckpointEvery,
+        *,
+        backward: bool,
+    ) -> None:
+        self._layer = layer
+        self._inputs = inputs
+        self._y_shape = y_shape
+        self._dropout = dropout
+        self._packed = layer._packed_weights(backward=backward)
+        steps, batch = inputs.size
+        length = _segment_length(checkpoint_every, steps, self._packed.segment(max(batch, 1)))
+        self._segments = [slice(a, min(a + length, steps)) for a in range(0, steps, length)]
+        self._taped: int | None = None  # the segment whose steps the buffer holds
+        self._fillings = 0  # of the buffer
+        self._locks: dict[int, AbstractContextManager[Any]] = {}
+        tape_nbytes = self._packed.tape_nbytes(min(length, steps), batch, dropout)
+        kept = len(self._segments) if len(self._segments) > 1 else 0
+        shape = (kept, layer.num_layers, batch)
+        self._h = np.empty((*shape, layer._output_size), layer.dtype)  # before each segment
+        self._c = np.empty((*shape, layer.hidden_size), layer.dtype)
+        self.nbytes: int = tape_nbytes + self._h.nbytes + self._c.nbytes
+        self._buffer = layer._tapes.take(tape_nbytes)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_buffer"):
+            self._layer._tapes.give(self._buffer)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a tape cannot be copied or pickled")  # each owns its buffer
+
+    def _turn(self) -> AbstractContextManager[Any]:
+        """The lock of those who use the buffer, free in a forked child.
+
+        Reentrant, so that a signal handler never waits for the call that it interrupts.
+        """
+        return self._locks.setdefault(os.getpid(), RLock())
+
+    def _record(self, y: Array, h: Array, c: Array) -> None:
+        """Run the layer: y, h and c are written, h and c hold the initial state before."""
+        last = len(self._segments) - 1
+        for i in range(last + 1):
+            if last:
+                self._h[i], self._c[i] = h, c
+            # Inference is faster, but leaves nothing to chance.
+            taped = i == last or self._dropout is not None
+            self._run(i, y[self._segments[i]], h, c, taped=taped)
+
+    def _read(self, layer: int, direction: int, what: int) -> Array:
+        """A slot of the gates (0 to 3), the cell state (4): (T, B, H), or the hidden state (5)."""
+        hidden = what == STATES["hidden"]
+        size = self._layer._output_size if hidden else self._layer.hidden_size
+        out = np.zeros((*self._inputs.size, size), self._layer.dtype)
+        rows = self._inputs.part()[2]
+        sequence.read_tape(self._packed, self._buffer, rows, layer, direction, what, out)
+        return out
+
+    def _run(self, i: int, y: Array, h: Array, c: Array, *, taped: bool) -> None:
+        steps = self._segments[i]
+        if taped:
+            self._taped = None  # until all of it is there
+            self._fillings += 1
+        filling = self._fillings
+        sequence.forward(
+            self._packed,
+            self._layer._scratch,
+            *self._inputs.part(steps),
+            y,
+            h,
+            c,
+            self._buffer if taped else None,
+            self._dropout,
+            steps.start,
+            get_num_threads(),
+        )
+        self._check_filling(filling)
+        if taped:
+            self._taped = i
+
+    def _check_filling(self, filling: int) -> None:
+        if filling != self._fillings:
+            raise RuntimeError("tape: a signal handler has used it in the middle of this call")
+
+    def _back_propagate(
+        self, dy: Array, dh: Array, dc: Array, dx: Array | None, grads: Array
+    ) -> None:
+        """All segments, the last first.
+
+        dh and dc hold the gradients of the final state, and of the initial one afterwards; dx is
+        written, and gradients are added to grads.
+        """
+        last = len(self._segments) - 1
+        edge = np.empty((*dc.shape[:2], 4 * dc.shape[2]), dc.dtype) if last else None
+        sums = self._zero_sums()
+        for i in range(last, -1, -1):
+            steps = self._segments[i]
+            if self._taped != i:
+                h, c = self._h[i].copy(), self._c[i].copy()
+                y = np.empty_like(dy[steps], order="C")
+                self._run(i, y, h, c, taped=True)
+            filling = self._fillings
+            sequence.backward(
+                self._packed,
+                self._layer._scratch,
+                *self._inputs.part(steps),
+                self._buffer,
+                self._dropout,
+                steps.start,
+                dy[steps],
+                dh,
+                dc,
+                dx if dx is None or self._inputs.tokens is not None else dx[steps],
+                grads,
+                sums,
+                edge,
+                i > 0,
+                i < last,
+                get_num_threads(),
+            )
+            self._check_filling(filling)
+
+    def _zero_sums(self) -> library.Buffer | None:
+        if self._inputs.tokens is None:
+            return None
+        x = self._inputs.x
+        sums = library.Buffer(
+            self._packed.sums_nbytes(self._layer.input_size if x is None else len(x))
+        )
+        sums.clear()
+        return sums
+
+
+def _segment_length(every: CheckpointEvery, steps: int, unit: int) -> int:
+    """Steps that are taped at a time: a whole number of units, so that sums do not change."""
+    if every is None:
+        return max(steps, 1)
+    if isinstance(every, str):
+        if every != "auto":
+            raise ValueError(f"checkpoint_every: expected an integer or 'auto', got {every!r}")
+        every = math.isqrt(max(steps - 1, 0)) + 1
+    length = _validation.integer(every, "checkpoint_every", 1)
+    return -(-length // unit) * unit

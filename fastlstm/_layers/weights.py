@@ -1,0 +1,267 @@
+"""Weights in and out of a layer: state dictionaries, torch, files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fastlstm._io import tensor_file
+from fastlstm._parameters import Parameters
+
+Array = NDArray[Any]
+
+# Constructor arguments of all recurrent layers of torch that are attributes of the module.
+_TORCH_OPTIONS = (
+    "input_size",
+    "hidden_size",
+    "num_layers",
+    "bias",
+    "batch_first",
+    "dropout",
+    "bidirectional",
+)
+
+_CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the parameters of torch's cells
+
+# Options that show in the names of the weights.
+_LSTM_OPTIONS = ("proj_size", "peephole", "layer_norm")
+
+# Sizes of a layer that takes no memory.
+_SMALLEST = {"input_size": 1, "hidden_size": 2, "num_layers": 1, "proj_size": 1}
+
+
+class Weights:
+    """What every layer can do with its weights."""
+
+    parameters: Parameters
+    _OPTIONS: ClassVar[dict[str, Any]]
+
+    def __init__(self, **options: Any) -> None:
+        raise NotImplementedError
+
+    def _configuration(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the parameters under torch's names.
+
+        Returns
+        -------
+        dict of str to array
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> list(fastlstm.LSTM(2, 3, bias=False).state_dict())
+        ['weight_ih_l0', 'weight_hh_l0']
+        """
+        with self.parameters.lock:  # all of the same moment
+            return {name: array.copy() for name, array in self.parameters.items()}
+
+    def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
+        """Replace the parameters by the arrays or torch tensors of a mapping.
+
+        Values of another floating-point type are converted.
+
+        Parameters
+        ----------
+        mapping : mapping of str to array
+        strict : bool, default True
+            If false, names may be missing, and names that are no parameters are ignored.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a name is missing or unknown, or an array has the wrong shape or no real numbers.
+            Then nothing is changed.
+        """
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping: expected a mapping, got {type(mapping).__name__}")
+        missing = [name for name in self.parameters if name not in mapping]
+        unknown = [str(name) for name in mapping if name not in self.parameters]
+        if strict and (missing or unknown):
+            found = [("missing", missing), ("unknown", unknown)]
+            text = "; ".join(f"{what}: {', '.join(names)}" for what, names in found if names)
+            raise ValueError(f"mapping: expected exactly the names of the parameters; {text}")
+        arrays = {}
+        for name, current in self.parameters.items():
+            if name in mapping:
+                array = _as_array(mapping[name], name)
+                if array.shape != current.shape:
+                    raise ValueError(f"{name}: expected {current.shape}, got {array.shape}")
+                arrays[name] = array
+        self.parameters.assign(arrays)
+
+    @classmethod
+    def from_torch(cls, source: Any, **options: Any) -> Self:
+        """Make a layer of a torch module or cell, or of its state dictionary.
+
+        Parameters
+        ----------
+        source : module of torch, or mapping of str to array or tensor
+            The module is ``torch.nn.LSTM`` or ``LSTMCell`` for an LSTM, and so on.
+            A mapping needs no torch; sizes are read from its shapes, and its names are those of a
+            module, ``weight_ih_l0``, or of a cell, ``weight_ih``.
+        **options
+            Constructor arguments to set or to override, such as ``batch_first``, which a
+            mapping does not tell.  The default of ``dtype`` is float64 if any of the weights is,
+            else float32, which holds float16 and bfloat16, too.  Lists of numbers have no type of
+            their own and become float32.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `source` is neither, or has names or shapes that are not those of this cell.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> mapping = {"weight_ih_l0": np.ones((12, 2)), "weight_hh_l0": np.ones((12, 3))}
+        >>> fastlstm.LSTM.from_torch(mapping, batch_first=True)
+        LSTM(2, 3, bias=False, batch_first=True, dtype='float64')
+        >>> fastlstm.LSTM.from_torch(mapping, dtype="float32")
+        LSTM(2, 3, bias=False)
+        """
+        stack = ("state_dict", "mode", *_TORCH_OPTIONS)
+        cell = ("state_dict", "input_size", "hidden_size", "bias", "weight_ih", "weight_hh")
+        if isinstance(source, Mapping):
+            mapping = _named_as_layer(source)
+            found = _options_of(mapping)
+        elif any(all(hasattr(source, name) for name in names) for names in (stack, cell)):
+            mapping = _named_as_layer(source.state_dict())
+            names = (*_TORCH_OPTIONS, *cls._OPTIONS)
+            found = {name: getattr(source, name) for name in names if hasattr(source, name)}
+        else:
+            expected = f"a torch.nn.{cls.__name__}, a torch.nn.{cls.__name__}Cell or a mapping"
+            raise TypeError(f"source: expected {expected}, got {type(source).__name__}")
+        foreign = [name for name in _LSTM_OPTIONS if found.get(name) and name not in cls._OPTIONS]
+        if foreign:
+            raise ValueError(f"source: expected weights of a {cls.__name__}, got {foreign[0]}")
+        wide = any(getattr(value, "itemsize", 4) > 4 for value in mapping.values())
+        layer = cls(**{"dtype": "float64" if wide else "float32", **found, **options})
+        layer.load_state_dict(mapping)
+        return layer
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the layer to a .safetensors file, its configuration in the metadata.
+
+        Parameters
+        ----------
+        path : path-like
+            A file that exists is replaced when the new one is complete.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be written.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastlstm
+        >>> path = os.path.join(tempfile.mkdtemp(), "layer.safetensors")
+        >>> fastlstm.LSTM(2, 3, bidirectional=True).save(path)
+        >>> fastlstm.LSTM.load(path)
+        LSTM(2, 3, bidirectional=True)
+        """
+        tensors = self.parameters.snapshot()
+        tensor_file.write(path, type(self).__name__, tensors, self._configuration())
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a layer that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is another kind of file, incomplete or damaged.
+        """
+        tensors, options = tensor_file.read(path, cls.__name__)
+        try:
+            if not _options_of(tensors).items() <= options.items():
+                raise ValueError(f"sizes of the weights: {_options_of(tensors)}")
+            cls._check_shapes(tensors, options)
+            layer = cls(**options)
+            layer.load_state_dict(tensors)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{path}: weights and configuration do not agree ({error})") from None
+        return layer
+
+    @classmethod
+    def _check_shapes(cls, tensors: Mapping[str, Array], options: Mapping[str, Any]) -> None:
+        """Refuse tensors of other shapes than a layer with these options has.
+
+        The layer is not made: a small file may claim one that is larger than the memory, with
+        shapes such as (0, 100_000).  A tiny one of the same kind knows the rules.
+        """
+        sizes = {name: options[name] for name in _SMALLEST if options.get(name)}
+        smallest = {name: _SMALLEST[name] for name in sizes}
+        layer: Any = cls(**{**options, **smallest, "dropout": 0.0})  # of no effect, with a warning
+        vars(layer).update(sizes)
+        for name, shape in layer._parameter_shapes().items():
+            if name not in tensors:
+                raise ValueError(f"missing: {name}")
+            if tensors[name].shape != shape:
+                raise ValueError(f"{name}: expected {shape}, got {tensors[name].shape}")
+
+
+def _as_array(value: Any, name: str) -> Array:
+    if hasattr(value, "detach"):  # a torch tensor, perhaps one that requires gradients
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has none
+            value = value.float()
+    array = np.asarray(value)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+    return array
+
+
+def _named_as_layer(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The weights of a layer, whose names may be those of a cell of torch."""
+    if "weight_ih" in mapping and "weight_ih_l0" not in mapping:
+        return {f"{n}_l0" if n in _CELL_NAMES else n: value for n, value in mapping.items()}
+    return mapping
+
+
+def _options_of(mapping: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes and options of a layer, from the names and shapes in its state dictionary."""
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        if name not in mapping or len(np.shape(mapping[name])) != 2:
+            raise ValueError(f"source: expected a matrix {name!r}{_instead(mapping)}")
+    options: dict[str, Any] = {}
+    hidden = np.shape(mapping["weight_hh_l0"])[1]
+    if np.ndim(mapping.get("weight_hr_l0", 0)) == 2:
+        options["proj_size"], hidden = np.shape(mapping["weight_hr_l0"])
+    given = {"peephole": "weight_ch_l0", "layer_norm": "weight_ln_l0"}
+    options |= {option: True for option, name in given.items() if name in mapping}
+    layers = 1
+    while f"weight_ih_l{layers}" in mapping:
+        layers += 1
+    return options | {
+        "input_size": np.shape(mapping["weight_ih_l0"])[1],
+        "hidden_size": hidden,
+        "num_layers": layers,
+        "bias": "bias_ih_l0" in mapping,
+        "bidirectional": "weight_ih_l0_reverse" in mapping,
+    }
+
+
+def _instead(mapping: Mapping[str, Any]) -> str:
+    """What a mapping has that is not of one layer, for an error: its prefixes or its names."""
+    ends = (".weight_ih_l0", ".weight_ih")
+    found = {n.removesuffix(end) for n in map(str, mapping) for end in ends if n.endswith(end)}
+    if not found:
+        return f" among {list(mapping)}"
+    prefixes = " or ".join(repr(f"{start}.") for start in sorted(found))
+    return f", got names that begin with {prefixes}; pass those of one layer, without that"

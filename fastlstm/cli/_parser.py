@@ -1,0 +1,228 @@
+"""The command line: arguments, exit status and messages.  `_commands` does the work."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import fastlstm
+from fastlstm._core.threads import MOST_THREADS
+from fastlstm.cli import _commands
+
+_EXAMPLES = """\
+examples:
+  fastlstm demo                                  one minute: train, measure, write
+  fastlstm train book.txt -o book.safetensors    a model of your own text
+  fastlstm generate book.safetensors --prompt "It was" -n 300
+  fastlstm info                                  what a bug report needs
+
+Ctrl-C ends training early and keeps what was learned.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Default: the arguments of the process.
+
+    Returns
+    -------
+    int
+        The exit status.  0: done; 2: wrong arguments or files, with one line on standard
+        error; 130: Ctrl-C outside of training, or twice; 141: the reader of the output went away.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    args = argparse.Namespace()
+    try:
+        args = _parser(arguments).parse_args(arguments)
+        if getattr(args, "threads", None):
+            fastlstm.set_num_threads(args.threads)
+        status = args.run(args)
+        sys.stdout.flush()
+        return int(status or 0)
+    except BrokenPipeError:
+        # What is still to be written has no reader: at exit, Python would complain of it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except KeyboardInterrupt:
+        print("fastlstm: interrupted", file=sys.stderr)
+        return 130
+    except MemoryError as error:
+        what = f": {_one_line(error)}" if str(error) else ""
+        advice = f"; lower {args.lower}" if "lower" in args else ""
+        print(f"fastlstm: not enough memory{what}{advice}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError, FloatingPointError, ImportError) as error:
+        print(f"fastlstm: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename}: {error.strerror}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _parser(arguments: list[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fastlstm",
+        description="LSTMs on the CPU: train a language model of characters and let it write.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"fastlstm {fastlstm.__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_train(commands)
+    _add_generate(commands)
+    info = commands.add_parser("info", help="versions, CPU, instruction set, threads")
+    info.set_defaults(run=lambda args: fastlstm.show_config())
+    if importlib.util.find_spec("fastlstm.bench"):
+        bench = commands.add_parser("bench", help="measure this machine, and peers beside it")
+        if arguments[:1] == ["bench"]:
+            module = importlib.import_module("fastlstm.bench.cli")
+            module.add_arguments(bench)
+            bench.set_defaults(run=module.run)
+    return parser
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser(
+        "demo",
+        help="train on text that comes with Python, measure, write",
+        description="Train a language model of characters (embedding 64, LSTM 256) on English "
+        "text that comes with Python, measure it on text it has not seen, and let it write. "
+        "Ctrl-C ends the training early and goes on to the writing.",
+    )
+    _add(demo, "--seconds", _duration, 60.0, "training time")
+    demo.add_argument(
+        "--corpus",
+        choices=["topics", "library"],
+        default="topics",
+        help="topics: the language reference that Python's help() shows, pydoc_data.topics; "
+        "library: also the docstrings of the standard library; the last tenth of topics is held "
+        "out in both (default %(default)s)",
+    )
+    demo.add_argument(
+        "--prompt", action="append", help="text to go on from; may be given more than once"
+    )
+    demo.add_argument("--save", metavar="M", help="save the model as M, a .safetensors file")
+    _add_seed_and_threads(demo)
+    demo.set_defaults(run=_commands.demo)
+
+
+def _add_train(commands: Any) -> None:
+    train = commands.add_parser(
+        "train",
+        help="train on a text file",
+        description="Train a language model of characters on a text file. Ctrl-C ends the "
+        "training early and saves the model, a second one without measuring it. A file that exists "
+        "is replaced only when the new one is complete.",
+        epilog="example: fastlstm train book.txt -o book.safetensors --seconds 300",
+    )
+    train.add_argument("file", metavar="FILE", help="text in UTF-8; -: standard input")
+    train.add_argument(
+        "-o", "--output", metavar="M", required=True, help="save the model as M, .safetensors"
+    )
+    length = train.add_mutually_exclusive_group()
+    _add(length, "--seconds", _duration, 60.0, "training time")
+    length.add_argument("--epochs", type=_duration, help="instead: how often to read the text")
+    length.add_argument("--steps", type=_count, help="instead: how many updates of the weights")
+    _add(train, "--hidden", _count, 256, "hidden units of an LSTM layer")
+    _add(train, "--layers", _count, 1, "LSTM layers")
+    _add(train, "--embedding", _count, 64, "size of the embedding")
+    _add(train, "--dropout", _rate, 0.0, "rate of dropout between LSTM layers")
+    _add(train, "--batch-size", _count, 32, "places of the text read at the same time")
+    _add(train, "--chunk", _count, 64, "characters from each place in a step")
+    _add(train, "--lr", _duration, 0.003, "learning rate at the start; it falls to 0")
+    _add(train, "--held-out", _part, 0.1, "part at the end of the text to measure on")
+    _add_seed_and_threads(train)
+    lower = "--batch-size, --chunk, --hidden, --embedding or --layers"
+    train.set_defaults(run=_commands.train, lower=lower)
+
+
+def _add_generate(commands: Any) -> None:
+    generate = commands.add_parser(
+        "generate",
+        help="write text with a trained model",
+        description="Write text, character by character, with a language model that fastlstm train "
+        "or fastlstm demo --save has saved. The prompt is printed before it.",
+        epilog=f'example: fastlstm generate book.safetensors --prompt "{_commands.PROMPT}" -n 300',
+    )
+    generate.add_argument("model", metavar="M", help="a model that fastlstm saved")
+    generate.add_argument("--prompt", help="text to go on from (default: the start of a line)")
+    _add(generate, "-n", _natural, 500, "how many characters to write")
+    _add(
+        generate,
+        "--temperature",
+        _temperature,
+        1.0,
+        "below 1: keep to likely text; 0: the likeliest",
+    )
+    _add_seed_and_threads(generate)
+    generate.set_defaults(run=_commands.generate)
+
+
+def _add(parser: Any, name: str, kind: Any, default: Any, text: str) -> None:
+    text += " (default %(default)s)"
+    parser.add_argument(name, type=kind, default=default, metavar="N", help=text)
+
+
+def _add_seed_and_threads(parser: Any) -> None:
+    parser.add_argument("--seed", type=_natural, metavar="N", help="make random choices repeatable")
+    parser.add_argument("--threads", type=_threads, metavar="N", help="threads of the LSTM")
+
+
+def _count(text: str, least: int = 1) -> int:
+    value = int(text) if text.isdecimal() else -1
+    if value < least:
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number of at least {least}, got {text!r}"
+        )
+    return value
+
+
+def _natural(text: str) -> int:
+    return _count(text, least=0)
+
+
+def _threads(text: str) -> int:
+    value = _count(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"expected at most {MOST_THREADS}, got {value}")
+    return value
+
+
+def _number(text: str, expected: str, good: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not good(value):
+        raise argparse.ArgumentTypeError(f"expected a number {expected}, got {text!r}")
+    return value
+
+
+def _duration(text: str) -> float:
+    return _number(text, "above 0", lambda value: 0 < value < math.inf)
+
+
+def _temperature(text: str) -> float:
+    return _number(text, "of at least 0", lambda value: 0 <= value < math.inf)
+
+
+def _rate(text: str) -> float:
+    return _number(text, "from 0 to 1", lambda value: 0 <= value <= 1)
+
+
+def _part(text: str) -> float:
+    return _number(text, "from 0 to less than 1", lambda value: 0 <= value < 1)

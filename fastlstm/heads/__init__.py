@@ -1,0 +1,1 @@
+"""Heads: what makes predictions and losses of the outputs of a layer."""

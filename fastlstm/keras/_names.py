@@ -1,0 +1,40 @@
+"""What Keras calls cells and functions, and its order of gates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastlstm import _conversion
+from fastlstm._conversion import ZRN
+
+_CLASSES = {
+    "LSTM": "lstm",
+    "LSTMCell": "lstm",
+    "GRU": "gru",
+    "GRUCell": "gru",
+    "SimpleRNN": "rnn",
+    "SimpleRNNCell": "rnn",
+}
+
+
+# Keras 3's hard_sigmoid is relu6(x + 3) / 6; its leaky_relu has a steeper slope than most.
+_ACTIVATIONS: dict[str, Any] = {
+    **{name: name for name in ("sigmoid", "tanh", "relu", "elu", "softsign", "softplus")},
+    "hard_sigmoid": ("hard_sigmoid", 1 / 6, 0.5),
+    "leaky_relu": ("leaky_relu", 0.2),
+    "linear": ("affine", 1.0, 0.0),
+}
+
+
+_DEFAULTS = {"elu": (1.0,), "hard_sigmoid": (0.2, 0.5), "leaky_relu": (0.01,), "affine": (1.0, 0.0)}
+
+
+def _spelled_out(activation: Any) -> tuple[Any, ...]:
+    """An activation with all its parameters."""
+    name, *given = (activation,) if isinstance(activation, str) else activation
+    return (name, *given, *_DEFAULTS.get(name, ())[len(given) :])
+
+
+def _order(cell: str) -> tuple[int, ...]:
+    """Our gates in the order of Keras, and back."""
+    return ZRN if cell == "gru" else tuple(range(_conversion.GATES[cell]))

@@ -1,0 +1,337 @@
+"""A language model of characters."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fastlstm import _validation
+from fastlstm._io.atomic import StrPath
+from fastlstm._layers.lstm import LSTM
+from fastlstm._parameters import Gradients, Parameters
+from fastlstm._validation import bound, non_negative
+from fastlstm.heads._softmax import Array, Indices, softmax_loss_backward, softmax_nll
+from fastlstm.models import _file
+from fastlstm.models._text import Alphabet, Stretches
+from fastlstm.training._batches import Codes
+from fastlstm.training._history import History, Plan, Progress
+from fastlstm.training._loop import train
+
+State = tuple[Array, Array]
+
+_WARMUP = 128  # characters a row reads before the part it measures
+
+
+class LanguageModel:
+    """Predicts the next character: embedding -> LSTM -> linear -> softmax, in float32.
+
+    Parameters
+    ----------
+    alphabet : str
+        The model knows the characters of this text, such as the text it is to be trained on.
+        It has no symbol for others, because the probability of "any other character" cannot
+        be compared between models: they are an error wherever a text is given.
+    embedding_size, hidden_size, num_layers : int
+        Sizes of the embedding and of the LSTM.
+    dropout : float
+        Probability of a zero between the layers of the LSTM, while training; with one layer it
+        has no effect, and a warning says so.
+    seed : int, optional
+        Makes the initial weights and the dropout reproducible.
+
+    Attributes
+    ----------
+    lstm : LSTM
+    parameters : Parameters
+        ``embedding.weight`` [V, E], ``linear.weight`` [V, H] and ``linear.bias`` [V] for V
+        characters, initialised as in torch.
+
+    Examples
+    --------
+    >>> text = "the cat sat on the mat. " * 200
+    >>> model = LanguageModel(text, hidden_size=32, seed=1)
+    >>> history = model.fit(text, steps=60, batch_size=8, lr=0.03)
+    >>> history.records[-1].held_out_bits < 0.5
+    True
+    >>> model.generate("the cat ", 16, temperature=0)
+    'sat on the mat. '
+    """
+
+    def __init__(
+        self,
+        alphabet: str,
+        *,
+        embedding_size: int = 64,
+        hidden_size: int = 256,
+        num_layers: int = 1,
+        dropout: float = 0.0,
+        seed: int | None = None,
+    ) -> None:
+        self._alphabet = Alphabet(alphabet)
+        sizes = {
+            "embedding_size": _validation.integer(embedding_size, "embedding_size", 1),
+            "hidden_size": _validation.integer(hidden_size, "hidden_size", 1),
+            "num_layers": _validation.integer(num_layers, "num_layers", 1),
+        }
+        rng = _generator(seed)
+        self.lstm = LSTM(*sizes.values(), dropout=dropout, seed=int(rng.integers(1 << 63)))
+        self._config: dict[str, Any] = {**sizes, "dropout": self.lstm.dropout}
+        count = len(self._alphabet)
+        self._shapes = _file.shapes_of_heads(count, self._config)
+        self.parameters = Parameters(self._shapes, np.float32)
+        bound = hidden_size**-0.5
+        self.parameters["embedding.weight"] = rng.standard_normal((count, embedding_size))
+        for name in ("linear.weight", "linear.bias"):
+            self.parameters[name] = rng.uniform(-bound, bound, self._shapes[name])
+
+    @property
+    def alphabet(self) -> str:
+        """The characters the model knows, sorted."""
+        return self._alphabet.characters
+
+    @property
+    def trainable(self) -> list[Parameters]:
+        """What an optimizer updates: of the LSTM, and of embedding and linear layer."""
+        return [self.lstm.parameters, self.parameters]
+
+    def fit(
+        self,
+        text: str,
+        *,
+        held_out: float | str = 0.1,
+        steps: int | None = None,
+        seconds: float | None = None,
+        epochs: float | None = None,
+        batch_size: int = 32,
+        chunk: int = 64,
+        lr: float = 3e-3,
+        clip: float = 1.0,
+        evaluations: int = 10,
+        progress: Progress | None = None,
+    ) -> History:
+        """Train by truncated BPTT with Adam, the learning rate falling linearly to 0.
+
+        Each row of the batch reads its own part of the text, chunk after chunk, with the
+        state carried on between chunks.  Ctrl-C ends the run after the current step and keeps
+        what was learned (in the main thread, where Python's own handler is in place).
+
+        Parameters
+        ----------
+        text : str
+            What to train on.
+        held_out : float or str
+            A text that is only measured, or the part at the end of `text` to hold out as one:
+            0.1 is the last tenth, 0 nothing.
+        steps, seconds, epochs
+            The length of the run: exactly one of them is given.  An epoch reads as many
+            characters as there are.
+        batch_size, chunk : int
+            Rows, and characters per row and step.
+        lr : float
+            Learning rate at the start.
+        clip : float
+            Largest norm of the gradients of a step.
+        evaluations : int
+            How often, evenly spaced and at the end, the held-out text is measured.
+        progress : callable, optional
+            Called with a `Record` after every step.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        FloatingPointError
+            The loss is not finite any more.
+        """
+        codes, rest = self._split(text, held_out)
+        lengths = [length for length in (steps, seconds, epochs) if length is not None]
+        if len(lengths) != 1:
+            raise ValueError(f"steps, seconds, epochs: expected one of them, got {len(lengths)}")
+        batch_size = _validation.integer(batch_size, "batch_size", 1)
+        chunk = _validation.integer(chunk, "chunk", 1)
+        _validation.check_size(batch_size * chunk, np.dtype(np.intp), "batch_size, chunk")
+        total = math.inf if steps is None else _validation.integer(steps, "steps", 1)
+        if epochs is not None:
+            total = math.ceil(_length("epochs", epochs) * len(codes) / (batch_size * chunk))
+        plan = Plan(
+            steps=total,
+            seconds=math.inf if seconds is None else _length("seconds", seconds),
+            batch_size=batch_size,
+            chunk=chunk,
+            lr=non_negative("lr", lr),
+            clip=bound("clip", clip),
+            evaluations=_validation.integer(evaluations, "evaluations", 1),
+        )
+        evaluate = (lambda: self._mean_bits(rest, batch_size)) if len(rest) else None
+        return train(self, codes, plan, evaluate, progress)
+
+    def gradients(
+        self, inputs: Indices, targets: Indices, state: State | None
+    ) -> tuple[float, list[Gradients], State]:
+        """Return the loss of a chunk, its gradients in the order of `trainable`, and the state.
+
+        Parameters
+        ----------
+        inputs, targets : [T, B] arrays
+            Codes of characters (their places in `alphabet`), and of those that follow.
+        state : (h, c), optional
+            The state before the chunk, [L, B, H] each; default zeros.
+        """
+        embedding = self.parameters["embedding.weight"]
+        y, state, tape = self.lstm.forward(inputs, state, embedding=embedding)
+        heads = Gradients(self._shapes, np.empty(self.parameters.flat.size, np.float32))
+        outputs = y.reshape(-1, y.shape[-1])
+        loss, dy = softmax_loss_backward(
+            self.lstm, self.parameters, outputs, targets.ravel(), heads
+        )
+        dx, _, lstm = self.lstm.backward(tape, dy.reshape(y.shape))
+        heads["embedding.weight"][...] = dx
+        return loss, [lstm, heads], state
+
+    def bits_per_character(self, text: str, *, rows: int = 1) -> float:
+        """Return the mean of -log2 p(character) over a text, given all that precedes it.
+
+        The first character is given; the state before it is zero.
+
+        Parameters
+        ----------
+        text : str
+            At least two characters.
+        rows : int
+            1 reads the text in one piece.  More read as many parts of it at once, which is
+            several times faster, each but the first after a warm-up of 128 characters.
+        """
+        codes = self._alphabet.encode(text)
+        if len(codes) < 2:
+            raise ValueError(f"text: expected at least 2 characters, got {len(codes)}")
+        return self._mean_bits(codes, _validation.integer(rows, "rows", 1))
+
+    def perplexity(self, text: str, *, rows: int = 1) -> float:
+        """Return 2 to the power of `bits_per_character`."""
+        return float(2 ** self.bits_per_character(text, rows=rows))
+
+    def _mean_bits(self, codes: Codes, rows: int) -> float:
+        stretches = Stretches.of(len(codes) - 1, rows, _WARMUP)
+        block = max(1, 2048 // stretches.rows)
+        state, total, weight = None, 0.0, self.parameters["embedding.weight"]
+        for start in range(0, stretches.steps, block):
+            places, counts = stretches.places(start, min(start + block, stretches.steps))
+            y, state = self.lstm(codes.take(places, mode="clip"), state, embedding=weight)
+            targets = codes.take(places + 1, mode="clip").ravel()
+            nll = softmax_nll(self.lstm, self.parameters, y.reshape(-1, y.shape[-1]), targets)
+            counts &= places + 1 < len(codes)
+            total += float(nll.sum(where=counts.ravel(), dtype=np.float64))
+        return total / ((len(codes) - 1) * math.log(2))
+
+    def generate(
+        self, prompt: str, n: int, temperature: float = 1.0, seed: int | None = None
+    ) -> str:
+        """Return `n` characters that go on from the prompt, one streaming step each.
+
+        Parameters
+        ----------
+        prompt : str
+            At least one character, all known to the model.
+        n : int
+            How many characters to write.
+        temperature : float
+            Divides the logits: below 1 keeps to the likely, 0 always takes the likeliest.
+        seed : int, optional
+            On one machine the same seed writes the same text.  On another one it may differ: NumPy
+            computes the last layer by BLAS, whose roundings depend on the processor.
+        """
+        codes = self._alphabet.encode(prompt, "prompt")
+        if not len(codes):
+            raise ValueError("prompt: expected at least one character, got an empty text")
+        n = _validation.integer(n, "n", 0)
+        _validation.check_size(n, np.dtype(np.float64), "n")  # of the random numbers
+        temperature = non_negative("temperature", temperature)
+        weight, uniform = self.parameters["embedding.weight"], _generator(seed).random(n)
+        linear, bias = self.parameters["linear.weight"], self.parameters["linear.bias"]
+        stream = self.lstm.stream()
+        stream.run(weight[codes[:-1], None])
+        code, y, written = int(codes[-1]), np.empty(linear.shape[1], np.float32), []
+        for u in uniform:
+            stream.step(weight[code], out=y)
+            code = _sample(linear @ y + bias, temperature, u)
+            written.append(code)
+        return self._alphabet.decode(written)
+
+    def save(self, path: StrPath) -> None:
+        """Save as .safetensors, with configuration and alphabet in the metadata.
+
+        A file that exists is replaced only when the new one is complete.
+
+        Raises
+        ------
+        OSError
+            The file cannot be written.
+        """
+        lstm = {f"lstm.{name}": array for name, array in self.lstm.parameters.snapshot().items()}
+        config = {"alphabet": self.alphabet, **self._config}
+        _file.write(path, {**lstm, **self.parameters.snapshot()}, config)
+
+    @classmethod
+    def load(cls, path: StrPath) -> LanguageModel:
+        """Load a model that `save` wrote.
+
+        Raises
+        ------
+        OSError
+            The file cannot be read.
+        ValueError
+            It is not such a model, or not all of one.
+        """
+        tensors, config = _file.read(path)
+        model = cls(config.pop("alphabet"), **config)
+        lstm = {n.removeprefix("lstm."): a for n, a in tensors.items() if n.startswith("lstm.")}
+        model.lstm.load_state_dict(lstm)
+        for name in model.parameters:
+            model.parameters[name] = tensors[name]
+        return model
+
+    def _split(self, text: str, held_out: float | str) -> tuple[Codes, Codes]:
+        codes = self._alphabet.encode(text)
+        if isinstance(held_out, str):
+            rest = self._alphabet.encode(held_out, "held_out")
+        else:
+            part = non_negative("held_out", held_out)
+            if part >= 1:
+                raise ValueError(f"held_out: expected a text or a part in [0, 1), got {held_out}")
+            place = len(codes) - int(len(codes) * part)
+            codes, rest = codes[:place], codes[place:]
+        if len(codes) < 2:
+            raise ValueError(f"text: expected at least 2 characters to train on, got {len(codes)}")
+        if len(rest) < 2 and (isinstance(held_out, str) or held_out > 0):
+            raise ValueError(f"held_out: expected at least 2 characters, got {len(rest)}")
+        return codes, rest
+
+    def __repr__(self) -> str:
+        config = ", ".join(f"{name}={value!r}" for name, value in self._config.items())
+        return f"LanguageModel({len(self._alphabet)} characters, {config})"
+
+
+def _sample(logits: Array, temperature: float, u: float) -> int:
+    """Draw a code from softmax(logits / temperature) with the uniform number u in [0, 1)."""
+    if temperature == 0:
+        return int(logits.argmax())
+    with np.errstate(over="ignore"):  # towards -inf, at tiny temperatures
+        scaled = (logits - logits.max()).astype(np.float64) / temperature
+    cumulative = np.exp(scaled).cumsum()
+    code = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
+    return min(code, len(logits) - 1)
+
+
+def _generator(seed: int | None) -> np.random.Generator:
+    return np.random.default_rng(None if seed is None else _validation.integer(seed, "seed", 0))
+
+
+def _length(name: str, value: Any) -> float:
+    result = bound(name, value)
+    if not 0 < result < math.inf:
+        raise ValueError(f"{name}: expected a finite number > 0, got {value}")
+    return result

@@ -1,0 +1,37 @@
+"""Batches that read a text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[Any]  # character numbers, in the smallest unsigned type that holds them
+
+
+class TrainingRows:
+    """Endless chunks of a text for truncated BPTT: row b reads on from b/B of the text.
+
+    During an epoch each row reads its own contiguous part; then it reads on in the next part,
+    and at the end of the text from the start, so that the state can always be carried on.
+
+    Parameters
+    ----------
+    codes : (n,) array
+        The text.
+    rows, steps : int
+        Rows of a batch, and time steps of a chunk.
+    """
+
+    def __init__(self, codes: Codes, rows: int, steps: int) -> None:
+        self._codes = codes
+        # One step more: the target is the next character.
+        self._places = len(codes) * np.arange(rows) // rows + np.arange(steps + 1)[:, None]
+        self._steps = steps
+
+    def next(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Return inputs and targets, [T, B] each, and move on by T characters."""
+        chunk = self._codes.take(self._places, mode="wrap").astype(np.intp)
+        self._places = (self._places + self._steps) % len(self._codes)
+        return chunk[:-1], chunk[1:]
