@@ -39,7 +39,7 @@ bench: build
 	$(BIN)/fastlstm bench
 
 clean:
-	rm -rf build dist *.egg-info fastlstm/*.so
+	rm -rf build dist *.egg-info fastlstm/_core/*.so
 
 # The C harness: kernels and driver without Python.  $(call harness,name,compiler,flags,ISAs)
 # builds build/<name>/harness; each kernel file gets its flags from src/cpu/isas.def.
