@@ -8,26 +8,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm._layers.gru import GRU
-from fastlstm._layers.lstm import LSTM
-from fastlstm._layers.rnn import RNN
+from fastlstm._layers.cells import CELLS, GATES, cell_name
 
 Array = NDArray[Any]
-Part = dict[str, Array]  # weight_ih, weight_hh, bias_ih, bias_hh of one layer and direction
+DirectionWeights = dict[
+    str, Array
+]  # weight_ih, weight_hh, bias_ih, bias_hh of one layer and direction
 
-CELLS: dict[str, type[LSTM] | type[GRU] | type[RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
-GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 ZRN = (1, 0, 2)  # from r, z, n to z, r, n, and back
 ACTIVATIONS = ("sigmoid", "tanh", "tanh")  # the default of an LSTM
 
 _OVERRIDABLE = ("batch_first", "dtype")  # by options; the others are facts of the source
 
 
-class Source(NamedTuple):
+class ForeignLayer(NamedTuple):
     """One layer of another library."""
 
     cell: str  # one of CELLS
-    parts: list[Part]  # one or two directions
+    parts: list[DirectionWeights]  # one or two directions
     options: dict[str, Any]  # arguments of our constructor that are known
 
 
@@ -78,7 +76,7 @@ def summed(first: Array, second: Array) -> Array:
     return np.where(second == 0, first, first + second)  # -0 + 0 would be +0
 
 
-def parts_of(layer: Any) -> list[list[Part]]:
+def parts_of(layer: Any) -> list[list[DirectionWeights]]:
     """The parameters of each layer and direction; biases of 0 if it has none."""
     suffixes = ("", "_reverse") if layer.bidirectional else ("",)
     no_bias = np.zeros(GATES[cell_name(layer)] * layer.hidden_size, layer.dtype)
@@ -93,21 +91,6 @@ def parts_of(layer: Any) -> list[list[Part]]:
         ]
         for number in range(layer.num_layers)
     ]
-
-
-def cell_name(layer: Any) -> str:
-    """The name in CELLS of a layer's cell."""
-    for cell, kind in CELLS.items():
-        if isinstance(layer, kind):
-            return cell
-    got = type(layer).__name__
-    raise TypeError(f"layer: expected a fastlstm.LSTM, GRU or RNN, got {got}")
-
-
-def check_cell(cell: Any) -> None:
-    """Refuse what is neither None nor a name in CELLS."""
-    if cell is not None and cell not in list(CELLS):
-        raise ValueError(f"cell: expected 'lstm', 'gru' or 'rnn', got {cell!r}")
 
 
 def check_plain(layer: Any, library: str) -> None:
@@ -127,13 +110,13 @@ def check_plain(layer: Any, library: str) -> None:
             )
 
 
-def build(sources: Sequence[Source], told: Mapping[str, Any]) -> Any:
+def build(sources: Sequence[ForeignLayer], overrides: Mapping[str, Any]) -> Any:
     """Make one layer; the sources are read from the lowest to the highest.
 
     Parameters
     ----------
-    sources : sequence of Source
-    told : mapping of str to object
+    sources : sequence of ForeignLayer
+    overrides : mapping of str to object
         Arguments of the constructor.
 
     Raises
@@ -142,12 +125,12 @@ def build(sources: Sequence[Source], told: Mapping[str, Any]) -> Any:
         If they are of different kinds or sizes, or contradict the arguments.
     """
     found = _agreed(sources)
-    for name, value in told.items():
+    for name, value in overrides.items():
         if name in found and name not in _OVERRIDABLE and value != found[name]:
             raise ValueError(f"{name}: expected {found[name]!r} for this source, got {value!r}")
     arrays = [array for source in sources for part in source.parts for array in part.values()]
     double = any(array.dtype.itemsize > 4 for array in arrays)
-    arguments = {"dtype": "float64" if double else "float32", **found, **told}
+    arguments = {"dtype": "float64" if double else "float32", **found, **overrides}
     if arguments.get("activations") == ACTIVATIONS:
         del arguments["activations"]
     layer = CELLS[sources[0].cell](**arguments)
@@ -162,7 +145,7 @@ def build(sources: Sequence[Source], told: Mapping[str, Any]) -> Any:
     return layer
 
 
-def _agreed(sources: Sequence[Source]) -> dict[str, Any]:
+def _agreed(sources: Sequence[ForeignLayer]) -> dict[str, Any]:
     """Arguments of the constructor: what all layers and directions have in common."""
     agreed: dict[str, Any] = {}
     width = sources[0].parts[0]["weight_ih"].shape[1]

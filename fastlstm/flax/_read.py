@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _conversion
-from fastlstm._conversion import Part, Source
+from fastlstm._conversion import DirectionWeights, ForeignLayer
+from fastlstm._layers.cells import GATES
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
@@ -82,18 +83,18 @@ def from_flax(params: Any, **options: Any) -> LSTM | GRU | RNN:
     return layer
 
 
-def _source(tree: Any, name: str) -> Source:
+def _source(tree: Any, name: str) -> ForeignLayer:
     """Read a cell, or two directions of one."""
     tree, name = _unwrapped(tree, name)
     if not tree.keys() & set(_DIRECTIONS):
         cell, part = _part(tree, name)
-        return Source(cell, [part], {})
+        return ForeignLayer(cell, [part], {})
     _check_names(tree, _DIRECTIONS, name)
     ways = [_part(*_unwrapped(tree[way], f"{name}[{way!r}]")) for way in _DIRECTIONS]
     (cell, forward), (other, backward) = ways
     if cell != other:
         raise ValueError(f"{name}: expected two directions of one cell, got {cell} and {other}")
-    return Source(cell, [forward, backward], {})
+    return ForeignLayer(cell, [forward, backward], {})
 
 
 def _unwrapped(tree: Any, name: str) -> tuple[Mapping[str, Any], str]:
@@ -129,20 +130,20 @@ def _form_of(tree: Mapping[str, Any], name: str) -> _Form:
     return form
 
 
-def _part(tree: Mapping[str, Any], name: str) -> tuple[str, Part]:
+def _part(tree: Mapping[str, Any], name: str) -> tuple[str, DirectionWeights]:
     """The cell, and its weights in our layout."""
     form = _form_of(tree, name)
     for dense in form.inputs + form.hidden:
         leaves = ("kernel", "bias") if dense in form.biased else ("kernel",)
         _check_names(tree[dense], leaves, f"{name}[{dense!r}]")
-    gates = _conversion.GATES[form.cell] // len(form.hidden)  # of one dense layer
+    gates = GATES[form.cell] // len(form.hidden)  # of one dense layer
     first, second = form.inputs[0], form.hidden[0]
     kernel = _conversion.real(tree[first]["kernel"], f"{name}[{first!r}]['kernel']")
     recurrent = _conversion.real(tree[second]["kernel"], f"{name}[{second!r}]['kernel']")
     if kernel.ndim != 2 or not kernel.size:
         raise ValueError(f"{name}[{first!r}]['kernel']: expected (I, H), got {kernel.shape}")
     hidden = recurrent.shape[0] if recurrent.ndim else 0
-    part: Part = {}
+    part: DirectionWeights = {}
     for suffix, names, inputs in [
         ("ih", form.inputs, kernel.shape[0]),
         ("hh", form.hidden, hidden),

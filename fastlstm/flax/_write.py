@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _conversion
-from fastlstm._conversion import Part
+from fastlstm._conversion import DirectionWeights
+from fastlstm._layers.cells import GATES, cell_name
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
@@ -60,7 +61,7 @@ def to_flax_params(layer: LSTM | GRU | RNN, api: str = "linen") -> list[Tree]:
     >>> {name: list(dense) for name, dense in tree["cell"].items()}
     {'dense_i': ['kernel'], 'dense_h': ['kernel', 'bias']}
     """
-    cell = _conversion.cell_name(layer)
+    cell = cell_name(layer)
     if api not in ("linen", "nnx"):
         raise ValueError(f"api: expected 'linen' or 'nnx', got {api!r}")
     _conversion.check_plain(layer, "Flax")
@@ -74,9 +75,9 @@ def to_flax_params(layer: LSTM | GRU | RNN, api: str = "linen") -> list[Tree]:
     return trees
 
 
-def _tree(part: Part, form: _Form, name: str) -> Tree:
+def _tree(part: DirectionWeights, form: _Form, name: str) -> Tree:
     """The dense layers of one cell."""
-    gates, count = _conversion.GATES[form.cell], len(form.hidden)
+    gates, count = GATES[form.cell], len(form.hidden)
     first, second = (np.split(part[f"bias_{suffix}"], gates) for suffix in ("ih", "hh"))
     biases = [_conversion.summed(a, b) for a, b in zip(first, second, strict=True)]
     beside: dict[str, Array] = {}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastlstm import _conversion
 from fastlstm._conversion import ZRN
+from fastlstm._layers.cells import GATES
 
 _CLASSES = {
     "LSTM": "lstm",
@@ -37,4 +37,4 @@ def _spelled_out(activation: Any) -> tuple[Any, ...]:
 
 def _order(cell: str) -> tuple[int, ...]:
     """Our gates in the order of Keras, and back."""
-    return ZRN if cell == "gru" else tuple(range(_conversion.GATES[cell]))
+    return ZRN if cell == "gru" else tuple(range(GATES[cell]))

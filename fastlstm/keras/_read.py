@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _conversion
-from fastlstm._conversion import Source
+from fastlstm._conversion import ForeignLayer
+from fastlstm._layers.cells import check_cell
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
@@ -88,7 +89,8 @@ def from_keras(
     >>> from_keras([kernel, recurrent_kernel, bias], dtype="float32")
     LSTM(2, 3, batch_first=True)
     """
-    _conversion.check_cell(cell)
+    if cell is not None:
+        check_cell(cell)
     entries = _entries(source)
     _check_sequences(entries)
     sources = []
@@ -145,7 +147,7 @@ def _entries(source: Any) -> list[Any]:
     return list(source)
 
 
-def _of_layer(layer: Any, dropped: set[str]) -> Source:
+def _of_layer(layer: Any, dropped: set[str]) -> ForeignLayer:
     """Read a live layer, of one direction or two."""
     if type(layer).__name__ != "Bidirectional":
         return _of_direction(layer, False, dropped)
@@ -158,7 +160,7 @@ def _of_layer(layer: Any, dropped: set[str]) -> Source:
     return _both(forward, _of_direction(layer.backward_layer, True, dropped))
 
 
-def _both(forward: Source, backward: Source) -> Source:
+def _both(forward: ForeignLayer, backward: ForeignLayer) -> ForeignLayer:
     """Two directions of one layer."""
     options, others = dict(forward.options), dict(backward.options)
     ways = [o["activations"] for o in (options, others) if "activations" in o]
@@ -169,10 +171,10 @@ def _both(forward: Source, backward: Source) -> Source:
             "source: expected two directions of one kind, "
             f"got {forward.cell} {options or ''} and {backward.cell} {others or ''}"
         )
-    return Source(forward.cell, forward.parts + backward.parts, options)
+    return ForeignLayer(forward.cell, forward.parts + backward.parts, options)
 
 
-def _of_direction(layer: Any, backwards: bool, dropped: set[str]) -> Source:
+def _of_direction(layer: Any, backwards: bool, dropped: set[str]) -> ForeignLayer:
     """Read a live layer that runs in the expected direction."""
     core, settings = layer, {}
     if type(layer).__name__ == "RNN" and _is_layer(getattr(layer, "cell", None)):
@@ -194,7 +196,7 @@ def _of_direction(layer: Any, backwards: bool, dropped: set[str]) -> Source:
     if found.cell != _CLASSES[kind]:
         raise ValueError(f"source: expected weights of cell {_CLASSES[kind]!r}, got {found.cell!r}")
     dropped |= {name for name in ("dropout", "recurrent_dropout") if settings.get(name)}
-    return Source(found.cell, found.parts, functions)
+    return ForeignLayer(found.cell, found.parts, functions)
 
 
 def _check_settings(settings: dict[str, Any], kind: str, backwards: bool) -> None:
@@ -250,7 +252,7 @@ def _check_sequences(layers: list[Any]) -> None:
             )
 
 
-def _of_arrays(arrays: Any, bidirectional: bool | None, reset_after: bool | None) -> Source:
+def _of_arrays(arrays: Any, bidirectional: bool | None, reset_after: bool | None) -> ForeignLayer:
     """Read what get_weights() returned for one layer."""
     count = len(arrays)
     if count not in (2, 3, 4, 6) or not all(_is_array(array) for array in arrays):
@@ -276,7 +278,7 @@ def _of_arrays(arrays: Any, bidirectional: bool | None, reset_after: bool | None
     return both
 
 
-def _of_kernels(arrays: Any, name: str, reset_after: bool | None) -> Source:
+def _of_kernels(arrays: Any, name: str, reset_after: bool | None) -> ForeignLayer:
     """The cell, and the weights of one direction in our layout."""
     recurrent = _conversion.real(arrays[1], f"{name}: recurrent_kernel")
     cell = _conversion.cell_of(recurrent, f"{name}: recurrent_kernel")
@@ -301,4 +303,4 @@ def _of_kernels(arrays: Any, name: str, reset_after: bool | None) -> Source:
         reset_after = bias.ndim == 2
     elif cell == "gru" and reset_after is None:
         raise ValueError("reset_after: expected to be told, a GRU without bias does not show it")
-    return Source(cell, [part], {"reset_after": reset_after} if cell == "gru" else {})
+    return ForeignLayer(cell, [part], {"reset_after": reset_after} if cell == "gru" else {})

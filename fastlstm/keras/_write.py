@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _conversion
-from fastlstm._conversion import Part
+from fastlstm._conversion import DirectionWeights
+from fastlstm._layers.cells import cell_name
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
@@ -51,7 +52,7 @@ def to_keras_weights(layer: LSTM | GRU | RNN) -> list[list[Array]]:
     >>> [array.shape for array in weights]
     [(2, 9), (3, 9), (2, 9)]
     """
-    cell = _conversion.cell_name(layer)
+    cell = cell_name(layer)
     _conversion.check_plain(layer, "Keras")
     known = [_spelled_out(activation) for activation in _ACTIVATIONS.values()]
     for activation in getattr(layer, "activations", ()):
@@ -63,7 +64,7 @@ def to_keras_weights(layer: LSTM | GRU | RNN) -> list[list[Array]]:
     ]
 
 
-def _arrays_of(part: Part, cell: str, layer: LSTM | GRU | RNN) -> list[Array]:
+def _arrays_of(part: DirectionWeights, cell: str, layer: LSTM | GRU | RNN) -> list[Array]:
     """The arrays of one layer and direction, as Keras has them."""
     arrays = [part["weight_ih"].T, part["weight_hh"].T]
     if layer.bias and getattr(layer, "reset_after", False):

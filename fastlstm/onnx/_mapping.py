@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 
 from fastlstm import _validation
 from fastlstm._layers.base import Layer
-from fastlstm._layers.gru import GRU
-from fastlstm._layers.lstm import LSTM
-from fastlstm._layers.rnn import RNN
+from fastlstm._layers.cells import CELLS
 from fastlstm.onnx import _activations
 from fastlstm.onnx._activations import Entry
 
 Array = NDArray[Any]
 AnyLayer = Layer[Any, Any, Any]
 
-CELLS: dict[str, type[AnyLayer]] = {"LSTM": LSTM, "GRU": GRU, "RNN": RNN}
 INPUTS = {
     "LSTM": ("X", "W", "R", "B", "sequence_lens", "initial_h", "initial_c", "P"),
     "GRU": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
     "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
 }
+# ONNX calls its operators as our classes are called.
+OPERATORS: dict[str, type[AnyLayer]]
+OPERATORS = {kind.__name__: kind for kind in CELLS.values() if kind.__name__ in INPUTS}
 OUTPUTS = {"LSTM": ("Y", "Y_h", "Y_c"), "GRU": ("Y", "Y_h"), "RNN": ("Y", "Y_h")}
 WEIGHTS = ("W", "R", "B", "P")
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
@@ -166,7 +166,7 @@ def rounded(layer: AnyLayer) -> list[tuple[str, float, float]]:
 
 def op_of(cell: type[Any]) -> str:
     """The operator that a class of layers corresponds to."""
-    for op, base in CELLS.items():
+    for op, base in OPERATORS.items():
         if issubclass(cell, base):
             return op
     raise TypeError(f"layer: expected an LSTM, a GRU or an RNN of fastlstm, got {cell.__name__}")

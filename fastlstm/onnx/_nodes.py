@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastlstm.onnx import _mapping
 from fastlstm.onnx._axes import Arrangement, Axis, axis
-from fastlstm.onnx._mapping import CELLS, INPUTS, WEIGHTS, Form
+from fastlstm.onnx._mapping import INPUTS, OPERATORS, WEIGHTS, Form
 from fastlstm.onnx._model import Graph, attributes_of, label_of
 from fastlstm.onnx._values import Values
 
@@ -42,7 +42,7 @@ class Recurrent:
 
 
 def is_recurrent(node: Any) -> bool:
-    return node.op_type in CELLS and node.domain in ("", "ai.onnx")
+    return node.op_type in OPERATORS and node.domain in ("", "ai.onnx")
 
 
 def recurrent_nodes(graph: Graph, outer: Values | None = None) -> list[Recurrent]:

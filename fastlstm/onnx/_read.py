@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from fastlstm import _conversion, _validation
+from fastlstm import _validation
+from fastlstm._layers.cells import check_cell
 from fastlstm.onnx import _mapping
 from fastlstm.onnx._constants import origins
-from fastlstm.onnx._mapping import CELLS, AnyLayer
+from fastlstm.onnx._mapping import OPERATORS, AnyLayer
 from fastlstm.onnx._model import Graph, label_of, load
 from fastlstm.onnx._nodes import Recurrent, is_recurrent, recurrent_nodes
 from fastlstm.onnx._values import SOME_SIZE
@@ -30,7 +31,8 @@ def read(
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name: expected the name of a node, got {type(name).__name__}")
     wanted = None if dtype is None else _validation.real_dtype(dtype, "dtype")
-    _conversion.check_cell(cell)
+    if cell is not None:
+        check_cell(cell)
     op = None if cell is None else cell.upper()
     graph = load(path)
     try:
@@ -86,7 +88,7 @@ def _relatives(graph: Graph) -> str:
     names = [
         f"{scope.path + label_of(node)!r} ({node.domain}.{node.op_type})"
         for scope, node in graph.all_nodes()
-        if str(node.op_type).endswith(tuple(CELLS)) and not is_recurrent(node)
+        if str(node.op_type).endswith(tuple(OPERATORS)) and not is_recurrent(node)
     ]
     return f"; not read: {', '.join(names)}" if names else ""
 
@@ -137,7 +139,7 @@ def _check_size(stack: Sequence[Recurrent], dtype: np.dtype[Any], stored: int) -
 def _layer(stack: Sequence[Recurrent], dtype: np.dtype[Any]) -> AnyLayer:
     first = stack[0]
     assert first.form is not None
-    layer = CELLS[first.op](
+    layer = OPERATORS[first.op](
         **first.form.constructor_arguments(),
         num_layers=len(stack),
         batch_first=first.form.batch_first or first.turned,

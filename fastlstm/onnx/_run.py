@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastlstm import _validation
 from fastlstm.onnx import _mapping
-from fastlstm.onnx._mapping import CELLS, INPUTS, OUTPUTS, WEIGHTS, AnyLayer, Form
+from fastlstm.onnx._mapping import INPUTS, OPERATORS, OUTPUTS, WEIGHTS, AnyLayer, Form
 
 Array = NDArray[Any]
 
@@ -19,8 +19,8 @@ def run(
     op_type: str, inputs: Mapping[str, ArrayLike], attributes: Mapping[str, Any]
 ) -> dict[str, Array]:
     """See `fastlstm.onnx.run_node`."""
-    if op_type not in CELLS:
-        raise ValueError(f"op_type: expected one of {', '.join(CELLS)}, got {op_type!r}")
+    if op_type not in OPERATORS:
+        raise ValueError(f"op_type: expected one of {', '.join(OPERATORS)}, got {op_type!r}")
     unknown = [name for name in inputs if name not in INPUTS[op_type]]
     if unknown:
         raise ValueError(f"inputs: {op_type} has no {', '.join(map(repr, unknown))}")
@@ -39,7 +39,7 @@ def run(
     if "sequence_lens" in inputs:
         steps, batch = x.shape[1 - rows], x.shape[rows]
         lengths = _validation.lengths(inputs["sequence_lens"], "sequence_lens", steps, batch)
-    layer: AnyLayer = CELLS[op_type](
+    layer: AnyLayer = OPERATORS[op_type](
         **form.constructor_arguments(), batch_first=form.batch_first, dtype=dtype
     )
     layer.load_state_dict(_mapping.parameters(form, weights, 0))

@@ -13,9 +13,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
 
 from fastlstm import _validation
-from fastlstm._layers.gru import GRU
-from fastlstm._layers.lstm import LSTM
-from fastlstm._layers.rnn import RNN
+from fastlstm._layers.cells import CELLS, check_cell
 from fastlstm._validation import bound, non_negative
 from fastlstm.optim import AdamW
 from fastlstm.sklearn._examples import Examples
@@ -26,7 +24,6 @@ from fastlstm.sklearn._training import Course, Plan, train
 
 Array = NDArray[Any]
 
-_CELLS: dict[str, Any] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 _MOST_SEED = (1 << 31) - 1
 
 
@@ -194,8 +191,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         """The parameters of the training, checked."""
         if partial and self.early_stopping:
             raise ValueError("early_stopping: expected False for partial_fit, got True")
-        if self.cell not in _CELLS:
-            raise ValueError(f"cell: expected 'lstm', 'gru' or 'rnn', got {self.cell!r}")
+        check_cell(self.cell)
         for name in ("learning_rate", "weight_decay"):
             non_negative(name, getattr(self, name))
         part = non_negative("validation_fraction", self.validation_fraction)
@@ -217,7 +213,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         return read(self, X, (network.layer.dtype,), network.layer.input_size)
 
     def _new_network(self, sequences: Sequences, rng: np.random.RandomState) -> Network:
-        layer = _CELLS[self.cell](
+        layer = CELLS[self.cell](
             sequences.width,
             self.hidden_size,
             self.num_layers,

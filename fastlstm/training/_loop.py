@@ -5,19 +5,30 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
+from fastlstm._parameters import Gradients, Parameters
 from fastlstm.optim import Adam, clip_grad_norm
 from fastlstm.training._batches import Codes, TrainingRows
 from fastlstm.training._history import History, Plan, Progress, Record
 from fastlstm.training._interrupt import deferred_interrupt
 
-if TYPE_CHECKING:
-    from fastlstm.models import LanguageModel
+
+class Trainable(Protocol):
+    """What the loop needs of a model."""
+
+    @property
+    def trainable(self) -> list[Parameters]:
+        """What the optimizer updates."""
+
+    def gradients(
+        self, inputs: Any, targets: Any, state: Any
+    ) -> tuple[float, list[Gradients], Any]:
+        """The loss of a chunk, gradients in the order of `trainable`, and the state after it."""
 
 
 def train(
-    model: LanguageModel,
+    model: Trainable,
     codes: Codes,
     plan: Plan,
     evaluate: Callable[[], float] | None,
