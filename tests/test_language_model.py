@@ -16,7 +16,7 @@ import pytest
 
 from fastlstm import reference
 from fastlstm.models import History, LanguageModel, Record, _language_model
-from fastlstm.models._text import Alphabet, Stretches
+from fastlstm.models._text import Alphabet, EvaluationWindows
 from fastlstm.training import _loop
 from fastlstm.training._batches import TrainingRows
 
@@ -107,7 +107,7 @@ def test_training_follows_torch() -> None:
     optimizer = torch.optim.Adam(peer.parameters(), 3e-3)
 
     losses: list[float] = []
-    model.fit(TEXT, held_out=0, steps=steps, batch_size=4, chunk=16, clip=0.05,
+    model.fit(TEXT, held_out=0, steps=steps, batch_size=4, chunk=16, clip_norm=0.05,
               progress=lambda record: losses.append(record.loss), evaluations=1)  # fmt: skip
 
     codes = torch.tensor(Alphabet(TEXT).encode(TEXT).astype(int))
@@ -147,11 +147,11 @@ def test_rows_read_the_text_once_an_epoch_and_go_on() -> None:
 @pytest.mark.parametrize("rows", [1, 2, 7, 32])
 @pytest.mark.parametrize("warmup", [0, 1, 10])
 def test_stretches_measure_each_character_once(length: int, rows: int, warmup: int) -> None:
-    stretches = Stretches.of(length, rows, warmup)
-    assert stretches.rows == max(1, min(rows, length // max(1, 2 * warmup)))
-    measured = np.zeros(stretches.rows * stretches.steps + 1, int)
-    for start in range(0, stretches.steps, 7):
-        places, counts = stretches.places(start, min(start + 7, stretches.steps))
+    windows = EvaluationWindows.of(length, rows, warmup)
+    assert windows.rows == max(1, min(rows, length // max(1, 2 * warmup)))
+    measured = np.zeros(windows.rows * windows.steps + 1, int)
+    for start in range(0, windows.steps, 7):
+        places, counts = windows.places(start, min(start + 7, windows.steps))
         np.add.at(measured, places[counts], 1)
         assert (counts[:, 0]).all()
         assert not counts[: max(0, min(warmup - start, 7)), 1:].any()
@@ -444,8 +444,16 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
     (lambda m: m.fit(TEXT, steps=1, chunk=1.5), TypeError, "chunk: expected an integer, got float"),
     (lambda m: m.fit(TEXT, steps=1, lr=-1), ValueError, "lr: expected a number >= 0, got -1"),
     (lambda m: m.fit(TEXT, steps=1, lr=math.inf), ValueError, "lr: expected a finite number, got"),
-    (lambda m: m.fit(TEXT, steps=1, clip=math.nan), ValueError, "clip: expected a number >= 0"),
-    (lambda m: m.fit(TEXT, steps=1, clip=-1), ValueError, "clip: expected a number >= 0, got -1"),
+    (
+        lambda m: m.fit(TEXT, steps=1, clip_norm=math.nan),
+        ValueError,
+        "clip_norm: expected a number >= 0",
+    ),
+    (
+        lambda m: m.fit(TEXT, steps=1, clip_norm=-1),
+        ValueError,
+        "clip_norm: expected a number >= 0, got -1",
+    ),
     (lambda m: m.fit(TEXT, steps=1, evaluations=0), ValueError, "evaluations: expected"),
     (lambda m: m.bits_per_character("t"), ValueError, "text: expected at least 2 characters, got"),
     (lambda m: m.bits_per_character("the", rows=0), ValueError, "rows: expected"),

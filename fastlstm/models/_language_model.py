@@ -14,7 +14,7 @@ from fastlstm._parameters import Gradients, Parameters
 from fastlstm._validation import bound, non_negative
 from fastlstm.heads._softmax import Array, Indices, softmax_loss_backward, softmax_nll
 from fastlstm.models import _file
-from fastlstm.models._text import Alphabet, Stretches
+from fastlstm.models._text import Alphabet, EvaluationWindows
 from fastlstm.training._batches import Codes
 from fastlstm.training._history import History, Plan, Progress
 from fastlstm.training._loop import train
@@ -107,7 +107,7 @@ class LanguageModel:
         batch_size: int = 32,
         chunk: int = 64,
         lr: float = 3e-3,
-        clip: float = 1.0,
+        clip_norm: float = 1.0,
         evaluations: int = 10,
         progress: Progress | None = None,
     ) -> History:
@@ -131,7 +131,7 @@ class LanguageModel:
             Rows, and characters per row and step.
         lr : float
             Learning rate at the start.
-        clip : float
+        clip_norm : float
             Largest norm of the gradients of a step.
         evaluations : int
             How often, evenly spaced and at the end, the held-out text is measured.
@@ -163,7 +163,7 @@ class LanguageModel:
             batch_size=batch_size,
             chunk=chunk,
             lr=non_negative("lr", lr),
-            clip=bound("clip", clip),
+            clip_norm=bound("clip_norm", clip_norm),
             evaluations=_validation.integer(evaluations, "evaluations", 1),
         )
         evaluate = (lambda: self._mean_bits(rest, batch_size)) if len(rest) else None
@@ -215,11 +215,11 @@ class LanguageModel:
         return float(2 ** self.bits_per_character(text, rows=rows))
 
     def _mean_bits(self, codes: Codes, rows: int) -> float:
-        stretches = Stretches.of(len(codes) - 1, rows, _WARMUP)
-        block = max(1, 2048 // stretches.rows)
+        windows = EvaluationWindows.of(len(codes) - 1, rows, _WARMUP)
+        block = max(1, 2048 // windows.rows)
         state, total, weight = None, 0.0, self.parameters["embedding.weight"]
-        for start in range(0, stretches.steps, block):
-            places, counts = stretches.places(start, min(start + block, stretches.steps))
+        for start in range(0, windows.steps, block):
+            places, counts = windows.places(start, min(start + block, windows.steps))
             y, state = self.lstm(codes.take(places, mode="clip"), state, embedding=weight)
             targets = codes.take(places + 1, mode="clip").ravel()
             nll = softmax_nll(self.lstm, self.parameters, y.reshape(-1, y.shape[-1]), targets)

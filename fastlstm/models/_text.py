@@ -56,7 +56,7 @@ class Alphabet:
         return "".join(self.characters[code] for code in codes)
 
 
-class Stretches(NamedTuple):
+class EvaluationWindows(NamedTuple):
     """Where parallel rows read when they measure a text, each character once.
 
     Row r reads `steps` characters from ``r * spacing`` on.  The first `steps - spacing` of
@@ -68,7 +68,7 @@ class Stretches(NamedTuple):
     spacing: int
 
     @classmethod
-    def of(cls, length: int, rows: int, warmup: int) -> Stretches:
+    def of(cls, length: int, rows: int, warmup: int) -> EvaluationWindows:
         """Cover `length` predictions; fewer rows, where they would mostly warm up."""
         rows = max(1, min(rows, length // max(1, 2 * warmup)))
         warmup = warmup if rows > 1 else 0

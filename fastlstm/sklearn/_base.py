@@ -20,7 +20,7 @@ from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Loss, Network
 from fastlstm.sklearn._progress import Progress
 from fastlstm.sklearn._sequences import Sequences, read
-from fastlstm.sklearn._training import Course, Plan, train
+from fastlstm.sklearn._training import History, Plan, train
 
 Array = NDArray[Any]
 
@@ -153,9 +153,9 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             optimizer.lr = self.learning_rate
         else:
             optimizer = AdamW(network.trainable, self.learning_rate, weight_decay=self.weight_decay)
-        course = self._train(network, optimizer, examples, plan, rng)
+        history = self._train(network, optimizer, examples, plan, rng)
         self._network, self._optimizer, self._rng = network, optimizer, rng
-        self._tell(course, going_on)
+        self._tell(history, going_on)
         return self
 
     def _required(self, y: Any, sequences: Sequences) -> Any:
@@ -174,7 +174,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         examples: Examples,
         plan: Plan,
         rng: np.random.RandomState,
-    ) -> Course:
+    ) -> History:
         """Hold out what is to be held out, and train on the rest."""
         validate = None
         if self.early_stopping:
@@ -250,15 +250,15 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             )
         return examples.take(rows), examples.take(held)
 
-    def _tell(self, course: Course, going_on: bool) -> None:
+    def _tell(self, history: History, going_on: bool) -> None:
         """Set the attributes of a fitted estimator."""
         self.lstm_ = self._network.layer
         self.out_ = self._network.out
-        self.n_iter_ = len(course.losses)
-        self.loss_curve_ = (self.loss_curve_ if going_on else []) + course.losses
-        self.validation_scores_ = course.scores if self.early_stopping else None
-        self.best_validation_score_ = max(course.scores, default=None)
-        if course.interrupted:
+        self.n_iter_ = len(history.losses)
+        self.loss_curve_ = (self.loss_curve_ if going_on else []) + history.losses
+        self.validation_scores_ = history.scores if self.early_stopping else None
+        self.best_validation_score_ = max(history.scores, default=None)
+        if history.interrupted:
             warnings.warn(
                 f"interrupted after {self.n_iter_} whole epochs: what was learned is kept",
                 stacklevel=4,  # of fit's caller

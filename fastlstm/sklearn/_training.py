@@ -32,7 +32,7 @@ class Plan:
 
 
 @dataclass
-class Course:
+class History:
     """What happened."""
 
     losses: list[float] = field(default_factory=list)
@@ -51,15 +51,15 @@ def train(
     rng: np.random.RandomState,
     validate: Callable[[], float] | None,
     report: Report,
-) -> Course:
+) -> History:
     """Train on shuffled batches of the examples.
 
     With `validate`, the weights are those of the best epoch afterwards.  Ctrl-C ends the run after
     the current batch, so that the weights are always those of whole steps.
     """
-    course, best, kept, waited = Course(), math.inf, None, 0
+    history, best, kept, waited = History(), math.inf, None, 0
     with deferred_interrupt() as interrupted:
-        while len(course.losses) < plan.max_iter and waited < plan.patience:
+        while len(history.losses) < plan.max_iter and waited < plan.patience:
             mean = _epoch(
                 network,
                 optimizer,
@@ -70,23 +70,23 @@ def train(
                 interrupted,
             )
             if mean is None:
-                course.interrupted = True
+                history.interrupted = True
                 break
-            course.losses.append(mean)
+            history.losses.append(mean)
             value = mean
             if validate is not None:
-                course.scores.append(validate())
-                value = -course.scores[-1]
+                history.scores.append(validate())
+                value = -history.scores[-1]
             waited = waited + 1 if value > best - plan.tol else 0
             if value < best:
                 best = value
                 if validate is not None:
                     kept = [parameters.flat.copy() for parameters in network.trainable]
-            report(len(course.losses), mean, course.scores[-1] if course.scores else None)
+            report(len(history.losses), mean, history.scores[-1] if history.scores else None)
     if kept is not None:
         for parameters, flat in zip(network.trainable, kept, strict=True):
             parameters.flat = flat
-    return course
+    return history
 
 
 def _epoch(

@@ -52,7 +52,7 @@ class Plan:
     batch_size: int
     chunk: int
     lr: float
-    clip: float
+    clip_norm: float
     evaluations: int
 
     def done(self, step: int, seconds: float) -> float:

@@ -51,7 +51,7 @@ def train(
                 raise FloatingPointError(
                     f"the training loss is {loss} after {step} steps: try a smaller learning rate"
                 )
-            clip_grad_norm(grads, plan.clip)
+            clip_grad_norm(grads, plan.clip_norm)
             optimizer.step(grads)
             step += 1
             losses.append(loss)
