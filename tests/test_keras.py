@@ -16,7 +16,8 @@ from numpy.random import Generator
 from oracle import Array, check_close, error_bound, same_bits
 
 import fastlstm
-from fastlstm.keras import _ACTIVATIONS, from_keras, to_keras_weights
+from fastlstm.keras import from_keras, to_keras_weights
+from fastlstm.keras._names import ACTIVATIONS
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # before Keras is imported
 
@@ -231,10 +232,10 @@ FORMULAS: dict[str, Callable[..., Array]] = {
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("name", _ACTIVATIONS)
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_are_the_same_functions(keras: Any, name: str) -> None:
     x = np.linspace(-5, 5, 101, dtype=np.float32)
-    ours = _ACTIVATIONS[name]
+    ours = ACTIVATIONS[name]
     function, *parameters = (ours,) if isinstance(ours, str) else ours
     expected = np.asarray(keras.activations.get(name)(x))
     assert np.abs(FORMULAS[function](x.astype(float), *parameters) - expected).max() < 1e-6

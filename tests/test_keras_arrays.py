@@ -174,7 +174,7 @@ ARRAYS: dict[str, tuple[Any, dict[str, Any], type[Exception], str]] = {
         ValueError,
         r"bias: expected \(27,\), got \(2, 27\)",
     ),
-    "unknown form": (kernels(3), {}, ValueError, "reset_after: expected to be told"),
+    "unknown form": (kernels(3), {}, ValueError, "reset_after: expected a value"),
     "second direction": (
         [*kernels(4), *kernels(4, inputs=7)],
         {},

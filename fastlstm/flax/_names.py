@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 Tree = dict[str, Any]
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
     """The dense layers of a cell: one for each gate, or one for all."""
 
     cell: str
@@ -16,32 +16,20 @@ class _Form(NamedTuple):
     biased: tuple[str, ...]  # which of them have a bias
 
 
-_FUSED = (("dense_i",), ("dense_h",))
-
-
+FUSED = (("dense_i",), ("dense_h",))
 # Gates in our order: i, f, g, o and r, z, n.
-_LINEN = {
-    "lstm": _Form("lstm", ("ii", "if", "ig", "io"), ("hi", "hf", "hg", "ho"),
+LINEN = {
+    "lstm": Form("lstm", ("ii", "if", "ig", "io"), ("hi", "hf", "hg", "ho"),
                   ("hi", "hf", "hg", "ho")),
-    "gru": _Form("gru", ("ir", "iz", "in"), ("hr", "hz", "hn"), ("ir", "iz", "in", "hn")),
-    "rnn": _Form("rnn", ("i",), ("h",), ("i",)),
+    "gru": Form("gru", ("ir", "iz", "in"), ("hr", "hz", "hn"), ("ir", "iz", "in", "hn")),
+    "rnn": Form("rnn", ("i",), ("h",), ("i",)),
 }  # fmt: skip
-
-
-_NNX = {
-    "lstm": _Form("lstm", *_FUSED, ("dense_h",)),
-    "gru": _Form("gru", *_FUSED, ("dense_i",)),
-    "rnn": _Form("rnn", *_FUSED, ("dense_i",)),
+NNX = {
+    "lstm": Form("lstm", *FUSED, ("dense_h",)),
+    "gru": Form("gru", *FUSED, ("dense_i",)),
+    "rnn": Form("rnn", *FUSED, ("dense_i",)),
 }
-
-
-_NNX_LSTM_CELL = _LINEN["lstm"]._replace(inputs=("ii", "if_", "ig", "io"))
-
-
-_SEPARATE = [*_LINEN.values(), _NNX_LSTM_CELL]
-
-
-_NAMES = {name for form in (*_SEPARATE, _NNX["lstm"]) for name in form.inputs + form.hidden}
-
-
-_DIRECTIONS = ("forward_rnn", "backward_rnn")
+NNX_LSTM_CELL = LINEN["lstm"]._replace(inputs=("ii", "if_", "ig", "io"))
+SEPARATE = [*LINEN.values(), NNX_LSTM_CELL]
+NAMES = {name for form in (*SEPARATE, NNX["lstm"]) for name in form.inputs + form.hidden}
+DIRECTIONS = ("forward_rnn", "backward_rnn")

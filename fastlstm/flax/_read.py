@@ -15,11 +15,11 @@ from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
 from fastlstm.flax._names import (
-    _DIRECTIONS,
-    _NAMES,
-    _NNX,
-    _SEPARATE,
-    _Form,
+    DIRECTIONS,
+    NAMES,
+    NNX,
+    SEPARATE,
+    Form,
 )
 
 Array = NDArray[Any]
@@ -86,11 +86,11 @@ def from_flax(params: Any, **options: Any) -> LSTM | GRU | RNN:
 def _source(tree: Any, name: str) -> ForeignLayer:
     """Read a cell, or two directions of one."""
     tree, name = _unwrapped(tree, name)
-    if not tree.keys() & set(_DIRECTIONS):
+    if not tree.keys() & set(DIRECTIONS):
         cell, part = _part(tree, name)
         return ForeignLayer(cell, [part], {})
-    _check_names(tree, _DIRECTIONS, name)
-    ways = [_part(*_unwrapped(tree[way], f"{name}[{way!r}]")) for way in _DIRECTIONS]
+    _check_names(tree, DIRECTIONS, name)
+    ways = [_part(*_unwrapped(tree[way], f"{name}[{way!r}]")) for way in DIRECTIONS]
     (cell, forward), (other, backward) = ways
     if cell != other:
         raise ValueError(f"{name}: expected two directions of one cell, got {cell} and {other}")
@@ -104,7 +104,7 @@ def _unwrapped(tree: Any, name: str) -> tuple[Mapping[str, Any], str]:
             got = type(tree).__name__
             raise TypeError(f"{name}: expected a mapping, got {got}; of nnx, nnx.state(module)")
         tree = {key: tree[key] for key in tree if key != "rngs"}
-        if len(tree) != 1 or tree.keys() & (_NAMES | set(_DIRECTIONS)):
+        if len(tree) != 1 or tree.keys() & (NAMES | set(DIRECTIONS)):
             return tree, name
         [(key, tree)] = tree.items()
         name = f"{name}[{key!r}]"
@@ -118,14 +118,14 @@ def _check_names(tree: Mapping[str, Any], names: tuple[str, ...], name: str) -> 
         raise ValueError(f"{name}: expected {', '.join(names)}, got {got}")
 
 
-def _form_of(tree: Mapping[str, Any], name: str) -> _Form:
+def _form_of(tree: Mapping[str, Any], name: str) -> Form:
     """The form whose names these are, or most of them."""
     if tree.keys() & {"dense_i", "dense_h"}:
         _check_names(tree, ("dense_i", "dense_h"), name)
         kernel = tree["dense_h"].get("kernel") if isinstance(tree["dense_h"], Mapping) else None
         recurrent = _conversion.real(kernel, f"{name}['dense_h']['kernel']")
-        return _NNX[_conversion.cell_of(recurrent, f"{name}['dense_h']['kernel']")]
-    form = max(_SEPARATE, key=lambda form: len(tree.keys() & set(form.inputs + form.hidden)))
+        return NNX[_conversion.cell_of(recurrent, f"{name}['dense_h']['kernel']")]
+    form = max(SEPARATE, key=lambda form: len(tree.keys() & set(form.inputs + form.hidden)))
     _check_names(tree, form.inputs + form.hidden, name)
     return form
 

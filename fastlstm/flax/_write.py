@@ -14,11 +14,11 @@ from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
 from fastlstm.flax._names import (
-    _DIRECTIONS,
-    _LINEN,
-    _NNX,
+    DIRECTIONS,
+    LINEN,
+    NNX,
+    Form,
     Tree,
-    _Form,
 )
 
 Array = NDArray[Any]
@@ -67,15 +67,15 @@ def to_flax_params(layer: LSTM | GRU | RNN, api: str = "linen") -> list[Tree]:
     _conversion.check_plain(layer, "Flax")
     if not getattr(layer, "reset_after", True):
         raise ValueError("layer: Flax has no GRU with reset_after=False")
-    form = {"linen": _LINEN, "nnx": _NNX}[api][cell]
+    form = {"linen": LINEN, "nnx": NNX}[api][cell]
     trees: list[Tree] = []
     for number, parts in enumerate(_conversion.parts_of(layer)):
         cells = [{"cell": _tree(part, form, f"layer {number}")} for part in parts]
-        trees.append(cells[0] if len(cells) == 1 else dict(zip(_DIRECTIONS, cells, strict=True)))
+        trees.append(cells[0] if len(cells) == 1 else dict(zip(DIRECTIONS, cells, strict=True)))
     return trees
 
 
-def _tree(part: DirectionWeights, form: _Form, name: str) -> Tree:
+def _tree(part: DirectionWeights, form: Form, name: str) -> Tree:
     """The dense layers of one cell."""
     gates, count = GATES[form.cell], len(form.hidden)
     first, second = (np.split(part[f"bias_{suffix}"], gates) for suffix in ("ih", "hh"))

@@ -14,7 +14,7 @@ from fastlstm._layers.cells import check_cell
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
-from fastlstm.keras._names import _ACTIVATIONS, _CLASSES, _order
+from fastlstm.keras._names import ACTIVATIONS, CLASSES, order_of
 
 Array = NDArray[Any]
 
@@ -103,10 +103,10 @@ def from_keras(
         if cell is not None and found.cell != cell:
             raise ValueError(f"source: expected weights of cell {cell!r}, got {found.cell!r}")
         sources.append(found)
-    told = options if bidirectional is None else {**options, "bidirectional": bidirectional}
+    overrides = options if bidirectional is None else {**options, "bidirectional": bidirectional}
     if not any(_is_layer(e) or any(hasattr(a, "dtype") for a in e) for e in entries):
-        told = {"dtype": "float32", **told}
-    layer: LSTM | GRU | RNN = _conversion.build(sources, {"batch_first": True, **told})
+        overrides = {"dtype": "float32", **overrides}
+    layer: LSTM | GRU | RNN = _conversion.build(sources, {"batch_first": True, **overrides})
     if dropped:
         names = " and ".join(sorted(dropped))
         warnings.warn(f"from_keras: {names} left out: training only", UserWarning, stacklevel=2)
@@ -180,12 +180,12 @@ def _of_direction(layer: Any, backwards: bool, dropped: set[str]) -> ForeignLaye
     if type(layer).__name__ == "RNN" and _is_layer(getattr(layer, "cell", None)):
         core, settings = layer.cell, layer.get_config()
     kind = type(core).__name__
-    if kind not in _CLASSES or not _is_layer(core):
+    if kind not in CLASSES or not _is_layer(core):
         names = "an LSTM, GRU or SimpleRNN of Keras, one in a Bidirectional, or a list of them"
         raise TypeError(f"source: expected {names}, got {kind}")
     settings = {**settings, **core.get_config()}
     _check_settings(settings, kind, backwards)
-    functions = _functions(_CLASSES[kind], settings)
+    functions = _functions(CLASSES[kind], settings)
     arrays = core.get_weights()
     if not arrays:
         raise ValueError(f"source: the {kind} is not built: call it, or build() it, first")
@@ -193,8 +193,8 @@ def _of_direction(layer: Any, backwards: bool, dropped: set[str]) -> ForeignLaye
     if len(arrays) != expected:
         raise ValueError(f"source: expected {expected} arrays in the {kind}, got {len(arrays)}")
     found = _of_kernels(arrays, kind, functions.get("reset_after"))
-    if found.cell != _CLASSES[kind]:
-        raise ValueError(f"source: expected weights of cell {_CLASSES[kind]!r}, got {found.cell!r}")
+    if found.cell != CLASSES[kind]:
+        raise ValueError(f"source: expected weights of cell {CLASSES[kind]!r}, got {found.cell!r}")
     dropped |= {name for name in ("dropout", "recurrent_dropout") if settings.get(name)}
     return ForeignLayer(found.cell, found.parts, functions)
 
@@ -235,10 +235,10 @@ def _functions(cell: str, settings: dict[str, Any]) -> dict[str, Any]:
         return {"reset_after": bool(settings.get("reset_after", True))}
     ours = []
     for activation in (gate, candidate, candidate):
-        if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-            known = ", ".join(_ACTIVATIONS)
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
+            known = ", ".join(ACTIVATIONS)
             raise ValueError(f"source: expected activations among {known}, got {activation!r}")
-        ours.append(_ACTIVATIONS[activation])
+        ours.append(ACTIVATIONS[activation])
     return {"activations": tuple(ours)}
 
 
@@ -286,7 +286,7 @@ def _of_kernels(arrays: Any, name: str, reset_after: bool | None) -> ForeignLaye
     kernel = _conversion.real(arrays[0], f"{name}: kernel")
     if kernel.ndim != 2 or kernel.shape[1] != width or not kernel.size:
         raise ValueError(f"{name}: kernel: expected (I, {width}), got {kernel.shape}")
-    order = _order(cell)
+    order = order_of(cell)
     part = {
         "weight_ih": _conversion.reordered(kernel, order).T,
         "weight_hh": _conversion.reordered(recurrent, order).T,
@@ -302,5 +302,5 @@ def _of_kernels(arrays: Any, name: str, reset_after: bool | None) -> ForeignLaye
         part |= {"bias_ih": first, "bias_hh": second}
         reset_after = bias.ndim == 2
     elif cell == "gru" and reset_after is None:
-        raise ValueError("reset_after: expected to be told, a GRU without bias does not show it")
+        raise ValueError("reset_after: expected a value, a GRU without bias does not show it")
     return ForeignLayer(cell, [part], {"reset_after": reset_after} if cell == "gru" else {})

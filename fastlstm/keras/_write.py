@@ -13,7 +13,7 @@ from fastlstm._layers.cells import cell_name
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
-from fastlstm.keras._names import _ACTIVATIONS, _order, _spelled_out
+from fastlstm.keras._names import ACTIVATIONS, order_of, spelled_out
 
 Array = NDArray[Any]
 
@@ -54,9 +54,9 @@ def to_keras_weights(layer: LSTM | GRU | RNN) -> list[list[Array]]:
     """
     cell = cell_name(layer)
     _conversion.check_plain(layer, "Keras")
-    known = [_spelled_out(activation) for activation in _ACTIVATIONS.values()]
+    known = [spelled_out(activation) for activation in ACTIVATIONS.values()]
     for activation in getattr(layer, "activations", ()):
-        if _spelled_out(activation) not in known:
+        if spelled_out(activation) not in known:
             raise ValueError(f"layer: Keras has no activation {activation!r}")
     return [
         [array for part in parts for array in _arrays_of(part, cell, layer)]
@@ -71,4 +71,4 @@ def _arrays_of(part: DirectionWeights, cell: str, layer: LSTM | GRU | RNN) -> li
         arrays.append(np.stack([part["bias_ih"], part["bias_hh"]]))
     elif layer.bias:
         arrays.append(_conversion.summed(part["bias_ih"], part["bias_hh"]))
-    return [_conversion.reordered(array, _order(cell)) for array in arrays]
+    return [_conversion.reordered(array, order_of(cell)) for array in arrays]
