@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 import sys
 
 from fastlstm._core import library, probes
@@ -12,6 +11,8 @@ __version__ = "0.1.0"
 
 
 def _processor() -> str:
+    import platform  # when it is used: a tenth of the time of importing fastlstm
+
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:
             for line in lines:
@@ -31,6 +32,8 @@ def show_config() -> None:
     >>> fastlstm.show_config()  # doctest: +ELLIPSIS
     fastlstm ...
     """
+    import platform
+
     import numpy as np
 
     rows = {

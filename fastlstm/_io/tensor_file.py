@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +19,8 @@ def write(
     path: StrPath, kind: str, tensors: Mapping[str, Array], config: Mapping[str, Any]
 ) -> None:
     """Write tensors; a file that exists is replaced only when the new one is complete."""
+    import json
+
     from safetensors.numpy import save
 
     data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
@@ -38,6 +39,8 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
     ValueError
         It is another kind of file, or incomplete, or has tensors of another type.
     """
+    import json
+
     from safetensors import SafetensorError, safe_open
 
     with open(path, "rb"):
