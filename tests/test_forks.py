@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from test_threads import python
+from support.processes import python
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 

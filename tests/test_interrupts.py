@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from oracle import same_bits
-from test_threads import needs_openmp, python
+from support.processes import needs_openmp, python
 
 import fastlstm
 

@@ -3,34 +3,15 @@ time where nothing needs to be remembered."""
 
 from __future__ import annotations
 
-import gc
 import sys
 
 import numpy as np
 import pytest
+from support.memory import MEGABYTE, growth, resident
 
 import fastlstm
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc/self/statm")
-PAGE = 4096
-MEGABYTE = 1 << 20
-
-
-def resident() -> int:
-    gc.collect()
-    with open("/proc/self/statm", encoding="ascii") as file:
-        return int(file.read().split()[1]) * PAGE
-
-
-def growth(action: object, first: int, then: int) -> int:
-    """How much more memory is resident after `then` further calls, `first` having been made."""
-    assert callable(action)
-    for _ in range(first):
-        action()
-    before = resident()
-    for _ in range(then):
-        action()
-    return resident() - before
 
 
 def test_flat_over_calls_of_random_shapes(rng: np.random.Generator) -> None:

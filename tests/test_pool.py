@@ -14,26 +14,17 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 from oracle import Array, same_bits
+from support.pools import H, I, full_pool, random_state, same_state, states
 
 import fastlstm
 from fastlstm import StreamPool
 
-I, H = 5, 4
 CHECKOUT = Path(__file__).parent.parent
 
 
 @pytest.fixture
 def lstm() -> fastlstm.LSTM:
     return fastlstm.LSTM(I, H, 2, seed=1)
-
-
-def parts(state: Any) -> tuple[Array, ...]:
-    """(h, c), or (h,) of a cell that has no c."""
-    return state if isinstance(state, tuple) else (state,)
-
-
-def same_state(a: Any, b: Any) -> bool:
-    return all(map(same_bits, parts(a), parts(b)))
 
 
 def to_stream(state: Any) -> Any:
@@ -44,24 +35,6 @@ def to_stream(state: Any) -> Any:
 def of_stream(state: Any) -> Any:
     """The other way round."""
     return tuple(s[:, 0] for s in state) if isinstance(state, tuple) else state[:, 0]
-
-
-def full_pool(layer: Any, capacity: int, rng: Generator) -> StreamPool:
-    """All slots open, with random states."""
-    pool = StreamPool(layer, capacity)
-    for _ in range(capacity):
-        pool.open(random_state(layer, rng))
-    return pool
-
-
-def random_state(layer: Any, rng: Generator) -> Any:
-    shape = (2, layer.num_layers, layer.hidden_size)
-    h, c = rng.standard_normal(shape).astype(layer.dtype)
-    return (h, c) if isinstance(layer, fastlstm.LSTM) else h
-
-
-def states(pool: StreamPool) -> list[Any]:
-    return [pool.state(slot) for slot in pool.open_slots]
 
 
 def test_open_and_close(lstm: fastlstm.LSTM) -> None:

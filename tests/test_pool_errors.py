@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.random import Generator
-from test_pool import H, I, full_pool, same_state, states
+from support.pools import H, I, full_pool, same_state, states
 
 import fastlstm
 from fastlstm import StreamPool

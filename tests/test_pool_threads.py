@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 from oracle import same_bits
-from test_memory import MEGABYTE, growth
-from test_pool import H, I, full_pool
-from test_threads import needs_openmp, python
+from support.memory import MEGABYTE, growth
+from support.pools import H, I, full_pool
+from support.processes import needs_openmp, python
 
 import fastlstm
 from fastlstm import StreamPool

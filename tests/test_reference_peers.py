@@ -8,13 +8,11 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 from oracle import Array, Arrays
-from test_reference_options import random_call, random_layer, results
+from support.reference_layers import H, I, random_call, random_layer, results
 
 from fastlstm import reference
 
 pytestmark = pytest.mark.peer
-
-I, H = 2, 5  # as in test_reference_options
 
 
 def of_torch(module: Any, v: Arrays) -> Arrays:

@@ -12,29 +12,10 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 from oracle import check_bits, random_call, results
+from support.processes import needs_linux, needs_openmp, python
 
 import fastlstm
 from fastlstm._core import library, probes, processors
-
-HERE = Path(__file__).parent
-
-needs_openmp = pytest.mark.skipif(not library.has_openmp(), reason="built without OpenMP")
-needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-
-
-def python(code: str, **environment: str) -> str:
-    """What a fresh process prints; an answer must come within 60 seconds."""
-    path = os.pathsep.join([str(HERE), os.environ.get("PYTHONPATH", "")])
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONPATH": path} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout.strip()
 
 
 @needs_openmp
@@ -93,7 +74,7 @@ TEAM = """
 import os
 import numpy as np
 from oracle import random_call, results
-from test_contract import TEAMS
+from support.teams import TEAMS
 import fastlstm
 
 options, T, B = TEAMS[{name!r}]
@@ -121,7 +102,7 @@ BACKWARD = """fastlstm.set_num_threads(1)
 @pytest.mark.parametrize("call", ['lstm(v["x"])', BACKWARD], ids=["forward", "backward"])
 @pytest.mark.parametrize("name", ["rows", "uneven-rows", "units", "uneven-units"])
 def test_the_contract_is_tested_with_real_teams(name: str, call: str) -> None:
-    """The sizes of test_contract.py are worth the threads that are allowed: they are there."""
+    """The sizes of support/teams.py are worth the threads that are allowed: they are there."""
     assert python(TEAM.format(name=name, call=call, processors=4)) == "1 2 3"
 
 
@@ -157,7 +138,7 @@ def test_fewer_threads_than_asked_for(limit: dict[str, str]) -> None:
     code = """
 import numpy as np
 from oracle import check_bits, random_call, results
-from test_contract import TEAMS
+from support.teams import TEAMS
 import fastlstm
 fastlstm._core.library.PROCESSORS = 4
 for options, T, B in TEAMS.values():

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 from numpy.typing import NDArray
-from test_optim import OPTIONS
-from test_threads import needs_linux, needs_openmp, python
+from support.optimizers import OPTIONS
+from support.processes import needs_linux, needs_openmp, python
 
 import fastlstm
 from fastlstm import optim
