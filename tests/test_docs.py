@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support.checkout import CHECKOUT
 
 import fastlstm
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = CHECKOUT / "docs"
 SCRIPT = DOCS / "make_plots.py"
 PAGES = sorted(DOCS.glob("*.md"))
 

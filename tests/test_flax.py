@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.random import Generator
 from oracle import Array, check_close, error_bound, same_bits
+from support.processes import script
 
 import fastlstm
 from fastlstm.flax import from_flax, to_flax_params
@@ -448,9 +446,7 @@ def test_reset_before() -> None:
 
 @pytest.mark.peer
 def test_example(flax: Any) -> None:
-    example = Path(__file__).parent.parent / "examples" / "flax_weights.py"
-    command = [sys.executable, str(example), "--steps", "5"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    differences = [line.split()[-1] for line in run.stdout.splitlines()[1:]]
+    text = script("examples/flax_weights.py", "--steps", "5")
+    differences = [line.split()[-1] for line in text.splitlines()[1:]]
     assert len(differences) == 4
     assert all(float(number) < 1e-5 for number in differences)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.random import Generator
 from oracle import Array, check_close, error_bound, same_bits
+from support.processes import script
 
 import fastlstm
 from fastlstm.keras import _ACTIVATIONS, from_keras, to_keras_weights
@@ -410,8 +408,6 @@ def test_dropout_is_left_out_aloud(rng: Generator, keras: Any) -> None:
 @pytest.mark.peer
 def test_example() -> None:
     pytest.importorskip("keras")
-    example = Path(__file__).parent.parent / "examples" / "keras_weights.py"
-    command = [sys.executable, str(example), "--steps", "5", "--calls", "2"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    [line] = [line for line in run.stdout.splitlines() if line.startswith("largest difference")]
+    text = script("examples/keras_weights.py", "--steps", "5", "--calls", "2")
+    [line] = [line for line in text.splitlines() if line.startswith("largest difference")]
     assert float(line.split()[-1]) < 1e-5

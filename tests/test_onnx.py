@@ -14,6 +14,8 @@ import pytest
 from numpy.random import Generator
 from onnx_models import check, model, random_inputs, random_tensors, run_layer, run_model
 from oracle import check_bits, same_bits
+from support.checkout import CHECKOUT
+from support.processes import script
 
 import fastlstm
 
@@ -26,7 +28,6 @@ from fastlstm.onnx import from_onnx, run_node, to_onnx  # noqa: E402
 T, B, I, H = 7, 5, 4, 3  # all different, so that a mix-up shows
 TOLERANCE = 2e-6
 CELLS: list[Any] = [fastlstm.LSTM, fastlstm.GRU, fastlstm.RNN]
-EXAMPLE = Path(__file__).parent.parent / "examples" / "onnx_round_trip.py"
 NAMES = ("y", "h_n", "c_n")
 
 every_cell = pytest.mark.parametrize("cell", CELLS)
@@ -340,9 +341,8 @@ def test_without_onnx() -> None:
 def test_example(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     path = tmp_path / "kept.onnx"
-    command = [sys.executable, str(EXAMPLE), "--updates", "50", "--keep", str(path)]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    lines = run.stdout.splitlines()
+    text = script("examples/onnx_round_trip.py", "--updates", "50", "--keep", str(path))
+    lines = text.splitlines()
     assert all(float(line.split()[-1]) < 1e-5 for line in lines[2:4])
     assert lines[4] == "read again: GRU(1, 32, num_layers=2), the same weights"
     assert repr(from_onnx(path)) == "GRU(1, 32, num_layers=2)"
@@ -354,7 +354,8 @@ def test_example_without_a_package(missing: str) -> None:
     code = (
         f"import runpy, sys; sys.modules[{missing!r}] = None; sys.argv[1:] = ['--updates', '0']\n"
     )
-    code += f"runpy.run_path({str(EXAMPLE)!r}, run_name='__main__')"
+    example = CHECKOUT / "examples/onnx_round_trip.py"
+    code += f"runpy.run_path({str(example)!r}, run_name='__main__')"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (run.returncode, run.stdout) == (1, "")
     assert len(run.stderr.splitlines()) == 2

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.checkout import CHECKOUT
 
 import fastlstm
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 FOLDER = Path(fastlstm.__file__).parent
 MODULES = ["fastlstm"] + [
     module.name

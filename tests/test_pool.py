@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +12,10 @@ import pytest
 from numpy.random import Generator
 from oracle import Array, same_bits
 from support.pools import H, I, full_pool, random_state, same_state, states
+from support.processes import script
 
 import fastlstm
 from fastlstm import StreamPool
-
-CHECKOUT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -312,20 +308,15 @@ def test_weights_of_now(lstm: fastlstm.LSTM, rng: Generator) -> None:
         stream.step(x)
 
 
-def run(script: str, *arguments: str) -> str:
-    command = [sys.executable, str(CHECKOUT / script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
 def test_the_example() -> None:
-    text = run("examples/serve_streams.py", "--streams", "40", "--steps", "5", "--every", "0.01")
+    text = script("examples/serve_streams.py", "--streams", "40", "--steps", "5", "--every", "0.01")
     assert "40 streams, 200 steps" in text
     assert "the bits of a stream alone: 40 of 40" in text
 
 
 def test_the_benchmark() -> None:
     options = ["--hidden", "8", "--capacity", "20", "--seconds", "0.01", "--threads", "1"]
-    text = run("bench/stream_pool.py", *options)
+    text = script("bench/stream_pool.py", *options)
     rows = [line.split("|")[1:-1] for line in text.splitlines() if line.startswith("| 8 ")]
     assert [int(row[1]) for row in rows] == [1, 8, 20]
     assert all(float(cell.replace(",", "").rstrip("x ")) > 0 for row in rows for cell in row)

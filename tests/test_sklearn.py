@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import pickle
 import re
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.random import Generator
+from support.processes import script
 
 import fastlstm
 
@@ -34,7 +34,6 @@ from fastlstm.sklearn._examples import Examples  # noqa: E402
 from fastlstm.sklearn._network import Network, cross_entropy, squared_error  # noqa: E402
 from fastlstm.sklearn._sequences import Sequences  # noqa: E402
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
 SMALL: dict[str, Any] = {"hidden_size": 5, "max_iter": 3, "random_state": 7}
 ESTIMATORS = [LSTMClassifier, LSTMRegressor]
 BOTH = pytest.mark.parametrize("kind", ESTIMATORS)
@@ -630,10 +629,7 @@ def test_without_scikit_learn() -> None:
 
 
 def run_example(name: str, *arguments: str) -> str:
-    command = [sys.executable, str(EXAMPLES / name), *arguments]
-    environment = {**os.environ, "FASTLSTM_NUM_THREADS": "1"}
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
-    return run.stdout
+    return script(f"examples/{name}", *arguments, FASTLSTM_NUM_THREADS="1")
 
 
 def test_example_digits() -> None:

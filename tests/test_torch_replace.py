@@ -5,20 +5,18 @@ from __future__ import annotations
 import subprocess
 import sys
 import warnings
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
 
+from support.processes import script  # noqa: E402
 from torch_modules import B, H, I, T, torch_settings  # noqa: E402, F401
 
 import fastlstm.torch  # noqa: E402
 
 pytestmark = pytest.mark.peer
-
-EXAMPLES = Path(__file__).parent.parent / "examples"
 
 
 class Model(torch.nn.Module):  # type: ignore[misc,name-defined]
@@ -220,9 +218,8 @@ def test_import_says_what_is_missing() -> None:
 
 
 def test_example() -> None:
-    command = [sys.executable, str(EXAMPLES / "torch_classifier.py"), "--epochs", "2"]
-    run = subprocess.run(command, capture_output=True, text=True, check=True)
-    table = [line.split() for line in run.stdout.splitlines()[1:]]
+    text = script("examples/torch_classifier.py", "--epochs", "2")
+    table = [line.split() for line in text.splitlines()[1:]]
     assert [row[0] for row in table] == ["torch", "fastlstm"]
     parts = [float(row[1].rstrip("%")) for row in table]
     assert min(parts) > 60

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from support.checkout import CHECKOUT
 
 from fastlstm._core import library
 
@@ -16,13 +17,22 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pr
 
 def python(code: str, **environment: str) -> str:
     """What a fresh process prints; an answer must come within 60 seconds."""
+    return _printed(["-c", code], environment, timeout=60).strip()
+
+
+def script(path: str, *arguments: str, **environment: str) -> str:
+    """What a script of the checkout prints."""
+    return _printed([str(CHECKOUT / path), *arguments], environment)
+
+
+def _printed(arguments: list[str], environment: dict[str, str], timeout: int | None = None) -> str:
     run = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, *arguments],
         env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=timeout,
     )
     assert run.returncode == 0, run.stdout + run.stderr
-    return run.stdout.strip()
+    return run.stdout
