@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numpy.random import Generator
-from oracle import Array, same_bits
+from support.compare import Array, same_bits
 
 import fastlstm
 from fastlstm import StreamPool

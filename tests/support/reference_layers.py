@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from numpy.random import Generator
-from oracle import Arrays
+from support.compare import Arrays
 
 T, B, I, H = 4, 3, 2, 5  # all different, so that a mix-up shows
 
