@@ -4,7 +4,7 @@
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
 C_FILES := $(shell find src tests -name '*.[ch]')
-PY_FILES := setup.py fastlstm tests bench examples docs
+PY_FILES := setup.py fastlstm tests benchmarks examples docs
 
 .PHONY: build test check lint format mutants asan arm arm-tools bench clean
 
@@ -33,7 +33,7 @@ format:
 	$(BIN)/clang-format -i $(C_FILES)
 
 mutants: build  # would the tests notice a mistake?
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python tests/native/mutants.py
 
 bench: build
 	$(BIN)/fastlstm bench
@@ -64,7 +64,7 @@ build/$(1)/%.o: src/%.c $(HEADERS) $(ISAS)
 	@mkdir -p $$(@D)
 	$(2) $(C_FLAGS) $(3) $$(call isa_flags,$$*) -Isrc -c $$< -o $$@
 
-build/$(1)/harness: tests/harness.c $(patsubst src/%.c,build/$(1)/%.o,\
+build/$(1)/harness: tests/native/harness.c $(patsubst src/%.c,build/$(1)/%.o,\
 		$(COMMON) $(foreach isa,$(4),$(wildcard src/kernels/isa/$(isa)_*.c)))
 	$(2) $(C_FLAGS) $(3) -Isrc $$^ -o $$@ -pthread -lm
 endef

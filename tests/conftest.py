@@ -10,15 +10,15 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import isas
 import numpy as np
 import pytest
+from support import isas
+from support.checkout import CHECKOUT
 
 # The tests are of the installed package.  The folder fastlstm/ of the checkout, which has no
 # compiled core, would hide it under `python -m pytest` and in each `python -c` that a test starts;
 # so the checkout goes to the end of the path here, and is not on it there.
 TESTS = Path(__file__).resolve().parent
-CHECKOUT = TESTS.parent
 
 
 def is_checkout(entry: str) -> bool:

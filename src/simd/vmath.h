@@ -37,7 +37,7 @@
  *   max error    1.81 ulp   1.87 ulp   0.89 ulp  1.89 ulp   1.83 ulp   0.93 ulp  measured
  *
  * Measured on every float and on 7e8 doubles (exp: 1e8); the baseline has up to 2.1 ulp.  pytest
- * tests/test_vmath.py checks a sample.
+ * tests/numerics/test_vmath.py checks a sample.
  *
  *   x              sigmoid(x)    tanh(x)     exp(x)
  *   NaN            NaN           NaN         NaN

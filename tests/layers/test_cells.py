@@ -1,0 +1,300 @@
+"""GRU and RNN: everything that is tested of the LSTM, where the cell makes a difference."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.random import Generator
+from support.compare import Array, Arrays, check_bits, check_close, same_bits
+
+import fastlstm
+from fastlstm import reference
+from fastlstm._core import library
+
+CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "gru": (fastlstm.GRU, {}),
+    "gru-before": (fastlstm.GRU, {"reset_after": False}),
+    "tanh": (fastlstm.RNN, {}),
+    "relu": (fastlstm.RNN, {"nonlinearity": "relu"}),
+}
+every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
+every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+LAYERS: dict[str, dict[str, Any]] = {
+    "tiny": {"input_size": 1, "hidden_size": 1},
+    "odd": {"input_size": 5, "hidden_size": 17, "bias": False},
+    "deep": {"input_size": 20, "hidden_size": 33, "num_layers": 3},
+    "both-ways": {"input_size": 9, "hidden_size": 66, "num_layers": 2, "bidirectional": True},
+    "batch-first": {"input_size": 3, "hidden_size": 100, "batch_first": True},
+}
+every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
+
+
+LSTMS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "lstm": (fastlstm.LSTM, {}),
+    "lstm-options": (fastlstm.LSTM, {"peephole": True}),
+}
+
+
+def make(cell: tuple[Any, dict[str, Any]], **options: Any) -> Any:
+    kind, own = cell
+    return kind(**{"seed": 1, **options, **own})
+
+
+def random_call(rng: Generator, layer: Any, steps: int, batch: int) -> Arrays:
+    """x, h_0 and the gradients of both outputs: all random, all different."""
+    D, H = 1 + layer.bidirectional, layer.hidden_size
+    first = (batch, steps) if layer.batch_first else (steps, batch)
+    shapes = {"x": (*first, layer.input_size), "dy": (*first, D * H)}
+    shapes |= dict.fromkeys(["h_0", "dh_n"], (layer.num_layers * D, batch, H))
+    return {name: rng.standard_normal(shape).astype(layer.dtype) for name, shape in shapes.items()}
+
+
+def results(layer: Any, v: Arrays, **options: Any) -> Arrays:
+    """Everything that forward and backward return."""
+    y, h_n, tape = layer.forward(v["x"], v["h_0"], **options)
+    dx, dh_0, grads = layer.backward(tape, v["dy"], v["dh_n"])
+    named = {"y": y, "h_n": h_n, "dx": dx, "dh_0": dh_0}
+    return named | {f"d {name}": grads[name] for name in grads}
+
+
+def bound(layer: Any, steps: int, batch: int) -> float:
+    """As `error_bound`, for states that only a plain RNN lets grow."""
+    width = max(layer.input_size, 2 * layer.hidden_size)
+    terms = width + 5 * layer.hidden_size + min(steps * batch, 256) + 80
+    return float(16 * layer.num_layers * np.finfo(layer.dtype).eps * np.sqrt(terms))
+
+
+@every_dtype
+@every_cell
+@every_layer
+@pytest.mark.parametrize(("steps", "batch"), [(1, 1), (7, 3), (5, 14), (40, 1)])
+def test_against_the_reference(
+    rng: Generator, isa: str, cell: Any, layer: dict[str, Any], dtype: str, steps: int, batch: int
+) -> None:
+    ours = make(cell, **layer, dtype=dtype)
+    twin = getattr(reference, type(ours).__name__)(**ours._configuration())
+    twin.load_state_dict(ours.state_dict())
+    v = random_call(rng, ours, steps, batch)
+    got, expected = results(ours, v), results(twin, v)
+    assert all(array.dtype == ours.dtype for array in got.values())
+    check_close(got, expected, bound(ours, steps, batch))
+    y, h_n = ours(v["x"], v["h_0"])
+    if isa != "baseline":
+        assert same_bits(y, got["y"])
+        assert same_bits(h_n, got["h_n"])
+
+
+@every_cell
+@pytest.mark.parametrize("name", ["odd", "both-ways"])
+def test_the_reference_by_finite_differences(rng: Generator, cell: Any, name: str) -> None:
+    layer = {**LAYERS[name], "input_size": 2, "hidden_size": 3}
+    kind, own = cell
+    twin = getattr(reference, kind.__name__)(**layer, **own, seed=3)
+    T, B = 4, 2
+    D = len(twin.suffixes)
+    v = {"x": rng.standard_normal((T, B, 2)), "dy": rng.standard_normal((T, B, D * 3))}
+    v |= {n: rng.standard_normal((twin.num_layers * D, B, 3)) for n in ("h_0", "dh_n")}
+    found = results(twin, v)
+
+    def loss(changed: Arrays, parameters: Arrays) -> float:
+        other = copy.deepcopy(twin)
+        other.parameters = parameters
+        y, h_n = other(changed["x"], changed["h_0"])
+        return float((y * v["dy"]).sum() + (h_n * v["dh_n"]).sum())
+
+    step = 1e-6
+    for given, gradient in (("x", "dx"), ("h_0", "dh_0")):
+        move = step * rng.standard_normal(v[given].shape)
+        up, down = (loss(v | {given: v[given] + m}, twin.parameters) for m in (move, -move))
+        assert (up - down) / 2 == pytest.approx((found[gradient] * move).sum(), abs=1e-12)
+    for parameter, array in twin.parameters.items():
+        move = step * rng.standard_normal(array.shape)
+        up, down = (loss(v, twin.parameters | {parameter: array + m}) for m in (move, -move))
+        expected = (found[f"d {parameter}"] * move).sum()
+        assert (up - down) / 2 == pytest.approx(expected, abs=1e-12), parameter
+
+
+@every_dtype
+@every_cell
+@pytest.mark.parametrize("name", ["deep", "both-ways"])
+def test_same_bits_on_every_instruction_set(
+    rng: Generator, cell: Any, name: str, dtype: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    for isa in (isa for isa in fastlstm.isas() if isa != "baseline"):
+        monkeypatch.setenv("FASTLSTM_ISA", isa)
+        layer = make(cell, **LAYERS[name], dtype=dtype)
+        found.append(results(layer, random_call(np.random.default_rng(1), layer, 9, 7)))
+    for other in found[1:]:
+        check_bits(other, found[0])
+
+
+@every_cell
+@pytest.mark.parametrize("batch", [2, 40])
+def test_same_bits_with_threads_and_segments(
+    rng: Generator, cell: Any, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fastlstm._core.library, "PROCESSORS", 4)
+    layer = make(cell, input_size=64, hidden_size=200)
+    v, before, found = random_call(rng, layer, 300, batch), fastlstm.get_num_threads(), []
+    try:
+        for threads, every in ((1, None), (2, None), (3, None), (2, "auto")):
+            fastlstm.set_num_threads(threads)
+            found.append(results(layer, v, checkpoint_every=every))
+    finally:
+        fastlstm.set_num_threads(before)
+    for other in found[1:]:
+        check_bits(other, found[0])
+
+
+@every_cell
+@pytest.mark.parametrize("layers", [1, 3])
+def test_streams(rng: Generator, cell: Any, layers: int) -> None:
+    """Steps, chunks and the whole; the state, read and set; copies and pickles."""
+    layer, T, B = make(cell, input_size=6, hidden_size=20, num_layers=layers), 12, 3
+    v = random_call(rng, layer, T, B)
+    y, h_n = layer(v["x"], v["h_0"])
+    stream = layer.stream(B, v["h_0"])
+    steps = [stream.step(x_t) for x_t in v["x"][:4]]
+    middle = stream.state
+    assert middle.shape == (layers, B, 20)
+    other, third = stream.copy(), pickle.loads(pickle.dumps(stream))
+    assert same_bits(np.concatenate([np.stack(steps), stream.run(v["x"][4:])]), y)
+    assert same_bits(stream.state, h_n)
+    assert same_bits(other.run(v["x"][4:]), y[4:])
+    assert same_bits(third.run(v["x"][4:]), y[4:])
+    stream.state = middle
+    assert same_bits(stream.run(v["x"][4:]), y[4:])
+    stream.reset()
+    assert not stream.state.any()
+
+
+@every_cell
+@pytest.mark.parametrize("name", ["odd", "both-ways"])
+def test_lengths_and_resets(rng: Generator, cell: Any, name: str) -> None:
+    """Each row as if it were alone."""
+    layer, T = make(cell, **LAYERS[name]), 11
+    lengths = np.array([4, 11, 0, 7, 1])
+    v, reset = random_call(rng, layer, T, 5), rng.random((T, 5)) < 0.2
+    got = results(layer, v, lengths=lengths, reset=reset)
+    for b, n in enumerate(lengths):
+        rows = slice(b, b + 1)
+        if n == 0:
+            assert same_bits(got["h_n"][:, rows], v["h_0"][:, rows])
+            assert same_bits(got["dh_0"][:, rows], v["dh_n"][:, rows])
+            continue
+        one = {"x": v["x"][:n, rows], "dy": v["dy"][:n, rows]}
+        one |= {name: v[name][:, rows] for name in ("h_0", "dh_n")}
+        alone = results(layer, one, reset=reset[:n, rows])
+        for part in ("y", "dx"):
+            assert same_bits(got[part][:n, rows], alone[part]), part
+            assert not got[part][n:, rows].any()
+        for part in ("h_n", "dh_0"):
+            assert same_bits(got[part][:, rows], alone[part]), part
+
+
+@every_cell
+def test_tokens(rng: Generator, cell: Any) -> None:
+    layer, tokens = make(cell, input_size=7, hidden_size=20), rng.integers(0, 7, (30, 4))
+    v = random_call(rng, layer, 30, 4)
+    dense = results(layer, v | {"x": np.eye(7, dtype=np.float32)[tokens]})
+    sparse = results(layer, v | {"x": tokens}, embedding="one-hot")
+    assert sparse.pop("dx") is None
+    del dense["dx"]
+    assert same_bits(sparse["y"], dense["y"])
+    check_close(sparse, dense, bound(layer, 30, 4))
+    table = rng.standard_normal((50, 7), dtype=np.float32)
+    assert same_bits(layer(tokens, embedding=table)[0], layer(table[tokens])[0])
+
+
+@every_cell
+def test_weights_in_and_out(cell: Any, tmp_path: Path) -> None:
+    layer = make(cell, input_size=3, hidden_size=4, num_layers=2, bidirectional=True)
+    kind = type(layer)
+    layer.save(tmp_path / "layer.safetensors")
+    loaded = kind.load(tmp_path / "layer.safetensors")
+    assert repr(loaded) == repr(layer)
+    assert same_bits(loaded.parameters.flat, layer.parameters.flat)
+    assert same_bits(copy.deepcopy(layer).parameters.flat, layer.parameters.flat)
+    with pytest.raises(ValueError, match=r"layer\.safetensors"):
+        fastlstm.LSTM.load(tmp_path / "layer.safetensors")
+
+
+def test_names() -> None:
+    assert repr(fastlstm.GRU(2, 3)) == "GRU(2, 3)"
+    assert repr(fastlstm.RNN(2, 3, nonlinearity="relu")) == "RNN(2, 3, nonlinearity='relu')"
+    assert fastlstm.GRU(2, 3).parameters["weight_hh_l0"].shape == (9, 3)
+    assert fastlstm.RNN(2, 3).parameters["bias_ih_l0"].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("action", "error", "message"),
+    [
+        (lambda: fastlstm.RNN(2, 3, nonlinearity="sin"), ValueError, "nonlinearity: expected 'ta"),
+        (lambda: fastlstm.GRU(2, 3, proj_size=1), TypeError, "proj_size"),
+        (
+            lambda: fastlstm.GRU(2, 3)(np.ones((4, 1, 2), "f4"), (np.zeros((1, 1, 3), "f4"),) * 2),
+            TypeError,
+            "h_0: expected an array, got a tuple: this cell has one state",
+        ),
+        (
+            lambda: fastlstm.GRU(2, 3)(np.ones((4, 1, 2), "f4"), np.zeros((1, 2, 3), "f4")),
+            ValueError,
+            r"h_0: expected \(1, 1, 3\), got \(1, 2, 3\)",
+        ),
+    ],
+)
+def test_errors(action: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        action()
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize("cell", [CELLS[name] for name in ("gru", "tanh", "relu")])
+@pytest.mark.parametrize(
+    ("layers", "both", "bias", "first"),
+    list(product([1, 2], [False, True], [True, False], [False, True])),
+)
+def test_against_torch(
+    rng: Generator, cell: Any, layers: int, both: bool, bias: bool, first: bool
+) -> None:
+    """Outputs and all gradients, weights taken over from the module."""
+    torch = pytest.importorskip("torch")
+    kind, own = cell
+    torch.manual_seed(1)
+    options = {"num_layers": layers, "bidirectional": both, "bias": bias, "batch_first": first}
+    module = getattr(torch.nn, kind.__name__)(5, 19, **options, **own, dtype=torch.float64)
+    layer = kind.from_torch(module)
+    assert type(layer)(5, 19, **options, **own)._configuration() == {
+        **layer._configuration(),
+        "dtype": "float32",
+    }
+    v = random_call(rng, layer, 8, 6)
+    x, h_0 = (torch.tensor(v[name], requires_grad=True) for name in ("x", "h_0"))
+    y, h_n = module(x, h_0)
+    ((y * torch.tensor(v["dy"])).sum() + (h_n * torch.tensor(v["dh_n"])).sum()).backward()
+    theirs: dict[str, Array] = {"y": y.detach().numpy(), "h_n": h_n.detach().numpy()}
+    theirs |= {"dx": x.grad.numpy(), "dh_0": h_0.grad.numpy()}
+    theirs |= {f"d {name}": p.grad.numpy() for name, p in module.named_parameters()}
+    check_close(results(layer, v), theirs, 1e-12)
+
+
+def test_table_of_cells() -> None:
+    """The rows of src/cells.h are what layers are made of."""
+    rows, seen = {row.name: row for row in library.cells()}, set()
+    assert list(rows) == fastlstm.LSTM._CELLS
+    for kind, own in [*CELLS.values(), *LSTMS.values()]:
+        layer = kind(2, 5, **own)
+        row = rows[layer._cell]
+        _, state = layer(np.zeros((3, 2), np.float32))
+        assert len(layer.parameters["weight_hh_l0"]) == 5 * len(row.gates)
+        assert row.states == (len(state) if isinstance(state, tuple) else 1)
+        assert row.has_options == (layer._core_options() is not None)
+        seen.add(row.name)
+    assert seen == set(rows)

@@ -1,0 +1,248 @@
+"""Would the tests notice?  Builds the core with one mistake at a time; the tests must fail.
+
+Run by `make mutants`, in a copy of the checkout; it takes three or four minutes.  The exit status
+is 1 if a mutant survives, or if what it changes is no longer there.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+KERNEL_FOLDERS = ("kernels", "simd")  # of src/: what only kernels include
+# The tests that must notice; the mistake; what stands in one place in a header of src/; what is put
+# there instead.
+MUTANTS = {
+    "numerics/test_kernels.py": {
+        "o through tanh": ("v_sigmoid(o)", "v_tanh(o)"),
+        "c kept by i": ("v_fma(f, load_part(t->c_before", "v_fma(i, load_part(t->c_before"),
+        "h without tanh": ("v_mul(o, v_tanh(c))", "v_mul(o, c)"),
+        "gates i and f swapped": (
+            "slot * width + u] = from[j]",
+            "(slot < 2 ? !slot : slot) * width + u] = from[j]",
+        ),
+        "bias_hh dropped": ("in : in + b_hh[of_h * s->hidden + unit]", "in : in"),
+        "x one step late": ("source_at(&p->x, t, b);", "source_at(&p->x, t - (t > 0), b);"),
+        "h_0 is c_0": ("at->first ? p->h + b", "at->first ? p->c + b"),
+        "h_0 is c_0, backward": (
+            "memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,",
+            "memcpy(t.h0 + b * p->out_size, c,",
+        ),
+        "gradient of f": ("through_sigmoid(v_mul(dc, c_before)", "through_sigmoid(v_mul(dc, g)"),
+        "gradient of c": ("v_mul(dc, f)", "dc"),
+        "gradient of h_n": ("dy + go_on, dh + go_on, tile", "dy + go_on, NULL, tile"),
+        "gradient of x": (".add_dx = d == 1", ".add_dx = 0"),
+        "gradient of W": ("minimum(FL_TERMS, n - first)}", "minimum(FL_TERMS - 1, n - first)}"),
+    },
+    "numerics/test_contract.py": {
+        "one row not fused": (
+            "acc[r][j] = v_fma(x[r], w, acc[r][j])",
+            "acc[r][j] = rows == 1 ? v_add(v_mul(x[r], w), acc[r][j]) : v_fma(x[r], w, acc[r][j])",
+        ),
+        "sums by threads": (
+            "minimum(segment_of(call->batch), call->steps)",
+            "minimum(segment_of(call->batch) / call->plan.workers + 1, call->steps)",
+        ),
+    },
+    "layers/test_dropout.py": {
+        "dropout not scaled": ("in[i] * scale", "in[i]"),
+        "dropout alike in all layers": ("(uint64_t)(stream + 1)", "1"),
+    },
+    "numerics/test_vmath.py": {
+        "tanh saturates early": ("v_set1(TANH_MAX)", "v_set1(5)"),
+        "exp with a term less": ("EXP_P, EXP_DEGREE)", "EXP_P, EXP_DEGREE - 1)"),
+    },
+    "layers/test_checkpoint.py": {
+        "edge between segments": (
+            "going_on = active_rows(&p->when, &me->rows, p->when.steps, 0)",
+            "(void)me",
+        ),
+        "dropout by segment": ("call->first_step * call->batch * width + at", "at"),
+        "sums by segment": ("(p->first_step + s0) / segment", "s0 / segment"),
+    },
+    "layers/test_embedding.py": {
+        "sum of recent tokens lost": (
+            "    settle_tokens(&p->sums, p->k, columns);\n    if (p->x",
+            "    if (p->x",
+        ),
+        "token of the row before": (
+            "p->x.tokens[t * p->x.step + b];\n    if",
+            "p->x.tokens[t * p->x.step];\n    if",
+        ),
+    },
+    "training/test_head.py": {
+        "logits not shifted": (
+            "v_sub(v_load(p + j + i * VL), v_set1(top))",
+            "v_load(p + j + i * VL)",
+        ),
+        "target's gradient": ("p[t->targets[r]] -= t->scale", "p[t->targets[r]] -= 0"),
+        "classes that are none": (": -(real)INFINITY", ": -1"),
+        "gradient of the head's bias": ("classes.end - classes.begin, rows", "0, rows"),
+        "rows of the head": ("nll[rows.begin + i]", "nll[i]"),
+    },
+    "layers/test_cells.py": {
+        "update gate of a GRU": (
+            "next = v_tanh(v_fma(reset, of_h, of_x))",
+            "next = v_tanh(v_fma(update, of_h, of_x))",
+        ),
+        "reset gate's part of n": (
+            "3 * t->gate_step, v_mul(dn, reset), n",
+            "3 * t->gate_step, dn, n",
+        ),
+        "h past the gates of a GRU": (
+            "v_mul(dn, reset), n);\n            store_part(t->dc[r] + at, v_mul(dh, update), n)",
+            "v_mul(dn, reset), n)",
+        ),
+        "slope of max(0, x)": ("v_mul(dh, positive(h))", "dh"),
+        "rows of a GRU's U": ("slot == last + of_u ? last", "slot == last ? last"),
+        "h instead of r * h": (
+            "v_mul(reset, load_part(t->c_before[r] + at, n))",
+            "load_part(t->c_before[r] + at, n)",
+        ),
+        "h past r * h": (
+            "v_fma(d, reset, load_part(t->dc[r] + at, n))",
+            "load_part(t->dc[r] + at, n)",
+        ),
+    },
+    "layers/test_options.py": {
+        "peepholes i and f swapped": (
+            "slot < 2 ? slot : slot == 3 ? 2",
+            "slot < 2 ? !slot : slot == 3 ? 2",
+        ),
+        "peephole of o on the state before": (
+            "v_fma(v_load(peephole), c, v_load(gates + OUT * VL))",
+            "v_fma(v_load(peephole), load_part(t->c_before[r] + j * VL, t->units - j * VL),"
+            " v_load(gates + OUT * VL))",
+        ),
+        "gradient past a clip": (
+            "v_where_greater(v_set1(bound), v_abs(x), d)",
+            "(void)x, (void)bound, d",
+        ),
+        "norm of a gradient": (
+            "v_fnma(normed, along[slot],",
+            "v_fnma(v_set1(0), along[slot],",
+        ),
+        "epsilon of the norm": ("variance + p->norm_eps", "variance + (real)1e-5"),
+        "gain as shift": (
+            "pack_units(s, gate_part, p + from->gain",
+            "pack_units(s, gate_part, p + from->b_ih",
+        ),
+        "coupled by f": ("v_sub(k.g, k.c_before)", "k.g"),
+        "zoneout of what passes by": ("p->k->multiply(1, n, &keep, &dh, &by)", "(void)by"),
+        "zoneout of c": ("later = v_sub(later, stays)", "stays = v_set1(0)"),
+        "mask of recurrent dropout": (
+            "p->tape.recurrent_mask ? terms->recurrent_mask : NULL",
+            "NULL",
+        ),
+        "projection of the step before": (
+            "second_is_candidate(s) ? p->du + p->at.second * s->hidden",
+            "1 ? p->du",
+        ),
+        "function of the cell state": (
+            "function_of(&p->of_cell, c)",
+            "function_of(&p->of_candidate, c)",
+        ),
+    },
+}
+
+
+def shell(command: list[str], folder: Path) -> str:
+    run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        sys.exit(f"{shlex.join(command)}\n{run.stdout}{run.stderr}")
+    return run.stdout
+
+
+class Copy:
+    """A copy of the checkout, built once; a mutant then needs a few files compiled again."""
+
+    def __init__(self, folder: Path) -> None:
+        # Not beside the tests, where conftest.py would take it for a checkout and pass it by.
+        self.folder, self.tests = folder / "package", folder / "tests"
+        without = shutil.ignore_patterns("*.so")
+        shutil.copytree(CHECKOUT / "tests", self.tests)
+        shutil.copytree(CHECKOUT / "src", self.folder / "src")
+        shutil.copytree(CHECKOUT / "src/cpu", folder / "src/cpu")  # isas.def, for the tests
+        shutil.copytree(CHECKOUT / "fastlstm", self.folder / "fastlstm", ignore=without)
+        for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
+            shutil.copy(CHECKOUT / name, self.folder)
+        output = shell([sys.executable, "setup.py", "build_ext", "--inplace"], self.folder)
+        lines = [shlex.split(line) for line in output.splitlines() if " -o " in line]
+        self.compilers = {line[line.index("-c") + 1]: line for line in lines if "-c" in line}
+        [core] = (self.folder / "fastlstm/_core").glob("library*.so")
+        links = [line for line in lines if "-shared" in line]
+        [self.link] = [line for line in links if Path(line[line.index("-o") + 1]).name == core.name]
+        self.link[self.link.index("-o") + 1] = str(core)
+        show = "import fastlstm; print(*fastlstm.isas())"
+        self.isa, *self.others = shell([sys.executable, "-c", show], self.folder).split()
+
+    def build(self, header: Path) -> dict[Path, bytes]:
+        """Compile what includes `header`, for the best instruction set; return what was there."""
+        folder = header.relative_to(self.folder / "src").parts[0]
+        part = f"/isa/{self.isa}_" if folder in KERNEL_FOLDERS else "/driver/driver_"
+        commands = [line for source, line in self.compilers.items() if part in source]
+        objects = [self.folder / line[line.index("-o") + 1] for line in commands]
+        before = {path: path.read_bytes() for path in objects}
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(lambda line: shell(line, self.folder), commands))
+        shell(self.link, self.folder)
+        return before
+
+    def fails(self, *tests: str) -> bool:
+        """Whether one of these tests fails, crashes or hangs."""
+        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        command += ["-k", " and ".join(f"not {isa}" for isa in self.others)]
+        run = subprocess.run(
+            ["timeout", "120", *command],
+            cwd=self.tests,
+            env=os.environ | {"PYTHONPATH": str(self.folder)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if run.returncode in (2, 3, 4, 5):  # pytest could not do its work
+            sys.exit(run.stdout + run.stderr)
+        return run.returncode != 0
+
+    def dies(self, tests: str, old: str, new: str) -> bool:
+        """Whether `tests` notice that `old` became `new`."""
+        headers = {path: path.read_text() for path in (self.folder / "src").rglob("*.h")}
+        places = [path for path, text in headers.items() for _ in range(text.count(old))]
+        if len(places) != 1:
+            sys.exit(f"{old!r} stands in {len(places)} places of src/")
+        [header] = places
+        header.write_text(headers[header].replace(old, new))
+        before = self.build(header)
+        dead = self.fails(tests)
+        header.write_text(headers[header])
+        for path, content in before.items():
+            path.write_bytes(content)
+        return dead
+
+
+def main() -> int:
+    os.environ.pop("FASTLSTM_WERROR", None)  # a mutant may leave a variable unused
+    survivors = 0
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Copy(Path(folder))
+        if copy.fails(*MUTANTS):
+            sys.exit("the tests fail without any mutant")
+        for tests, mutants in MUTANTS.items():
+            for mistake, (old, new) in mutants.items():
+                dead = copy.dies(tests, old, new)
+                survivors += not dead
+                print(f"{'died' if dead else 'SURVIVED':9}{mistake}", flush=True)
+    count = sum(len(mutants) for mutants in MUTANTS.values())
+    print(f"{count - survivors} of {count} mutants died")
+    return int(survivors > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

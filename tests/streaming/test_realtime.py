@@ -1,0 +1,109 @@
+"""A step of a stream allocates no memory and takes no lock; one of a pool allocates none."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.checkout import CHECKOUT
+
+import fastlstm
+
+COUNT = """
+import ctypes, sys
+import numpy as np
+import fastlstm
+
+calls = ctypes.PyDLL(sys.argv[1]).interposed_{counted}
+calls.restype = ctypes.c_long
+fastlstm.set_num_threads(1)
+stream = fastlstm.LSTM({input}, {hidden}, {layers}, dtype={dtype!r}, seed=0).stream({batch})
+x = np.ones(({batch}, {input}), {dtype!r})
+out = np.empty(({batch}, {hidden}), {dtype!r})
+step = stream.step
+pool = fastlstm.StreamPool(stream.layer, {batch})
+slots = np.array([pool.open() for _ in range({batch})])
+pool_step, x_1, slots_1, out_1 = pool.step, x[:1], slots[:1], out[:1]
+
+def run(steps):
+    before = calls()
+    for _ in steps:
+        {statement}
+    return calls() - before
+
+none, many = (None,) * 10, (None,) * 1000
+run(many)
+print(run(many) - run(none))
+"""
+
+
+@pytest.fixture(scope="module")
+def interposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler = shutil.which(os.environ.get("CC", "cc"))
+    if platform.libc_ver()[0] != "glibc" or compiler is None:
+        pytest.skip("needs Linux, glibc and a C compiler")
+    library = tmp_path_factory.mktemp("interpose") / "interpose.so"
+    source = CHECKOUT / "tests/native/interpose.c"
+    command = [compiler, "-shared", "-fPIC", "-O1", str(source), "-o", str(library), "-ldl"]
+    subprocess.run(command, check=True)
+    return library
+
+
+def calls_of_1000_steps(
+    interposer: Path, statement: str, counted: str = "calls", **sizes: object
+) -> int:
+    script = COUNT.format(statement=statement, counted=counted, **sizes)
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(interposer)],
+        env={**os.environ, "LD_PRELOAD": str(interposer), "PYTHONMALLOC": "malloc"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(run.stdout)
+
+
+@pytest.mark.parametrize(
+    ("input_size", "hidden", "layers", "batch"), [(32, 32, 1, 1), (128, 128, 2, 1), (7, 33, 3, 5)]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_step_with_out_allocates_and_locks_nothing(
+    interposer: Path, input_size: int, hidden: int, layers: int, batch: int, dtype: str
+) -> None:
+    sizes = {"input": input_size, "hidden": hidden, "layers": layers, "batch": batch}
+    # Not 0: counting makes integers, and one of them may be new.
+    assert calls_of_1000_steps(interposer, "step(x, out)", dtype=dtype, **sizes) < 5
+
+
+@pytest.mark.parametrize(
+    ("input_size", "hidden", "layers", "batch"), [(7, 33, 3, 5), (64, 64, 2, 20)]
+)
+def test_a_step_of_a_pool_with_out_allocates_nothing(
+    interposer: Path, input_size: int, hidden: int, layers: int, batch: int
+) -> None:
+    """Whether it keeps the GIL or gives it away, and with changing numbers of streams."""
+    sizes = {"input": input_size, "hidden": hidden, "layers": layers, "batch": batch}
+    statement = "pool_step(x, slots, out); pool_step(x_1, slots_1, out_1)"
+    count = calls_of_1000_steps(interposer, statement, "allocations", dtype="float32", **sizes)
+    assert count < 5
+
+
+def test_the_counter_counts(interposer: Path) -> None:
+    sizes = {"input": 32, "hidden": 32, "layers": 1, "batch": 1, "dtype": "float32"}
+    assert calls_of_1000_steps(interposer, "step(x)", **sizes) >= 1000
+
+
+def test_a_step_leaves_no_objects_behind() -> None:
+    stream = fastlstm.LSTM(32, 32, seed=0).stream()
+    x, out = np.ones(32, np.float32), np.empty(32, np.float32)
+    stream.step(x, out)
+    before = sys.getallocatedblocks()
+    for _ in range(1000):
+        stream.step(x, out)
+    assert sys.getallocatedblocks() - before < 10

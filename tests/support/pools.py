@@ -1,0 +1,40 @@
+"""Pools of streams with random states, and how states are compared."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.random import Generator
+
+import fastlstm
+from fastlstm import StreamPool
+from support.compare import Array, same_bits
+
+I, H = 5, 4
+
+
+def parts(state: Any) -> tuple[Array, ...]:
+    """(h, c), or (h,) of a cell that has no c."""
+    return state if isinstance(state, tuple) else (state,)
+
+
+def same_state(a: Any, b: Any) -> bool:
+    return all(map(same_bits, parts(a), parts(b)))
+
+
+def full_pool(layer: Any, capacity: int, rng: Generator) -> StreamPool:
+    """All slots open, with random states."""
+    pool = StreamPool(layer, capacity)
+    for _ in range(capacity):
+        pool.open(random_state(layer, rng))
+    return pool
+
+
+def random_state(layer: Any, rng: Generator) -> Any:
+    shape = (2, layer.num_layers, layer.hidden_size)
+    h, c = rng.standard_normal(shape).astype(layer.dtype)
+    return (h, c) if isinstance(layer, fastlstm.LSTM) else h
+
+
+def states(pool: StreamPool) -> list[Any]:
+    return [pool.state(slot) for slot in pool.open_slots]
