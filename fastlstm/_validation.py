@@ -168,36 +168,6 @@ def like(value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) ->
     return array
 
 
-def state(
-    value: Any,
-    name: str,
-    parts: tuple[str, str],
-    shapes: tuple[tuple[int, ...], tuple[int, ...]],
-    dtype: np.dtype[Any],
-) -> tuple[Array, Array]:
-    """New arrays for a pair of states: copies of the given ones, or zeros."""
-    if value is None:
-        return np.zeros(shapes[0], dtype), np.zeros(shapes[1], dtype)
-    if not isinstance(value, tuple | list) or len(value) != 2:
-        got = f"{len(value)} of them" if isinstance(value, tuple | list) else type(value).__name__
-        raise TypeError(f"{name}: expected a pair ({parts[0]}, {parts[1]}), got {got}")
-    first = like(value[0], parts[0], shapes[0], dtype)
-    second = like(value[1], parts[1], shapes[1], dtype)
-    return first.copy(order="C"), second.copy(order="C")
-
-
-def one_state(
-    value: Any, name: str, shape: tuple[int, ...], dtype: np.dtype[Any], twice: bool
-) -> tuple[Array, Array]:
-    """A new array for a state, a copy of the given one or zeros; the same again, or zeros."""
-    if value is None:
-        return np.zeros(shape, dtype), np.zeros(shape, dtype)
-    if isinstance(value, tuple):
-        raise TypeError(f"{name}: expected an array, got a tuple: this cell has one state")
-    first = like(value, name, shape, dtype).copy(order="C")
-    return first, first.copy() if twice else np.zeros(shape, dtype)
-
-
 def row_indices(value: Any, name: str, count: int) -> Array:
     """Indices of rows below `count`, from an index, several, a slice or a mask."""
     if isinstance(value, slice):

@@ -6,20 +6,24 @@
  * kernels/cells/, and a class in Python, which sees these rows as _core.cells().
  *
  *   gates     a letter each, in the order of the rows of W and U; coupled, an LSTM has no f
+ *   states    what the driver carries from step to step, a letter each.  h has the units of an
+ * output, others H.  A letter that comes again is a copy: kernels have it in place of c, and its
+ *             gradient is a part of that of the state
  *   slots     for pre-activations of gates: see layout/stack.h
  *   by U      slots that U leads to in the first product of a step; the rest await a second one
- *   states    2: h and c; 1: h alone
  *   options   1: any of fl_options */
 /* clang-format off */
 #define FL_FOR_EACH_CELL(CELL)                                                            \
-    /*   number           name          gates   slots by U states options */              \
-    CELL(FL_LSTM,         lstm,         "ifgo", 4,    4,   2,     0)                      \
-    CELL(FL_GRU,          gru,          "rzn",  4,    4,   1,     0) /* r * (U_n h) */    \
-    CELL(FL_RNN_TANH,     rnn_tanh,     "h",    1,    1,   1,     0)                      \
-    CELL(FL_RNN_RELU,     rnn_relu,     "h",    1,    1,   1,     0)                      \
-    CELL(FL_LSTM_OPTIONS, lstm_options, "ifgo", 4,    4,   2,     1)                      \
-    CELL(FL_GRU_BEFORE,   gru_before,   "rzn",  3,    2,   1,     0) /* U_n (r * h) */
+    /*   number           name          gates   states slots by U options */              \
+    CELL(FL_LSTM,         lstm,         "ifgo", "hc",  4,    4,   0)                      \
+    CELL(FL_GRU,          gru,          "rzn",  "hh",  4,    4,   0) /* r * (U_n h) */    \
+    CELL(FL_RNN_TANH,     rnn_tanh,     "h",    "hh",  1,    1,   0)                      \
+    CELL(FL_RNN_RELU,     rnn_relu,     "h",    "hh",  1,    1,   0)                      \
+    CELL(FL_LSTM_OPTIONS, lstm_options, "ifgo", "hc",  4,    4,   1)                      \
+    CELL(FL_GRU_BEFORE,   gru_before,   "rzn",  "hh",  3,    2,   0) /* U_n (r * h) */
 /* clang-format on */
+
+enum { FL_MAX_STATES = 4 };
 
 typedef enum {
 #define FL_NUMBER(number, ...) number,
@@ -27,12 +31,13 @@ typedef enum {
 } fl_cell;
 
 typedef struct {
-    const char *name, *gates;
-    int gate_count, slots, slots_by_u, states, has_options;
+    const char *name, *gates, *states;
+    int gate_count, state_count, slots, slots_by_u, has_options;
 } fl_cell_properties;
 
 static const fl_cell_properties fl_cells[FL_CELLS] = {
-#define FL_PROPERTIES(number, name, gates, ...) {#name, gates, sizeof(gates) - 1, __VA_ARGS__},
+#define FL_PROPERTIES(number, name, gates, states, ...) \
+    {#name, gates, states, sizeof(gates) - 1, sizeof(states) - 1, __VA_ARGS__},
     FL_FOR_EACH_CELL(FL_PROPERTIES)};
 
 /* Functions that gates and states can go through: ONNX's eleven, with their alpha and beta. */

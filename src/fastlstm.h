@@ -1,4 +1,4 @@
-/* The C API: what the binding (fastlstm/_core.pyx) sees of the driver.
+/* The C API: what the binding (fastlstm/_core/) sees of the driver.
  *
  * Letters: L layers, D directions, T steps, B batch rows, I input size, H hidden size, P size of
  * the projection, Hout size of an output.
@@ -37,8 +37,7 @@ typedef struct {
  * W [GH, I or D*Hout], U [GH, Hout] and, with bias, b_ih [GH], b_hh [GH], where G is the number of
  * gates; then the projection [P, H], peepholes [3H] (i, f, o; if coupled [2H]), gains of the layer
  * norm [GH], if there are any.  Hidden states and outputs have Hout = P units, or H without a
- * projection.  Only an LSTM has a cell state: for other cells, c is a second copy of h, and its
- * gradient a part of that of h. */
+ * projection. */
 typedef struct {
     ptrdiff_t layers, directions, input, hidden;
     ptrdiff_t projection; /* P, or 0; of an LSTM */
@@ -120,8 +119,9 @@ typedef struct {
     fl_rows rows;
     void *y; /* [T,B,D*Hout], features adjacent; must not overlap x */
     ptrdiff_t y_step, y_row;
-    void *h, *c; /* [L*D,B,Hout] and [L*D,B,H] contiguous: initial state in, final state out */
-    void *tape;  /* tape_size elements: what backward needs; NULL for inference */
+    /* In the order of cells.h, [L*D,B,state_size] contiguous: initial state in, final state out. */
+    void *states[FL_MAX_STATES];
+    void *tape;         /* tape_size elements: what backward needs; NULL for inference */
     fl_dropout dropout; /* zeros without a tape */
     void *scratch;
     fl_interrupt *interrupt; /* or NULL; a call that ends early leaves nothing of use */
@@ -144,8 +144,8 @@ typedef struct {
     fl_dropout dropout;
     const void *dy; /* [T,B,D*Hout], features adjacent */
     ptrdiff_t dy_step, dy_row;
-    void *dh, *dc; /* like h and c: gradient of the final state in, of the initial out */
-    void *dx;      /* like x, features adjacent, or NULL if not wanted */
+    void *dstates[FL_MAX_STATES]; /* like states: gradients of the final ones in, of initial out */
+    void *dx;                     /* like x, features adjacent, or NULL if not wanted */
     ptrdiff_t dx_step, dx_row;
     void *grads; /* flat, zeroed by the caller before the last steps of a sequence */
     void *sums;  /* with tokens, sums_size elements, zeroed likewise */
@@ -186,6 +186,7 @@ enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
  * the functions with a worker are called by every worker of the team with its number. */
 typedef struct {
     ptrdiff_t (*parameters_size)(const fl_stack *stack);
+    ptrdiff_t (*state_size)(const fl_stack *stack, int state); /* units of a row of one state */
     ptrdiff_t (*forward_size)(const fl_stack *stack, const void *kernels);
     ptrdiff_t (*backward_size)(const fl_stack *stack, const void *kernels);
     void (*pack_forward)(const fl_stack *stack, const void *kernels, const void *flat, void *packed,

@@ -28,11 +28,13 @@ cdef extern from "base/interrupt.h" nogil:
 cdef extern from "cells.h" nogil:
     enum:
         FL_CELLS
+        FL_MAX_STATES
 
     ctypedef struct fl_cell_properties:
         const char *name
         const char *gates
-        int gate_count, slots, slots_by_u, states, has_options
+        const char *states
+        int gate_count, state_count, slots, slots_by_u, has_options
 
     const fl_cell_properties fl_cells[]
 
@@ -110,8 +112,7 @@ cdef extern from "fastlstm.h" nogil:
         fl_rows rows
         void *y
         Py_ssize_t y_step, y_row
-        void *h
-        void *c
+        void *states[FL_MAX_STATES]
         void *tape
         fl_dropout dropout
         void *scratch
@@ -132,8 +133,7 @@ cdef extern from "fastlstm.h" nogil:
         fl_dropout dropout
         const void *dy
         Py_ssize_t dy_step, dy_row
-        void *dh
-        void *dc
+        void *dstates[FL_MAX_STATES]
         void *dx
         Py_ssize_t dx_step, dx_row
         void *grads
@@ -165,6 +165,7 @@ cdef extern from "fastlstm.h" nogil:
 
     ctypedef struct fl_driver:
         Py_ssize_t (*parameters_size)(const fl_stack *) noexcept nogil
+        Py_ssize_t (*state_size)(const fl_stack *, int) noexcept nogil
         Py_ssize_t (*forward_size)(const fl_stack *, const void *) noexcept nogil
         Py_ssize_t (*backward_size)(const fl_stack *, const void *) noexcept nogil
         void (*pack_forward)(const fl_stack *, const void *, const void *, void *, int,

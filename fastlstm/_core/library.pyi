@@ -7,7 +7,7 @@ PROCESSORS: int
 class Cell(NamedTuple):
     name: str
     gates: str
-    states: int
+    states: str
     has_options: bool
 
 def cells() -> list[Cell]: ...

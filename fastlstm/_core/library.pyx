@@ -47,10 +47,11 @@ def cells():
     -------
     list of Cell
         name : str; gates : str, a letter for each, in the order of rows of the weights;
-        states : int, 2 (h and c) or 1; has_options : bool, whether `Options` apply.
+        states : str, a letter for each that the driver keeps, one that comes again for a copy;
+        has_options : bool, whether `Options` apply.
     """
-    return [Cell(fl_cells[i].name.decode(), fl_cells[i].gates.decode(), fl_cells[i].states,
-                 bool(fl_cells[i].has_options)) for i in range(FL_CELLS)]
+    return [Cell(fl_cells[i].name.decode(), fl_cells[i].gates.decode(),
+                 fl_cells[i].states.decode(), bool(fl_cells[i].has_options)) for i in range(FL_CELLS)]
 
 
 # More workers than that never meet after each step.

@@ -4,15 +4,13 @@ from fastlstm._core.c_api cimport fl_driver, fl_stack
 from fastlstm._core.library cimport Buffer
 
 
-cdef Py_ssize_t output_size(const fl_stack *s) noexcept
-
-
 cdef class StackConfig:
     cdef fl_stack stack
 
 
 cdef class PackedWeights:
     cdef fl_stack stack
+    cdef int state_count
     cdef const fl_driver *driver
     cdef const void *kernels
     cdef readonly bint is_double
@@ -20,4 +18,5 @@ cdef class PackedWeights:
     cdef readonly long version
     cdef Buffer weights, for_backward
 
+    cdef Py_ssize_t state_size(self, int state) noexcept
     cdef Buffer _pack(self, array, bint backward, int threads)

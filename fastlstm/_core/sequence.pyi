@@ -10,13 +10,12 @@ _Array = NDArray[Any]
 
 def forward(
     packed: PackedWeights,
-    pool: BufferCache,
+    cache: BufferCache,
     x: _Array | None,
     tokens: _Array | None,
     rows: Rows | None,
     y: _Array,
-    h: _Array,
-    c: _Array,
+    states: list[_Array],
     tape: Buffer | None,
     dropout: tuple[int, float, float] | None,
     first_step: int,
@@ -24,7 +23,7 @@ def forward(
 ) -> None: ...
 def backward(
     packed: PackedWeights,
-    pool: BufferCache,
+    cache: BufferCache,
     x: _Array | None,
     tokens: _Array | None,
     rows: Rows | None,
@@ -32,12 +31,11 @@ def backward(
     dropout: tuple[int, float, float] | None,
     first_step: int,
     dy: _Array,
-    dh: _Array,
-    dc: _Array,
+    dstates: list[_Array],
     dx: _Array | None,
     grads: _Array,
     sums: Buffer | None,
-    edge: _Array | None,
+    boundary_dz: _Array | None,
     earlier: bool,
     later: bool,
     threads: int,
@@ -48,7 +46,7 @@ def read_tape(
     rows: Rows | None,
     layer: int,
     direction: int,
-    what: int,
+    field: int,
     out: _Array,
 ) -> None: ...
 

@@ -59,11 +59,6 @@ cdef class StackConfig:
                     s.options.functions[d][i] = fl_function(kind, alpha, beta)
 
 
-cdef Py_ssize_t output_size(const fl_stack *s) noexcept:
-    """Units of a hidden state, and of an output."""
-    return s.projection if s.projection else s.hidden
-
-
 cdef fl_dropout _dropout(object dropout) except *:
     """(key, rate, recurrent rate), with zoneout at random; or None: as in inference."""
     if dropout is None:
@@ -88,6 +83,7 @@ cdef class PackedWeights:
     def __cinit__(self, str isa, StackConfig stack not None, flat, long version, int threads):
         cdef const fl_isa *found = find_isa(isa)
         self.stack = stack.stack
+        self.state_count = fl_cells[self.stack.cell].state_count
         self.is_double = flat.dtype == np.float64
         self.itemsize = 8 if self.is_double else 4
         self.driver = driver_of(self.is_double)
@@ -103,6 +99,10 @@ cdef class PackedWeights:
         """Pack the same parameters for backward too, once."""
         if self.for_backward is None:
             self.for_backward = self._pack(flat, True, threads)
+
+    cdef Py_ssize_t state_size(self, int state) noexcept:
+        """Units of a row of one state; the first is h, whose units are those of an output."""
+        return self.driver.state_size(&self.stack, state)
 
     cdef Buffer _pack(self, array, bint backward, int threads):
         cdef const fl_driver *driver = self.driver
@@ -154,15 +154,24 @@ cdef int _check_array(str name, const real[:, :, :] a, Py_ssize_t n0, Py_ssize_t
     return 0
 
 
-cdef int _check(fl_stack *s, const real[:, :, :] y, const real[:, :, :] h,
-                const real[:, :, :] c) except -1:
-    """Everything the C side relies on; users get better messages before they come here."""
-    cdef Py_ssize_t steps = y.shape[0], batch = y.shape[1], states = s.layers * s.directions
-    _check_array[real]("y", y, steps, batch, s.directions * output_size(s))
-    _check_array[real]("h", h, states, batch, output_size(s))
-    _check_array[real]("c", c, states, batch, s.hidden)
+cdef int _check(PackedWeights packed, const real[:, :, :] y, list states, void **addresses) except -1:
+    """Everything the C side relies on; users get better messages before they come here.
+
+    The addresses of the states are written.
+    """
+    cdef fl_stack *s = &packed.stack
+    cdef Py_ssize_t steps = y.shape[0], batch = y.shape[1]
+    cdef real[:, :, ::1] state
+    cdef int i
+    _check_array[real]("y", y, steps, batch, s.directions * packed.state_size(0))
     if steps == 0 or batch == 0:
         raise ValueError("y: expected at least one step and one row")
+    if len(states) != packed.state_count:
+        raise ValueError(f"states: expected {packed.state_count}, got {len(states)}")
+    for i in range(packed.state_count):
+        state = states[i]
+        _check_array[real]("states", state, s.layers * s.directions, batch, packed.state_size(i))
+        addresses[i] = &state[0, 0, 0]
     return 0
 
 
@@ -277,9 +286,9 @@ cdef Interrupt _interrupt(const fl_stack *s, Py_ssize_t steps, Py_ssize_t batch)
     return Interrupt() if get_ident() == main_thread().ident else None
 
 
-def forward(PackedWeights packed not None, BufferCache pool not None, x, tokens, Rows rows, y, h, c, Buffer tape,
-            dropout, Py_ssize_t first_step, int threads):
-    """Run all steps; y, h and c are written, h and c hold the initial state before.
+def forward(PackedWeights packed not None, BufferCache cache not None, x, tokens, Rows rows, y,
+            list states, Buffer tape, dropout, Py_ssize_t first_step, int threads):
+    """Run all steps; y and states are written, states hold the initial ones before.
 
     Parameters
     ----------
@@ -288,7 +297,8 @@ def forward(PackedWeights packed not None, BufferCache pool not None, x, tokens,
         With it, x is a table (V, 1, I) of which the tokens are rows, or None: the unit matrix.
     rows : Rows, or None
     y : (T, B, D*Hout) array, features adjacent
-    h, c : (L*D, B, Hout) and (L*D, B, H) contiguous arrays
+    states : list of (L*D, B, Hout or H) contiguous arrays
+        As in cells.h.
     tape : Buffer of ``tape_nbytes`` bytes, or None for inference
     dropout : (key, rate between layers, rate of recurrent dropout), or None; only with a tape
     first_step : int
@@ -296,15 +306,15 @@ def forward(PackedWeights packed not None, BufferCache pool not None, x, tokens,
     threads : int
     """
     if packed.is_double:
-        _forward[double](packed, pool, x, tokens, rows, y, h, c, tape, _dropout(dropout), first_step,
-                         threads)
+        _forward[double](packed, cache, x, tokens, rows, y, states, tape, _dropout(dropout),
+                         first_step, threads)
     else:
-        _forward[float](packed, pool, x, tokens, rows, y, h, c, tape, _dropout(dropout), first_step,
-                        threads)
+        _forward[float](packed, cache, x, tokens, rows, y, states, tape, _dropout(dropout),
+                        first_step, threads)
 
 
-cdef int _forward(PackedWeights packed, BufferCache pool, const real[:, :, :] x, const Py_ssize_t[:, ::1] tokens,
-                  Rows rows, real[:, :, :] y, real[:, :, ::1] h, real[:, :, ::1] c,
+cdef int _forward(PackedWeights packed, BufferCache cache, const real[:, :, :] x,
+                  const Py_ssize_t[:, ::1] tokens, Rows rows, real[:, :, :] y, list states,
                   Buffer tape, fl_dropout dropout, Py_ssize_t first_step, int threads) except -1:
     cdef fl_forward_call call
     cdef const fl_driver *driver = packed.driver
@@ -312,8 +322,8 @@ cdef int _forward(PackedWeights packed, BufferCache pool, const real[:, :, :] x,
     cdef Buffer scratch
     cdef Interrupt interrupt
     cdef int workers
-    _check[real](&packed.stack, y, h, c)
     memset(&call, 0, sizeof(call))
+    _check[real](packed, y, states, call.states)
     call.stack = packed.stack
     call.kernels = packed.kernels
     call.packed = packed.weights.data
@@ -328,7 +338,6 @@ cdef int _forward(PackedWeights packed, BufferCache pool, const real[:, :, :] x,
         if tokens is not None:
             call.x_row = call.x_step
     call.y, call.y_step, call.y_row = &y[0, 0, 0], y.strides[0] // size, y.strides[1] // size
-    call.h, call.c = &h[0, 0, 0], &c[0, 0, 0]
     if tape is not None:
         if tape.nbytes // size < driver.tape_size(&packed.stack, packed.kernels, call.steps,
                                                   call.batch, &dropout):
@@ -336,7 +345,7 @@ cdef int _forward(PackedWeights packed, BufferCache pool, const real[:, :, :] x,
         call.tape = tape.data
         call.dropout = dropout
     driver.plan_forward(&call, team_limits(threads), tape is not None)
-    scratch = pool.take(call.plan.scratch * size)
+    scratch = cache.take(call.plan.scratch * size)
     call.scratch = scratch.data
     interrupt = _interrupt(&packed.stack, call.steps, call.batch)
     if interrupt is not None:
@@ -348,7 +357,7 @@ cdef int _forward(PackedWeights packed, BufferCache pool, const real[:, :, :] x,
         else:
             with parallel(num_threads=workers):
                 driver.forward(&call, threadid(), fl_team_size())
-    pool.give(scratch)
+    cache.give(scratch)
     if interrupt is not None:
         interrupt.end()
     return 0
@@ -362,9 +371,9 @@ cdef int _check_input(str name, const real[:, :, :] x, bint is_table, const real
     return _check_array[real](name, x, y.shape[0], y.shape[1], size)
 
 
-def backward(PackedWeights packed not None, BufferCache pool not None, x, tokens, Rows rows,
-             Buffer tape not None, dropout, Py_ssize_t first_step, dy, dh, dc, dx, grads,
-             Buffer sums, edge, bint earlier, bint later, int threads):
+def backward(PackedWeights packed not None, BufferCache cache not None, x, tokens, Rows rows,
+             Buffer tape not None, dropout, Py_ssize_t first_step, dy, list dstates, dx, grads,
+             Buffer sums, boundary_dz, bint earlier, bint later, int threads):
     """Back-propagate through all steps of a call of `forward`.
 
     A long sequence is back-propagated in calls, the last steps first.
@@ -373,30 +382,30 @@ def backward(PackedWeights packed not None, BufferCache pool not None, x, tokens
     ----------
     x, tokens, rows, tape, dropout, first_step : as given to `forward`
     dy : (T, B, D*Hout) array, features adjacent
-    dh, dc : (L*D, B, Hout) and (L*D, B, H) contiguous arrays
+    dstates : list of arrays like states
         Gradients of the final states; replaced by those of the initial states.
     dx : array like x, features adjacent, or None if it is not wanted
     grads : (N,) array
         The gradients of the parameters are added to it.
     sums : Buffer of ``sums_nbytes`` bytes, zeros before the last steps, or None without tokens
-    edge : (L*D, B, 4H) contiguous array, or None if there is one call
+    boundary_dz : (L*D, B, 4H) contiguous array, or None if there is one call
     earlier, later : bool
         Whether there are calls for earlier steps, and were for later ones.
     threads : int
     """
     if packed.is_double:
-        _backward[double](packed, pool, x, tokens, rows, tape, _dropout(dropout), first_step, dy, dh, dc, dx,
-                          grads, sums, edge, earlier, later, threads)
+        _backward[double](packed, cache, x, tokens, rows, tape, _dropout(dropout), first_step, dy,
+                          dstates, dx, grads, sums, boundary_dz, earlier, later, threads)
     else:
-        _backward[float](packed, pool, x, tokens, rows, tape, _dropout(dropout), first_step, dy, dh, dc, dx,
-                         grads, sums, edge, earlier, later, threads)
+        _backward[float](packed, cache, x, tokens, rows, tape, _dropout(dropout), first_step, dy,
+                         dstates, dx, grads, sums, boundary_dz, earlier, later, threads)
 
 
-cdef int _backward(PackedWeights packed, BufferCache pool, const real[:, :, :] x,
+cdef int _backward(PackedWeights packed, BufferCache cache, const real[:, :, :] x,
                    const Py_ssize_t[:, ::1] tokens, Rows rows, Buffer tape,
                    fl_dropout dropout, Py_ssize_t first_step, const real[:, :, :] dy,
-                   real[:, :, ::1] dh, real[:, :, ::1] dc, real[:, :, :] dx, real[::1] grads, Buffer sums,
-                   real[:, :, ::1] edge, bint earlier, bint later, int threads) except -1:
+                   list dstates, real[:, :, :] dx, real[::1] grads, Buffer sums,
+                   real[:, :, ::1] boundary_dz, bint earlier, bint later, int threads) except -1:
     cdef fl_backward_call call
     cdef const fl_driver *driver = packed.driver
     cdef Py_ssize_t size = sizeof(real), count = packed.stack.input if x is None else x.shape[0]
@@ -405,8 +414,8 @@ cdef int _backward(PackedWeights packed, BufferCache pool, const real[:, :, :] x
     cdef int workers
     if packed.for_backward is None:
         raise ValueError("packed: expected weights for backward too")
-    _check[real](&packed.stack, dy, dh, dc)
     memset(&call, 0, sizeof(call))
+    _check[real](packed, dy, dstates, call.dstates)
     call.stack = packed.stack
     call.kernels = packed.kernels
     call.packed = packed.for_backward.data
@@ -420,7 +429,6 @@ cdef int _backward(PackedWeights packed, BufferCache pool, const real[:, :, :] x
         if tokens is not None:
             call.x_row = call.x_step
     call.dy, call.dy_step, call.dy_row = &dy[0, 0, 0], dy.strides[0] // size, dy.strides[1] // size
-    call.dh, call.dc = &dh[0, 0, 0], &dc[0, 0, 0]
     if dx is not None and x is not None:
         _check_array[real]("dx", dx, x.shape[0], x.shape[1], x.shape[2])
         call.dx = &dx[0, 0, 0]
@@ -439,14 +447,16 @@ cdef int _backward(PackedWeights packed, BufferCache pool, const real[:, :, :] x
         if sums is None or sums.nbytes < packed.sums_nbytes(count):
             raise ValueError("sums: too small")
         call.sums = sums.data
-    if edge is not None:
-        _check_array[real]("edge", edge, dh.shape[0], call.batch, 4 * packed.stack.hidden)
-        call.boundary_dz = &edge[0, 0, 0]
+    if boundary_dz is not None:
+        _check_array[real]("boundary_dz", boundary_dz,
+                           packed.stack.layers * packed.stack.directions, call.batch,
+                           4 * packed.stack.hidden)
+        call.boundary_dz = &boundary_dz[0, 0, 0]
     elif earlier or later:
-        raise ValueError("edge: expected an array")
+        raise ValueError("boundary_dz: expected an array")
     call.earlier, call.later = earlier, later
     driver.plan_backward(&call, team_limits(threads))
-    scratch = pool.take(call.plan.scratch * size)
+    scratch = cache.take(call.plan.scratch * size)
     call.scratch = scratch.data
     interrupt = _interrupt(&packed.stack, call.steps, call.batch)
     if interrupt is not None:
@@ -458,33 +468,33 @@ cdef int _backward(PackedWeights packed, BufferCache pool, const real[:, :, :] x
         else:
             with parallel(num_threads=workers):
                 driver.backward(&call, threadid(), fl_team_size())
-    pool.give(scratch)
+    cache.give(scratch)
     if interrupt is not None:
         interrupt.end()
     return 0
 
 
 def read_tape(PackedWeights packed not None, Buffer tape not None, Rows rows, Py_ssize_t layer,
-              Py_ssize_t direction, int what, out):
+              Py_ssize_t direction, int field, out):
     """Copy gates or states of a call of `forward` without dropout, for all steps.
 
     Parameters
     ----------
     tape, rows : as given to `forward`
     layer, direction : int
-    what : int
-        A slot, 0 to 3, or as in fastlstm.h.
+    field : int
+        A gate slot, 0 to 3, or as in fastlstm.h.
     out : (T, B, H) contiguous array, (T, B, Hout) for the hidden state
         Of the steps and rows of that call.  Left as it is beyond the end of a row.
     """
     if packed.is_double:
-        _read_tape[double](packed, tape, rows, layer, direction, what, out)
+        _read_tape[double](packed, tape, rows, layer, direction, field, out)
     else:
-        _read_tape[float](packed, tape, rows, layer, direction, what, out)
+        _read_tape[float](packed, tape, rows, layer, direction, field, out)
 
 
 cdef int _read_tape(PackedWeights packed, Buffer tape, Rows rows, Py_ssize_t layer, Py_ssize_t direction,
-                    int what, real[:, :, ::1] out) except -1:
+                    int field, real[:, :, ::1] out) except -1:
     cdef fl_forward_call call
     cdef fl_stack *s = &packed.stack
     memset(&call, 0, sizeof(call))
@@ -492,11 +502,11 @@ cdef int _read_tape(PackedWeights packed, Buffer tape, Rows rows, Py_ssize_t lay
     call.steps, call.batch = out.shape[0], out.shape[1]
     if rows is not None:
         call.rows = rows._of(call.steps, call.batch)
-    if (out.shape[2] != (output_size(s) if what == FL_TRACE_HIDDEN else s.hidden) or not 0 <= layer < s.layers or
-            not 0 <= direction < s.directions or not 0 <= what <= FL_TRACE_HIDDEN or
+    if (out.shape[2] != (packed.state_size(0) if field == FL_TRACE_HIDDEN else s.hidden) or not 0 <= layer < s.layers or
+            not 0 <= direction < s.directions or not 0 <= field <= FL_TRACE_HIDDEN or
             tape.nbytes < packed.tape_nbytes(call.steps, call.batch, None)):
-        raise ValueError("out, layer, direction, what, tape: do not match")
+        raise ValueError("out, layer, direction, field, tape: do not match")
     call.tape = tape.data
     if out.size:
-        packed.driver.read_tape(&call, layer, direction, what, &out[0, 0, 0])
+        packed.driver.read_tape(&call, layer, direction, field, &out[0, 0, 0])
     return 0

@@ -4,6 +4,8 @@
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from fastlstm._core.c_api cimport FL_MAX_STATES
+
 
 cdef enum:
     CLOSED = -1  # the mark of a slot that is not open
@@ -13,8 +15,9 @@ cdef enum outcome:
 
 cdef struct Slots:
     Py_ssize_t capacity, layers
-    char *states[2]  # h and c, each (layers, capacity, width)
-    Py_ssize_t row[2]  # bytes of their widths
+    int state_count
+    char *states[FL_MAX_STATES]  # each (layers, capacity, size)
+    Py_ssize_t row[FL_MAX_STATES]  # bytes of their sizes
     long long *marks  # (capacity,): the number of the last step that named the slot, or CLOSED
     long long steps
     Py_ssize_t *chosen  # (capacity,): the slots of a step
@@ -35,19 +38,19 @@ cdef inline void release(Slots *s) noexcept nogil:
     free(s.chosen)
 
 
-cdef inline void move_state(Slots *s, Py_ssize_t slot, char *h, char *c, bint into) noexcept nogil:
-    """Copy h and c, (layers, width), into a slot or out of it."""
-    cdef char **rows = [h, c]
-    cdef char *state
-    cdef Py_ssize_t side, layer, size
-    for side in range(2):
-        size = s.row[side]
+cdef inline void move_state(Slots *s, Py_ssize_t slot, char **states, bint into) noexcept nogil:
+    """Copy the states of a stream, each (layers, size), into a slot or out of it."""
+    cdef char *kept
+    cdef Py_ssize_t layer, size
+    cdef int i
+    for i in range(s.state_count):
+        size = s.row[i]
         for layer in range(s.layers):
-            state = s.states[side] + (layer * s.capacity + slot) * size
+            kept = s.states[i] + (layer * s.capacity + slot) * size
             if into:
-                memcpy(state, rows[side] + layer * size, size)
+                memcpy(kept, states[i] + layer * size, size)
             else:
-                memcpy(rows[side] + layer * size, state, size)
+                memcpy(states[i] + layer * size, kept, size)
 
 
 cdef inline Py_ssize_t open_lowest(Slots *s) noexcept nogil:
@@ -62,10 +65,11 @@ cdef inline Py_ssize_t open_lowest(Slots *s) noexcept nogil:
 
 cdef inline void close_slot(Slots *s, Py_ssize_t slot) noexcept nogil:
     """Free a slot, and leave nothing in it."""
-    cdef Py_ssize_t side, layer
-    for side in range(2):
+    cdef Py_ssize_t layer
+    cdef int i
+    for i in range(s.state_count):
         for layer in range(s.layers):
-            memset(s.states[side] + (layer * s.capacity + slot) * s.row[side], 0, s.row[side])
+            memset(s.states[i] + (layer * s.capacity + slot) * s.row[i], 0, s.row[i])
     s.marks[slot] = CLOSED
     s.count -= 1
     s.lowest = min(s.lowest, slot)
@@ -89,20 +93,20 @@ cdef inline outcome choose(Slots *s, const Py_ssize_t *slots, Py_ssize_t k,
     return DONE
 
 
-cdef inline void copy_chosen(Slots *s, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t k, void *h,
-                             void *c, bint gather) noexcept nogil:
-    """Copy states of some of the k chosen slots to rows of h and c, (layers, k, width), or back."""
-    cdef char **rows = [<char *>h, <char *>c]
+cdef inline void copy_chosen(Slots *s, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t k,
+                             void **states, bint gather) noexcept nogil:
+    """Copy states of some of the k chosen slots to rows of (layers, k, size) each, or back."""
     cdef char *row
-    cdef char *state
-    cdef Py_ssize_t side, layer, i, size
-    for side in range(2):
-        size = s.row[side]
+    cdef char *kept
+    cdef Py_ssize_t layer, j, size
+    cdef int i
+    for i in range(s.state_count):
+        size = s.row[i]
         for layer in range(s.layers):
-            for i in range(begin, end):
-                row = rows[side] + (layer * k + i) * size
-                state = s.states[side] + (layer * s.capacity + s.chosen[i]) * size
+            for j in range(begin, end):
+                row = <char *>states[i] + (layer * k + j) * size
+                kept = s.states[i] + (layer * s.capacity + s.chosen[j]) * size
                 if gather:
-                    memcpy(row, state, size)
+                    memcpy(row, kept, size)
                 else:
-                    memcpy(state, row, size)
+                    memcpy(kept, row, size)

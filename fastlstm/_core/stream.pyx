@@ -7,7 +7,7 @@ from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
 from fastlstm._core.library cimport Buffer, BufferCache, team_limits
-from fastlstm._core.sequence cimport PackedWeights, output_size
+from fastlstm._core.sequence cimport PackedWeights
 
 import os
 
@@ -80,23 +80,24 @@ cdef class Stream:
     """
 
     cdef readonly object layer
-    cdef object _parameters, _h, _c
+    cdef object _parameters
+    cdef list _states  # arrays (L, B, size), as in cells.h
     cdef bint _release
     cdef fl_holder _holder
     cdef PackedWeights _packed
-    cdef BufferCache _pool
+    cdef BufferCache _cache
     cdef Buffer _scratch, _memory
     cdef fl_forward_call *_call  # in _memory: it wants whole cache lines, which objects have not
     cdef int _type, _threads  # 0 threads: nothing is prepared
 
-    def __cinit__(self, layer, h, c):
+    def __cinit__(self, layer, *states):
         if layer.bidirectional:
             raise ValueError("stream: expected a layer of one direction, got a bidirectional one")
-        batch = np.shape(h)[1] if np.ndim(h) == 3 else 1
-        h, c = layer._state_pair(layer._state_of(h, c), "state", (layer.num_layers, batch))
+        batch = np.shape(states[0])[1] if np.ndim(states[0]) == 3 else 1
+        state = layer._states.from_core(states)
         self.layer = layer
-        self._h, self._c = h, c
-        self._pool = BufferCache()
+        self._states = layer._states.to_core(state, "state", (layer.num_layers, batch))
+        self._cache = BufferCache()
         self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
         self._memory = Buffer(sizeof(fl_forward_call))
         self._call = <fl_forward_call *>self._memory.data
@@ -104,7 +105,8 @@ cdef class Stream:
 
     cdef int _prepare(self) except -1:
         """Take the layer's weights as they are now and plan a step."""
-        cdef cnp.ndarray h = self._h, c = self._c
+        cdef cnp.ndarray state
+        cdef int i
         self._parameters = self.layer.parameters  # first: if others come, these get a new version
         cdef PackedWeights packed = self.layer._packed_weights()
         cdef int team = get_num_threads()
@@ -114,9 +116,11 @@ cdef class Stream:
         self._call.stack = packed.stack
         self._call.kernels = packed.kernels
         self._call.packed = packed.weights.data
-        self._call.steps, self._call.batch = 1, h.shape[1]
-        self._call.x_row, self._call.y_row = packed.stack.input, output_size(&packed.stack)
-        self._call.h, self._call.c = cnp.PyArray_DATA(h), cnp.PyArray_DATA(c)
+        for i in range(packed.state_count):
+            state = self._states[i]
+            self._call.states[i] = cnp.PyArray_DATA(state)
+        self._call.steps, self._call.batch = 1, state.shape[1]
+        self._call.x_row, self._call.y_row = packed.stack.input, packed.state_size(0)
         packed.driver.plan_forward(self._call, team_limits(team), False)
         self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
         self._call.scratch = self._scratch.data
@@ -198,7 +202,7 @@ cdef class Stream:
 
     cdef object _step(self, x_t, out):
         self._refresh()
-        cdef Py_ssize_t inputs = self._call.stack.input, width = output_size(&self._call.stack)
+        cdef Py_ssize_t inputs = self._call.stack.input, width = self._call.y_row
         if not self._is_plain(x_t, inputs):
             x_t = self._convert(x_t)
         cdef cnp.ndarray x = x_t, y
@@ -252,18 +256,18 @@ cdef class Stream:
         batch = self._call.batch
         if (x.ndim == 2 and batch != 1) or (x.ndim == 3 and x.shape[1] != batch):
             raise ValueError(f"x: expected (T, {batch}, {self.layer.input_size}), got {x.shape}")
-        y = np.empty((*x.shape[:x.ndim - 1], self._h.shape[2]), self.layer.dtype)
+        y = np.empty((*x.shape[:x.ndim - 1], self._states[0].shape[2]), self.layer.dtype)
         if not y.size:
             return y
         x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
         self._enter()
         try:
             self._refresh()
-            h, c = self._h.copy(), self._c.copy()
-            forward(self._packed, self._pool, x3, None, None, y3, h, c, None, None, 0,
+            states = [state.copy() for state in self._states]
+            forward(self._packed, self._cache, x3, None, None, y3, states, None, None, 0,
                     get_num_threads())
             PyErr_CheckSignals()  # the last moment to leave the state as it was
-            self._set(h, c)
+            self._set(states)
         finally:
             self._leave()
         return y
@@ -271,26 +275,26 @@ cdef class Stream:
     @property
     def state(self):
         """(h, c), or h, (L, B, Hout) and (L, B, H): copies.  Assign to set it."""
-        return self.layer._state_of(*self._copies())
+        return self.layer._states.from_core(self._copies())
 
     @state.setter
     def state(self, value):
-        h, c = self.layer._state_pair(value, "state", self._h.shape[:2])
+        states = self.layer._states.to_core(value, "state", self._states[0].shape[:2])
         self._enter()
         try:
-            self._set(h, c)
+            self._set(states)
         finally:
             self._leave()
 
-    cdef int _set(self, cnp.ndarray h, cnp.ndarray c) except -1:
-        cnp.PyArray_CopyInto(self._h, h)
-        cnp.PyArray_CopyInto(self._c, c)
+    cdef int _set(self, list states) except -1:
+        for kept, state in zip(self._states, states):
+            cnp.PyArray_CopyInto(kept, state)
         return 0
 
-    cdef tuple _copies(self):
+    cdef list _copies(self):
         self._enter()
         try:
-            return self._h.copy(), self._c.copy()
+            return [state.copy() for state in self._states]
         finally:
             self._leave()
 
@@ -309,11 +313,11 @@ cdef class Stream:
         RuntimeError
             If another thread is using the stream.
         """
-        chosen = slice(None) if rows is None else row_indices(rows, "rows", self._h.shape[1])
+        chosen = slice(None) if rows is None else row_indices(rows, "rows", self._states[0].shape[1])
         self._enter()
         try:
-            self._h[:, chosen] = 0
-            self._c[:, chosen] = 0
+            for state in self._states:
+                state[:, chosen] = 0
         finally:
             self._leave()
 

@@ -96,7 +96,8 @@ cdef class StreamPool:
     cdef readonly object layer
     cdef readonly Py_ssize_t capacity
     cdef object __weakref__
-    cdef object _parameters, _h, _c  # the parameters whose version tells of edits
+    cdef object _parameters  # their version tells of edits
+    cdef list _states  # arrays (L, capacity, size), as in cells.h
     cdef int _type
     cdef Py_ssize_t _inputs, _width, _weights  # of x, of y, and how many there are
     cdef PyThread_type_lock _lock
@@ -111,6 +112,7 @@ cdef class StreamPool:
     cdef Py_ssize_t _work_nbytes
 
     def __cinit__(self, layer, capacity):
+        cdef int i
         if not hasattr(layer, "_packed_weights"):
             raise TypeError(f"layer: expected an LSTM, GRU or RNN, got {type(layer).__name__}")
         if layer.bidirectional:
@@ -125,11 +127,12 @@ cdef class StreamPool:
         self._call = <fl_forward_call *>self._memory.data
         self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
         self._inputs, self._weights = layer.input_size, layer.parameters.flat.size
-        self._h, self._c = self._arrays(None, capacity)
-        self._width = self._h.shape[2]
-        self._slots.capacity, self._slots.layers = capacity, self._h.shape[0]
-        self._slots.states[:] = [_data(self._h), _data(self._c)]
-        self._slots.row[:] = [self._h.strides[1], self._c.strides[1]]
+        self._width = self._packed.state_size(0)
+        self._states = self._arrays(None, capacity)
+        self._slots.capacity, self._slots.layers = capacity, layer.num_layers
+        self._slots.state_count = _addresses(self._states, self._slots.states)
+        for i in range(self._slots.state_count):
+            self._slots.row[i] = self._packed.state_size(i) * self._packed.itemsize
         if not allocate(&self._slots):
             raise MemoryError(f"capacity: no memory for {capacity} slots")
         self._new_lock()
@@ -191,13 +194,15 @@ cdef class StreamPool:
         >>> slot = fastlstm.StreamPool(gru, 8).open(h_n)
         """
         cdef Py_ssize_t slot
-        h = c = None
+        cdef char *data[FL_MAX_STATES]
+        cdef list states = None
         if state is not None:  # else it is zero already
-            h, c = self._arrays(state)
+            states = self._arrays(state)
+            _addresses(states, data)
         self._acquire()
         slot = open_lowest(&self._slots)
-        if slot < self.capacity and h is not None:
-            move_state(&self._slots, slot, _data(h), _data(c), True)
+        if slot < self.capacity and states is not None:
+            move_state(&self._slots, slot, data, True)
         self._release()
         if slot == self.capacity:
             raise RuntimeError(f"pool: all {self.capacity} slots are open; close one first")
@@ -249,11 +254,13 @@ cdef class StreamPool:
         TypeError, ValueError
             If `slot` is not an open slot.
         """
-        h, c = self._arrays(None)
+        cdef list states = self._arrays(None)
+        cdef char *data[FL_MAX_STATES]
+        _addresses(states, data)
         cdef Py_ssize_t number = self._enter(slot)
-        move_state(&self._slots, number, _data(h), _data(c), False)
+        move_state(&self._slots, number, data, False)
         self._release()
-        return self.layer._state_of(h, c)
+        return self.layer._states.from_core(states)
 
     def set_state(self, slot, state):
         """Replace the state of a stream.
@@ -269,9 +276,11 @@ cdef class StreamPool:
         TypeError, ValueError
             If `slot` is not an open slot, or `state` has the wrong dtype or shape.
         """
-        h, c = self._arrays(state)
+        cdef list states = self._arrays(state)
+        cdef char *data[FL_MAX_STATES]
+        _addresses(states, data)
         cdef Py_ssize_t number = self._enter(slot)
-        move_state(&self._slots, number, _data(h), _data(c), True)
+        move_state(&self._slots, number, data, True)
         self._release()
 
     def step(self, x, slots, out=None):
@@ -352,10 +361,10 @@ cdef class StreamPool:
 
     # Arguments.
 
-    cdef tuple _arrays(self, state, rows=None):
-        """New arrays h and c, (L, ...) or (L, rows, ...): copies of a user's, or zeros."""
-        lead = (self.layer.num_layers,) if rows is None else (self.layer.num_layers, rows)
-        return self.layer._state_pair(state, "state", lead)
+    cdef list _arrays(self, state, rows=None):
+        """New arrays of states, (L, ...) or (L, rows, ...): copies of a user's, or zeros."""
+        shape = (self.layer.num_layers,) if rows is None else (self.layer.num_layers, rows)
+        return self.layer._states.to_core(state, "state", shape)
 
     cdef bint _is_slots(self, object a):
         """Whether `a` can be used as it is: an array (k,) of intp."""
@@ -440,14 +449,16 @@ cdef class StreamPool:
         """Plan a step of k rows, and see that there is work space for it."""
         cdef fl_forward_call *call = self._call
         cdef PackedWeights packed = self._packed
-        cdef Py_ssize_t h_size = _aligned(self._slots.layers * k * self._slots.row[0])
-        cdef Py_ssize_t c_size = _aligned(self._slots.layers * k * self._slots.row[1])
+        cdef Py_ssize_t size = 0
+        cdef int i
         memset(call, 0, sizeof(call[0]))
         call.stack, call.kernels, call.packed = packed.stack, packed.kernels, packed.weights.data
         call.steps, call.batch = 1, k
         call.x_row, call.y_row = self._inputs, self._width
         packed.driver.plan_forward(call, limits, False)
-        cdef Py_ssize_t nbytes = h_size + c_size + call.plan.scratch * packed.itemsize
+        for i in range(self._slots.state_count):
+            size += self._state_nbytes(i, k)
+        cdef Py_ssize_t nbytes = size + call.plan.scratch * packed.itemsize
         if nbytes > self._work_nbytes:
             free(self._work)
             self._work = malloc(nbytes + FL_ALIGN)
@@ -456,9 +467,16 @@ cdef class StreamPool:
             call.batch = 0  # nothing is planned
             return NO_MEMORY
         cdef char *start = <char *>_aligned(<Py_ssize_t>self._work)
-        call.h, call.c, call.scratch = start, start + h_size, start + h_size + c_size
+        call.scratch = start + size
+        for i in range(self._slots.state_count):
+            call.states[i] = start
+            start += self._state_nbytes(i, k)
         self._limits = limits
         return DONE
+
+    cdef Py_ssize_t _state_nbytes(self, int i, Py_ssize_t k) noexcept nogil:
+        """What one state of k rows takes in the work space."""
+        return _aligned(self._slots.layers * k * self._slots.row[i])
 
     cdef void _run(self) noexcept nogil:
         if self._call.plan.workers == 1:
@@ -472,15 +490,23 @@ cdef class StreamPool:
         cdef fl_forward_call *call = self._call
         cdef Py_ssize_t begin = call.batch * worker // workers
         cdef Py_ssize_t end = call.batch * (worker + 1) // workers
-        copy_chosen(&self._slots, begin, end, call.batch, call.h, call.c, True)
+        copy_chosen(&self._slots, begin, end, call.batch, call.states, True)
         fl_barrier_wait(&call.barrier, workers)
         self._packed.driver.forward(call, worker, workers)
         fl_barrier_wait(&call.barrier, workers)
-        copy_chosen(&self._slots, begin, end, call.batch, call.h, call.c, False)
+        copy_chosen(&self._slots, begin, end, call.batch, call.states, False)
 
 
 cdef inline char *_data(object array) noexcept:
     return <char *>cnp.PyArray_DATA(array)
+
+
+cdef int _addresses(list arrays, char **data) noexcept:
+    """Where the arrays lie; returns their number."""
+    cdef int i, count = len(arrays)
+    for i in range(count):
+        data[i] = _data(arrays[i])
+    return count
 
 
 cdef inline Py_ssize_t _aligned(Py_ssize_t n) noexcept nogil:

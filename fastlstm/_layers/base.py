@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -13,14 +14,14 @@ from fastlstm import _validation
 from fastlstm._core import library, sequence, stream
 from fastlstm._core.threads import chosen_isa, get_num_threads
 from fastlstm._layers.inputs import Inputs
-from fastlstm._layers.options import Options
+from fastlstm._layers.options import LSTM_OPTIONS, Options
+from fastlstm._layers.states import states_of
 from fastlstm._layers.tape import CheckpointEvery, Dropout, Tape
 from fastlstm._layers.trace import Trace
 from fastlstm._layers.weights import Weights
 from fastlstm._parameters import Gradients, Parameters
 
 Array = NDArray[Any]
-Pair = tuple[Array, Array]
 State = TypeVar("State")
 StateLike = TypeVar("StateLike")
 TraceKind = TypeVar("TraceKind", bound=Trace)
@@ -35,14 +36,7 @@ MOST_LAYERS = 1000  # a typing error in a larger number would fill the memory wi
 class Layer(Weights, Generic[State, StateLike, TraceKind]):
     """A stack of recurrent layers of one cell; the base of `LSTM`, `GRU` and `RNN`."""
 
-    _CELLS: ClassVar[list[str]] = [  # as in cells.h
-        "lstm",
-        "gru",
-        "rnn_tanh",
-        "rnn_relu",
-        "lstm_options",
-        "gru_before",
-    ]
+    _CELLS: ClassVar[list[str]] = [cell.name for cell in library.cells()]
     _gates: int
     _TRACE: type[TraceKind]
     _PLACES: ClassVar[list[int]]  # of its fields on a tape
@@ -118,6 +112,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         """Set up what is no part of the layer's value: it is neither pickled nor copied."""
         self.isa = chosen_isa()
         self._packed: sequence.PackedWeights | None = None
+        self._states = states_of(self._cell, self._output_size, self.hidden_size, self.dtype)
         self._scratch = library.BufferCache()
         self._tapes = library.BufferCache()
 
@@ -146,6 +141,14 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         shapes = {"weight_ih": (gates, inputs), "weight_hh": (gates, self._output_size)}
         return shapes | ({"bias_ih": (gates,), "bias_hh": (gates,)} if self.bias else {})
 
+    def _refuse(self, options: Mapping[str, Any]) -> None:
+        """Say why a cell does not take these arguments."""
+        kind = type(self).__name__
+        for name in options:
+            if name in LSTM_OPTIONS:
+                raise TypeError(f"{name}: is an option of LSTM, not of {kind}")
+            raise TypeError(f"{kind}: unexpected argument {name!r}")
+
     def _core_options(self) -> Options | None:
         return None
 
@@ -163,7 +166,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         return {**options, "dtype": self.dtype.name}
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("isa", "_packed", "_scratch", "_tapes")
+        left_out = ("isa", "_packed", "_states", "_scratch", "_tapes")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -209,33 +212,22 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
             return array[:, None]
         return array.swapaxes(0, 1) if self.batch_first else array
 
-    def _state_pair(
+    def _state_in(
         self, value: Any, name: str, lead: tuple[int, ...], *, gradient: bool = False
-    ) -> Pair:
-        """New arrays (*lead, Hout) for h and (*lead, H) for c, or for their gradients, from a state
-        as the user has it.
-        """
-        raise NotImplementedError
-
-    def _state_of(self, h: Array, c: Array, *, gradient: bool = False) -> State:
-        """A state as the user has it, from h and c or from their gradients."""
-        raise NotImplementedError
-
-    def _states(
-        self, value: Any, name: str, lead: tuple[int, ...], *, gradient: bool = False
-    ) -> Pair:
+    ) -> list[Array]:
         """New arrays (L*D, B, ...) from those of the user, who has steps and rows like `lead`."""
-        states = self.num_layers * self._directions
-        shape = (states, lead[not self.batch_first]) if len(lead) == 2 else (states,)
-        h, c = self._state_pair(value, name, shape, gradient=gradient)
-        return (h[:, None], c[:, None]) if len(lead) == 1 else (h, c)
+        cells = self.num_layers * self._directions
+        shape = (cells, lead[not self.batch_first]) if len(lead) == 2 else (cells,)
+        arrays = self._states.to_core(value, name, shape, gradient=gradient)
+        return [array[:, None] for array in arrays] if len(lead) == 1 else arrays
 
-    def _given_back(
-        self, h: Array, c: Array, lead: tuple[int, ...], *, gradient: bool = False
+    def _state_out(
+        self, arrays: list[Array], lead: tuple[int, ...], *, gradient: bool = False
     ) -> State:
         if len(lead) == 1:
-            h, c = h[:, 0], c[:, 0]
-        return self._state_of(h, c, gradient=gradient)
+            arrays = [array[:, 0] for array in arrays]
+        state: State = self._states.from_core(arrays, gradient=gradient)
+        return state
 
     def _inputs(
         self,
@@ -285,7 +277,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         checkpoint_every: CheckpointEvery = None,
     ) -> tuple[Array, State, Tape | None]:
         inputs, lead = self._inputs(x, embedding, lengths, reset)
-        h, c = self._states(state, "state", lead)
+        states = self._state_in(state, "state", lead)
         y_shape = (*lead, self._directions * self._output_size)
         _validation.check_size(math.prod(y_shape), self.dtype, "x")
         tape = None
@@ -299,14 +291,14 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         y = np.empty(y_shape, self.dtype)
         self._clear_padding(y, inputs, lead)
         if y.size and tape:
-            tape._record(self._time_first(y, lead), h, c)
+            tape._record(self._time_first(y, lead), states)
         elif y.size:
             threads = get_num_threads()
             y_steps, packed = self._time_first(y, lead), self._packed_weights()
             sequence.forward(
-                packed, self._scratch, *inputs.part(), y_steps, h, c, None, None, 0, threads
+                packed, self._scratch, *inputs.part(), y_steps, states, None, None, 0, threads
             )
-        return y, self._given_back(h, c, lead), tape
+        return y, self._state_out(states, lead), tape
 
     def _draw_dropout(self) -> Dropout | None:
         """What one call of `forward` leaves to chance."""
@@ -490,7 +482,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
             )
         dy = _validation.like(dy, "dy", tape._y_shape, self.dtype)
         lead = tape._y_shape[:-1]
-        dh, dc = self._states(dstate, "dstate", lead, gradient=True)
+        dstates = self._state_in(dstate, "dstate", lead, gradient=True)
         dx = dx_steps = None
         inputs = tape._inputs
         if input_gradient and inputs.tokens is None:
@@ -503,8 +495,8 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         grads = Gradients(self.parameters._shapes, np.zeros_like(self.parameters.flat))
         if dy.size:
             with tape._turn():
-                tape._back_propagate(self._time_first(dy, lead), dh, dc, dx_steps, grads.flat)
-        return dx, self._given_back(dh, dc, lead, gradient=True), grads
+                tape._back_propagate(self._time_first(dy, lead), dstates, dx_steps, grads.flat)
+        return dx, self._state_out(dstates, lead, gradient=True), grads
 
     def trace(
         self,
@@ -545,11 +537,11 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         (5, 7, 3)
         """
         inputs, lead = self._inputs(x, embedding, lengths, reset)
-        h, c = self._states(state, "state", lead)
+        states = self._state_in(state, "state", lead)
         y = np.empty((*lead, self._directions * self._output_size), self.dtype)
         tape = Tape(self, inputs, y.shape, None, None, backward=False)
         if y.size:
-            tape._record(self._time_first(y, lead), h, c)
+            tape._record(self._time_first(y, lead), states)
         return [
             self._TRACE(
                 *(self._as_given(tape._read(layer, d, what), lead) for what in self._PLACES)
@@ -597,4 +589,4 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         """
         batch = _validation.integer(batch_size, "batch_size", 1)
         _validation.check_size(batch * self.num_layers * self.hidden_size, self.dtype, "batch_size")
-        return stream.Stream(self, *self._state_pair(state, "state", (self.num_layers, batch)))
+        return stream.Stream(self, *self._states.to_core(state, "state", (self.num_layers, batch)))

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Never
 
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from fastlstm._layers.states import _OneState
+from fastlstm._layers.base import Array, Layer
 from fastlstm._layers.trace import GRUTrace, places
 
 
-class GRU(_OneState[GRUTrace]):
+class GRU(Layer[Array, ArrayLike, GRUTrace]):
     r"""A stack of gated recurrent unit layers, on the CPU.
 
     As ``torch.nn.GRU``.  For each layer, direction and time step:

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastlstm import _validation
 from fastlstm._layers import options as _options
-from fastlstm._layers.base import Array, Layer, Pair
-from fastlstm._layers.states import _NAMES
+from fastlstm._layers.base import Array, Layer
 from fastlstm._layers.trace import LSTMTrace, places
 
 
-class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
+class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
     r"""A stack of long short-term memory layers, on the CPU.
 
     Arguments, shapes and names are those of ``torch.nn.LSTM``.  For each layer, direction and
@@ -228,12 +226,3 @@ class LSTM(Layer[Pair, tuple[ArrayLike, ArrayLike], LSTMTrace]):
             self.zoneout,
             _options.functions(self.activations, self._directions),
         )
-
-    def _state_pair(
-        self, value: Any, name: str, lead: tuple[int, ...], *, gradient: bool = False
-    ) -> Pair:
-        shapes = (*lead, self._output_size), (*lead, self.hidden_size)
-        return _validation.state(value, name, _NAMES[gradient], shapes, self.dtype)
-
-    def _state_of(self, h: Array, c: Array, *, gradient: bool = False) -> Pair:
-        return h, c

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Never
 
-from numpy.typing import DTypeLike
+from numpy.typing import ArrayLike, DTypeLike
 
-from fastlstm._layers.states import _OneState
+from fastlstm._layers.base import Array, Layer
 from fastlstm._layers.trace import RNNTrace, places
 
 
-class RNN(_OneState[RNNTrace]):
+class RNN(Layer[Array, ArrayLike, RNNTrace]):
     r"""A stack of plain recurrent layers, on the CPU.
 
     As ``torch.nn.RNN``.  For each layer, direction and time step, with f the tanh or

@@ -67,9 +67,9 @@ class Tape:
         tape_nbytes = self._packed.tape_nbytes(min(length, steps), batch, dropout)
         kept = len(self._segments) if len(self._segments) > 1 else 0
         shape = (kept, layer.num_layers, batch)
-        self._h = np.empty((*shape, layer._output_size), layer.dtype)  # before each segment
-        self._c = np.empty((*shape, layer.hidden_size), layer.dtype)
-        self.nbytes: int = tape_nbytes + self._h.nbytes + self._c.nbytes
+        # Before each segment:
+        self._states = [np.empty((*shape, units), layer.dtype) for units in layer._states.units]
+        self.nbytes: int = tape_nbytes + sum([states.nbytes for states in self._states])
         self._buffer = layer._tapes.take(tape_nbytes)
 
     def __del__(self) -> None:
@@ -86,15 +86,16 @@ class Tape:
         """
         return self._locks.setdefault(os.getpid(), RLock())
 
-    def _record(self, y: Array, h: Array, c: Array) -> None:
-        """Run the layer: y, h and c are written, h and c hold the initial state before."""
+    def _record(self, y: Array, states: list[Array]) -> None:
+        """Run the layer: y and states are written, states hold the initial ones before."""
         last = len(self._segments) - 1
         for i in range(last + 1):
             if last:
-                self._h[i], self._c[i] = h, c
+                for kept, state in zip(self._states, states, strict=True):
+                    kept[i] = state
             # Inference is faster, but leaves nothing to chance.
             taped = i == last or self._dropout is not None
-            self._run(i, y[self._segments[i]], h, c, taped=taped)
+            self._run(i, y[self._segments[i]], states, taped=taped)
 
     def _read(self, layer: int, direction: int, what: int) -> Array:
         """A slot of the gates (0 to 3), the cell state (4): (T, B, H), or the hidden state (5)."""
@@ -105,7 +106,7 @@ class Tape:
         sequence.read_tape(self._packed, self._buffer, rows, layer, direction, what, out)
         return out
 
-    def _run(self, i: int, y: Array, h: Array, c: Array, *, taped: bool) -> None:
+    def _run(self, i: int, y: Array, states: list[Array], *, taped: bool) -> None:
         steps = self._segments[i]
         if taped:
             self._taped = None  # until all of it is there
@@ -116,8 +117,7 @@ class Tape:
             self._layer._scratch,
             *self._inputs.part(steps),
             y,
-            h,
-            c,
+            states,
             self._buffer if taped else None,
             self._dropout,
             steps.start,
@@ -132,22 +132,23 @@ class Tape:
             raise RuntimeError("tape: a signal handler has used it in the middle of this call")
 
     def _back_propagate(
-        self, dy: Array, dh: Array, dc: Array, dx: Array | None, grads: Array
+        self, dy: Array, dstates: list[Array], dx: Array | None, grads: Array
     ) -> None:
         """All segments, the last first.
 
-        dh and dc hold the gradients of the final state, and of the initial one afterwards; dx is
+        dstates hold the gradients of the final state, and of the initial one afterwards; dx is
         written, and gradients are added to grads.
         """
         last = len(self._segments) - 1
-        edge = np.empty((*dc.shape[:2], 4 * dc.shape[2]), dc.dtype) if last else None
+        units = 4 * self._layer.hidden_size
+        boundary_dz = np.empty((*dstates[0].shape[:2], units), dy.dtype) if last else None
         sums = self._zero_sums()
         for i in range(last, -1, -1):
             steps = self._segments[i]
             if self._taped != i:
-                h, c = self._h[i].copy(), self._c[i].copy()
+                states = [kept[i].copy() for kept in self._states]
                 y = np.empty_like(dy[steps], order="C")
-                self._run(i, y, h, c, taped=True)
+                self._run(i, y, states, taped=True)
             filling = self._fillings
             sequence.backward(
                 self._packed,
@@ -157,12 +158,11 @@ class Tape:
                 self._dropout,
                 steps.start,
                 dy[steps],
-                dh,
-                dc,
+                dstates,
                 dx if dx is None or self._inputs.tokens is not None else dx[steps],
                 grads,
                 sums,
-                edge,
+                boundary_dz,
                 i > 0,
                 i < last,
                 get_num_threads(),

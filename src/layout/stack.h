@@ -2,12 +2,29 @@
 #ifndef FL_LAYOUT_STACK_H
 #define FL_LAYOUT_STACK_H
 
+#include "base/real.h"
 #include "fastlstm.h"
 
 /* Units of a hidden state, and of an output. */
 static inline ptrdiff_t output_size(const fl_stack *s)
 {
     return s->projection ? s->projection : s->hidden;
+}
+
+/* States, in the order of cells.h, as the kernels for two of them call them. */
+enum { FL_STATE_H, FL_STATE_C };
+
+/* Units of a row of one state. */
+static inline ptrdiff_t state_size(const fl_stack *s, int state)
+{
+    return fl_cells[s->cell].states[state] == 'h' ? output_size(s) : s->hidden;
+}
+
+/* One state of a layer and direction, [B][state_size], in the arrays of a call. */
+static inline real *state_at(const fl_stack *s, void *const *states, int state, ptrdiff_t batch,
+                             ptrdiff_t l, ptrdiff_t d)
+{
+    return (real *)states[state] + (l * s->directions + d) * batch * state_size(s, state);
 }
 
 static inline ptrdiff_t input_size(const fl_stack *s, ptrdiff_t layer)

@@ -16,6 +16,7 @@ from support.compare import Array, Arrays, check_bits, check_close, same_bits
 import fastlstm
 from fastlstm import reference
 from fastlstm._core import library
+from fastlstm._layers.states import SingleState, States
 
 CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gru": (fastlstm.GRU, {}),
@@ -288,13 +289,37 @@ def test_against_torch(
 def test_table_of_cells() -> None:
     """The rows of src/cells.h are what layers are made of."""
     rows, seen = {row.name: row for row in library.cells()}, set()
-    assert list(rows) == fastlstm.LSTM._CELLS
     for kind, own in [*CELLS.values(), *LSTMS.values()]:
         layer = kind(2, 5, **own)
         row = rows[layer._cell]
         _, state = layer(np.zeros((3, 2), np.float32))
         assert len(layer.parameters["weight_hh_l0"]) == 5 * len(row.gates)
-        assert row.states == (len(state) if isinstance(state, tuple) else 1)
+        assert len(set(row.states)) == (len(state) if isinstance(state, tuple) else 1)
         assert row.has_options == (layer._core_options() is not None)
         seen.add(row.name)
     assert seen == set(rows)
+
+
+def test_states_of_a_cell() -> None:
+    """Four, as of an sLSTM, the first of other units; and one that the core has twice."""
+    four = States("hcnm", 2, 3, np.dtype("f8"))
+    arrays = four.to_core(None, "state", (5,))
+    assert [array.shape for array in arrays] == [(5, 2), (5, 3), (5, 3), (5, 3)]
+    for array, value in zip(arrays, range(4), strict=True):
+        array += value
+    state = four.from_core(four.to_core(tuple(arrays), "state", (5,)))
+    assert [part.max() for part in state] == [0, 1, 2, 3]
+    with pytest.raises(TypeError, match=r"^state: expected a tuple \(h_0, c_0, n_0, m_0\), got 3 "):
+        four.to_core(state[:3], "state", (5,))
+
+    one = SingleState("hh", 3, 3, np.dtype("f8"))
+    h = np.arange(3.0)
+    first, copy = one.to_core(h, "state", ())
+    assert (first == h).all()
+    assert (copy == h).all()
+    assert not np.shares_memory(first, copy)
+    first, copy = one.to_core(h, "dstate", (), gradient=True)
+    assert (first == h).all()
+    assert not copy.any()
+    assert (one.from_core([h, 2 * h], gradient=True) == 3 * h).all()
+    assert one.from_core([h, 2 * h]) is h

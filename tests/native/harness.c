@@ -234,6 +234,31 @@ static ptrdiff_t *token_rows(ptrdiff_t n, ptrdiff_t count)
     return rows;
 }
 
+/* For each state of a stack an array of its size, or a copy of those in `from`. */
+static void new_states(const backend *b, const fl_stack *s, ptrdiff_t batch, void *const *from,
+                       unsigned seed, void **states)
+{
+    for (int i = 0; i < fl_cells[s->cell].state_count; i++) {
+        const ptrdiff_t n = s->layers * s->directions * batch * b->driver->state_size(s, i);
+        states[i] = from ? exact(n, b->size) : filled(b, n, seed + (unsigned)i, 1);
+        if (from) {
+            memcpy(states[i], from[i], (size_t)(n * b->size));
+        }
+    }
+}
+
+/* Adds the states to a hash, the last first, and frees them. */
+static uint64_t end_states(const backend *b, const fl_stack *s, ptrdiff_t batch, void **states,
+                           uint64_t h)
+{
+    for (int i = fl_cells[s->cell].state_count - 1; i >= 0; i--) {
+        const ptrdiff_t n = s->layers * s->directions * batch * b->driver->state_size(s, i);
+        h = hash(b, states[i], n, h);
+        free(states[i]);
+    }
+    return h;
+}
+
 static uint64_t run(const backend *b, const test_case *t, int workers, int split_units)
 {
     const fl_stack stack = {
@@ -252,17 +277,15 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     const ptrdiff_t size = b->size, rows = t->steps * t->batch;
     const ptrdiff_t parameters = b->driver->parameters_size(&stack);
     const ptrdiff_t outputs = rows * t->directions * out;
-    const ptrdiff_t states = t->layers * t->directions * t->batch * out;
-    const ptrdiff_t cells = t->layers * t->directions * t->batch * t->hidden;
     const ptrdiff_t count = t->tokens < 0 ? t->input : t->tokens;
     const ptrdiff_t inputs = (t->tokens ? count : rows) * t->input;
     ptrdiff_t *token = t->tokens ? token_rows(rows, count) : NULL;
     const fl_tokens tokens = {token, count};
     const fl_rows ragged = t->ragged ? some_rows(t->steps, t->batch) : (fl_rows){0};
     void *flat = filled(b, parameters, 1, 0.4), *x = t->tokens < 0 ? NULL : filled(b, inputs, 2, 2);
-    void *h = filled(b, states, 3, 1), *c = filled(b, cells, 4, 1);
-    void *dy = filled(b, outputs, 5, 1), *dh = filled(b, states, 6, 1);
-    void *dc = filled(b, cells, 7, 1), *y = filled(b, outputs, 0, 0);
+    void *initial[FL_MAX_STATES];
+    new_states(b, &stack, t->batch, NULL, 3, initial);
+    void *dy = filled(b, outputs, 5, 1), *y = filled(b, outputs, 0, 0);
     void *dx = filled(b, inputs, 0, 0), *grads = filled(b, parameters, 0, 0);
     const ptrdiff_t sums_size = t->tokens ? b->driver->sums_size(&stack, count) : 0;
     void *sums = exact_aligned(sums_size, size);
@@ -277,9 +300,6 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
 
     uint64_t result = 0;
     for (int training = 0; training < 2; training++) {
-        void *h_n = exact(states, size), *c_n = exact(cells, size);
-        memcpy(h_n, h, (size_t)(states * size));
-        memcpy(c_n, c, (size_t)(cells * size));
         const ptrdiff_t width = t->directions * out;
         fl_forward_call f = {
             .stack = stack,
@@ -295,18 +315,15 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
             .y = y,
             .y_step = t->batch * width,
             .y_row = width,
-            .h = h_n,
-            .c = c_n,
             .tape = training ? tape : NULL,
             .dropout = training ? dropout : (fl_dropout){0},
         };
+        new_states(b, &stack, t->batch, initial, 0, f.states);
         plan_for(b, &f, workers, split_units);
         f.scratch = exact_aligned(f.plan.scratch, size);
         run_team((job){.driver = b->driver, .forward = &f}, workers);
-        result = hash(b, y, outputs, hash(b, h_n, states, hash(b, c_n, cells, result)));
+        result = hash(b, y, outputs, end_states(b, &stack, t->batch, f.states, result));
         free(f.scratch);
-        free(h_n);
-        free(c_n);
     }
     const ptrdiff_t width = t->directions * out;
     fl_backward_call call = {
@@ -326,13 +343,12 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .dy = dy,
         .dy_step = t->batch * width,
         .dy_row = width,
-        .dh = dh,
-        .dc = dc,
         .dx = dx,
         .dx_step = t->batch * t->input,
         .dx_row = t->input,
         .grads = grads,
     };
+    new_states(b, &stack, t->batch, NULL, 6, call.dstates);
     b->driver->plan_backward(&call, (fl_team_limits){1, 1});
     call.plan.workers = workers;
     call.plan.split_units = split_units;
@@ -340,15 +356,14 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     call.scratch = exact_aligned(call.plan.scratch, size);
     run_team((job){.driver = b->driver, .backward = &call}, workers);
     result = hash(b, dx, inputs, hash(b, grads, parameters, result));
-    result = hash(b, dh, states, hash(b, dc, cells, result));
+    result = end_states(b, &stack, t->batch, call.dstates, result);
+    for (int i = 0; i < fl_cells[stack.cell].state_count; i++) {
+        free(initial[i]);
+    }
 
     void *all[] = {flat,
                    x,
-                   h,
-                   c,
                    dy,
-                   dh,
-                   dc,
                    y,
                    dx,
                    grads,

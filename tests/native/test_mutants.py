@@ -58,9 +58,9 @@ def running(change: Callable[..., tuple[Any, ...]]) -> Mutant:
     """A forward call with x, h or c changed."""
 
     def run(packed: Any, pool: Any, x: Array, *args: Any) -> None:
-        before, (y, h, c), after = args[:2], args[2:5], args[5:]
-        x, y, h, c = change(x, y, h, c)
-        forward(packed, pool, x, *before, y, h, c, *after)
+        before, (y, (h, c)), after = args[:2], args[2:4], args[4:]
+        x, y, *states = change(x, y, h, c)
+        forward(packed, pool, x, *before, y, states, *after)
 
     return "forward", run
 
@@ -69,9 +69,9 @@ def returning(change: Callable[..., tuple[Any, ...]]) -> Mutant:
     """A backward call with x, dy, dh or dc changed."""
 
     def run(packed: Any, pool: Any, x: Array, *args: Any) -> None:
-        before, (dy, dh, dc), after = args[:5], args[5:8], args[8:]
-        x, dy, dh, dc = change(x, dy, dh, dc)
-        backward(packed, pool, x, *before, dy, dh, dc, *after)
+        before, (dy, (dh, dc)), after = args[:5], args[5:7], args[7:]
+        x, dy, *dstates = change(x, dy, dh, dc)
+        backward(packed, pool, x, *before, dy, dstates, *after)
 
     return "backward", run
 

@@ -158,7 +158,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t states = (l * s->directions + d) * call->batch;
+    const ptrdiff_t boundary_row = (l * s->directions + d) * call->batch;
     const flat_cell flat = flat_cell_at(s, l, d);
     real *tape = (real *)call->tape, *grads = call->grads;
     ptrdiff_t size;
@@ -182,8 +182,8 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .earlier = call->earlier,
         .later = call->later,
         .add_dx = d == 1,
-        .dh = (real *)call->dh + states * output_size(s),
-        .dc = (real *)call->dc + states * s->hidden,
+        .dh = state_at(s, call->dstates, FL_STATE_H, call->batch, l, d),
+        .dc = state_at(s, call->dstates, FL_STATE_C, call->batch, l, d),
         .dz = space->dz,
         .at = dz_columns_of(s),
         .dz_row = dz_columns_of(s).row,
@@ -194,7 +194,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .db_ih = s->bias ? grads + flat.b_ih : NULL,
         .db_hh = s->bias ? grads + flat.b_hh : NULL,
         .boundary_dz = call->boundary_dz
-                           ? (real *)call->boundary_dz + FL_GATE_SLOTS * s->hidden * states
+                           ? (real *)call->boundary_dz + FL_GATE_SLOTS * s->hidden * boundary_row
                            : NULL,
     };
     add_backward_options(call, space, &p, worker, l, d);

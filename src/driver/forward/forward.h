@@ -76,7 +76,7 @@ static void tape_states(const fl_forward_call *call, const pass *p, ranks rows, 
     ptrdiff_t size;
     const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
                                      &call->dropout, l, d, &size);
-    real *const states = (real *)call->c + (l * s->directions + d) * call->batch * s->hidden;
+    real *const states = state_at(s, call->states, FL_STATE_C, call->batch, l, d);
     for (ptrdiff_t i = 0; i < rows.count; i++) {
         const ptrdiff_t rank = rank_at(&rows, i), b = row_of(&p->when, rank);
         const ptrdiff_t end = minimum(length_of(&p->when, rank), call->steps);

@@ -168,7 +168,6 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t cell = l * s->directions + d;
     real *const scratch = call->scratch;
     tape_cell tape = {0};
     ptrdiff_t size;
@@ -186,8 +185,8 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .first = begin,
         .zeros = scratch + call->plan.zeros + worker * call->plan.zeros_worker,
         .taped = call->tape != NULL,
-        .h = (real *)call->h + cell * call->batch * output_size(s),
-        .c = (real *)call->c + cell * call->batch * s->hidden,
+        .h = state_at(s, call->states, FL_STATE_H, call->batch, l, d),
+        .c = state_at(s, call->states, FL_STATE_C, call->batch, l, d),
         .ahead = call->plan.ahead,
         .z = scratch + call->plan.z + worker * call->plan.z_worker,
     };
