@@ -116,11 +116,12 @@ class Parameters(FlatMapping):
         readonly = np.frombuffer(storage.data.toreadonly(), storage.dtype)
         super().__init__(shapes, readonly)
         self._storage = storage
-        self._version = next(_versions)
+        # In an array, because streams look at it before each step, in C.
+        self._version = np.array([next(_versions)], np.int64)
         # Held while the vector is written, and while it is read to be packed or copied.  Reentrant:
         # a signal handler may use the layer whose call it interrupts.
         self.lock = RLock()
-        _all[self._version] = self
+        _all[self.version] = self
 
     @property
     def flat(self) -> Array:
@@ -136,7 +137,7 @@ class Parameters(FlatMapping):
     @property
     def version(self) -> int:
         """A number that grows with every write; no other parameters ever have the same one."""
-        return self._version
+        return int(self._version[0])
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         if name not in self._shapes:
@@ -175,7 +176,7 @@ class Parameters(FlatMapping):
             try:
                 yield self._storage
             finally:
-                self._version = next(_versions)
+                self.renew()
 
     def snapshot(self) -> FlatMapping:
         """A copy of all parameters, of no moment in the middle of a write."""
@@ -183,9 +184,8 @@ class Parameters(FlatMapping):
             return FlatMapping(self._shapes, self._storage.copy())
 
     def renew(self) -> None:
-        """Raise the version, although nothing was written."""
-        with self.update():
-            pass
+        """Raise the version, with the lock held if something was written."""
+        self._version[0] = next(_versions)
 
     @staticmethod
     def _checked(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:

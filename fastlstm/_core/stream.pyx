@@ -81,6 +81,7 @@ cdef class Stream:
 
     cdef readonly object layer
     cdef object _parameters
+    cdef const long long *_version  # of these parameters, as it is now
     cdef list _states  # arrays (L, B, size), as in cells.h
     cdef bint _release
     cdef fl_holder _holder
@@ -108,6 +109,7 @@ cdef class Stream:
         cdef cnp.ndarray state
         cdef int i
         self._parameters = self.layer.parameters  # first: if others come, these get a new version
+        self._version = <const long long *>cnp.PyArray_DATA(self._parameters._version)
         cdef PackedWeights packed = self.layer._packed_weights()
         cdef int team = get_num_threads()
         self._packed = packed
@@ -167,7 +169,7 @@ cdef class Stream:
 
     cdef int _refresh(self) except -1:
         """See that the weights and the plan are those of now."""
-        if <long>self._parameters._version != self._packed.version or self._threads == 0 or (
+        if self._version[0] != self._packed.version or self._threads == 0 or (
                 self._call.plan.workers > 1 and get_num_threads() != self._threads):
             self._prepare()
         return 0

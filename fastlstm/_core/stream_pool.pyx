@@ -96,7 +96,8 @@ cdef class StreamPool:
     cdef readonly object layer
     cdef readonly Py_ssize_t capacity
     cdef object __weakref__
-    cdef object _parameters  # their version tells of edits
+    cdef object _parameters
+    cdef const long long *_watched  # the version of these parameters, as it is now
     cdef list _states  # arrays (L, capacity, size), as in cells.h
     cdef int _type
     cdef Py_ssize_t _inputs, _width, _weights  # of x, of y, and how many there are
@@ -120,7 +121,7 @@ cdef class StreamPool:
         capacity = integer(capacity, "capacity", 1)
         check_size(capacity * layer.num_layers * layer.hidden_size, layer.dtype, "capacity")
         self.layer, self.capacity = layer, capacity
-        self._parameters = layer.parameters  # first: if others come, these get a new version
+        self._watch(layer.parameters)  # first: if others come, these get a new version
         self._packed = layer._packed_weights()
         self._version = self._packed.version
         self._memory = Buffer(sizeof(fl_forward_call))
@@ -339,8 +340,8 @@ cdef class StreamPool:
             x_data = _data(x)
 
         cdef PackedWeights packed = None
-        if <long>self._parameters._version != self._version:
-            self._parameters = self.layer.parameters
+        if self._watched[0] != self._version:
+            self._watch(self.layer.parameters)
             packed = self.layer._packed_weights()
         cdef Py_ssize_t work = (k + 1) * self._weights
         cdef fl_team_limits limits = fl_team_limits(1, 1)
@@ -358,6 +359,11 @@ cdef class StreamPool:
         if found != DONE:
             self._refuse(found, last)
         return out
+
+    cdef int _watch(self, parameters) except -1:
+        self._parameters = parameters
+        self._watched = <const long long *>cnp.PyArray_DATA(parameters._version)
+        return 0
 
     # Arguments.
 

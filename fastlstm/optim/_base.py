@@ -61,8 +61,11 @@ class Optimizer:
         threads = get_num_threads()
         self._steps += 1
         for parameters, grad, state in zip(self._parameters, flats, self._state, strict=True):
-            with parameters.update() as flat:
-                self._update(flat, grad, state, threads)
+            with parameters.lock:  # as `update` does, which takes a microsecond more
+                try:
+                    self._update(parameters._storage, grad, state, threads)
+                finally:
+                    parameters.renew()
 
     def _update(self, p: Array, g: Array, state: dict[str, Array], threads: int) -> None:
         """Update the weights `p` and the state, in place; `_steps` counts this step."""

@@ -17,7 +17,8 @@ from support.compare import same_bits
 
 import fastlstm
 import fastlstm.keras
-from fastlstm import StreamPool, optim
+from fastlstm import StreamPool
+from fastlstm.optim._base import Optimizer
 
 Array = NDArray[Any]
 X = np.ones((4, 2, 3), np.float32)
@@ -41,7 +42,7 @@ def with_flat(flat: Array) -> fastlstm.LSTM:
     return layer
 
 
-class Halfway(optim.Optimizer):
+class Halfway(Optimizer):
     """An optimizer that lets something happen when half of the weights are updated."""
 
     def __init__(self, layer: fastlstm.LSTM, act: Callable[[], object]) -> None:
