@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Never
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastlstm._layers.base import Array, Layer
-from fastlstm._layers.trace import GRUTrace, places
+from fastlstm._layers.config import Arguments
+from fastlstm._layers.trace import GRUTrace, tape_fields
 
 
 class GRU(Layer[Array, ArrayLike, GRUTrace]):
@@ -55,7 +56,7 @@ class GRU(Layer[Array, ArrayLike, GRUTrace]):
 
     _gates = 3
     _TRACE = GRUTrace
-    _PLACES = places(GRUTrace)
+    _TAPE_FIELDS = tape_fields(GRUTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"reset_after": True}
 
     def __init__(
@@ -76,14 +77,16 @@ class GRU(Layer[Array, ArrayLike, GRUTrace]):
         self._refuse(options)
         self.reset_after = bool(reset_after)
         self._cell = "gru" if self.reset_after else "gru_before"
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            dtype=dtype,
-            seed=seed,
+        self._set_up(
+            Arguments(
+                input_size,
+                hidden_size,
+                num_layers,
+                bias,
+                batch_first,
+                dropout,
+                bidirectional,
+                dtype,
+                seed,
+            )
         )

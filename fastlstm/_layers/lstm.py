@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastlstm import _validation
 from fastlstm._layers import options as _options
 from fastlstm._layers.base import Array, Layer
-from fastlstm._layers.trace import LSTMTrace, places
+from fastlstm._layers.config import Arguments
+from fastlstm._layers.trace import LSTMTrace, tape_fields
 
 
 class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
@@ -141,7 +142,7 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
     """
 
     _TRACE = LSTMTrace
-    _PLACES = places(LSTMTrace)
+    _TAPE_FIELDS = tape_fields(LSTMTrace)
     layer_norm_eps = 1e-5  # also of a layer that was pickled when there was no such option
     _OPTIONS = _options.LSTM_OPTIONS
 
@@ -191,16 +192,18 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
         others = self._OPTIONS.keys() - {"proj_size", "recurrent_dropout"}
         plain = all(getattr(self, name) == self._OPTIONS[name] for name in others)
         self._cell = "lstm" if plain else "lstm_options"
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            dtype=dtype,
-            seed=seed,
+        self._set_up(
+            Arguments(
+                input_size,
+                hidden_size,
+                num_layers,
+                bias,
+                batch_first,
+                dropout,
+                bidirectional,
+                dtype,
+                seed,
+            )
         )
 
     def _cell_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Never
 from numpy.typing import ArrayLike, DTypeLike
 
 from fastlstm._layers.base import Array, Layer
-from fastlstm._layers.trace import RNNTrace, places
+from fastlstm._layers.config import Arguments
+from fastlstm._layers.trace import RNNTrace, tape_fields
 
 
 class RNN(Layer[Array, ArrayLike, RNNTrace]):
@@ -51,7 +52,7 @@ class RNN(Layer[Array, ArrayLike, RNNTrace]):
 
     _gates = 1
     _TRACE = RNNTrace
-    _PLACES = places(RNNTrace)
+    _TAPE_FIELDS = tape_fields(RNNTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"nonlinearity": "tanh"}
 
     def __init__(
@@ -74,14 +75,16 @@ class RNN(Layer[Array, ArrayLike, RNNTrace]):
             raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
         self.nonlinearity = nonlinearity
         self._cell = f"rnn_{nonlinearity}"
-        super().__init__(
-            input_size,
-            hidden_size,
-            num_layers,
-            bias=bias,
-            batch_first=batch_first,
-            dropout=dropout,
-            bidirectional=bidirectional,
-            dtype=dtype,
-            seed=seed,
+        self._set_up(
+            Arguments(
+                input_size,
+                hidden_size,
+                num_layers,
+                bias,
+                batch_first,
+                dropout,
+                bidirectional,
+                dtype,
+                seed,
+            )
         )

@@ -9,12 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _validation
-from fastlstm._core import library
 
 Array = NDArray[Any]
-
-KINDS = {cell.name: cell.states for cell in library.cells()}
-"""The states of each kind of cell, a letter each, as in src/cells.h."""
 
 
 class States:
@@ -26,7 +22,7 @@ class States:
     Parameters
     ----------
     letters : str
-        One of `KINDS`.
+        As in src/cells.h.
     output_size, hidden_size : int
         Units of h, and of all others.
     dtype : dtype
@@ -95,8 +91,7 @@ class SingleState(States):
         return states[0]
 
 
-def states_of(cell: str, output_size: int, hidden_size: int, dtype: np.dtype[Any]) -> States:
-    """The states of a layer of this kind of cell."""
-    letters = KINDS[cell]
+def states_of(letters: str, output_size: int, hidden_size: int, dtype: np.dtype[Any]) -> States:
+    """The states of a layer, from the letters of its cell."""
     kind = SingleState if len(set(letters)) == 1 else States
     return kind(letters, output_size, hidden_size, dtype)

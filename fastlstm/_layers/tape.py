@@ -6,7 +6,7 @@ import math
 import os
 from contextlib import AbstractContextManager
 from threading import RLock
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +14,9 @@ from numpy.typing import NDArray
 from fastlstm import _validation
 from fastlstm._core import library, sequence
 from fastlstm._core.threads import get_num_threads
+from fastlstm._layers.executor import Executor
 from fastlstm._layers.inputs import Inputs
 from fastlstm._layers.trace import STATES
-
-if TYPE_CHECKING:
-    from fastlstm._layers.base import Layer
 
 Array = NDArray[Any]
 CheckpointEvery = int | Literal["auto"] | None
@@ -45,7 +43,7 @@ class Tape:
 
     def __init__(
         self,
-        layer: Layer[Any, Any, Any],
+        executor: Executor,
         inputs: Inputs,
         y_shape: tuple[int, ...],
         dropout: Dropout | None,
@@ -53,11 +51,12 @@ class Tape:
         *,
         backward: bool,
     ) -> None:
-        self._layer = layer
+        self._layer: Any = executor  # for those who have only the tape: the layer it is of
+        self._executor = executor
         self._inputs = inputs
         self._y_shape = y_shape
         self._dropout = dropout
-        self._packed = layer._packed_weights(backward=backward)
+        self._packed = executor._packed_weights(backward=backward)
         steps, batch = inputs.size
         length = _segment_length(checkpoint_every, steps, self._packed.segment(max(batch, 1)))
         self._segments = [slice(a, min(a + length, steps)) for a in range(0, steps, length)]
@@ -66,15 +65,17 @@ class Tape:
         self._locks: dict[int, AbstractContextManager[Any]] = {}
         tape_nbytes = self._packed.tape_nbytes(min(length, steps), batch, dropout)
         kept = len(self._segments) if len(self._segments) > 1 else 0
-        shape = (kept, layer.num_layers, batch)
+        shape = (kept, executor.num_layers, batch)
         # Before each segment:
-        self._states = [np.empty((*shape, units), layer.dtype) for units in layer._states.units]
+        self._states = [
+            np.empty((*shape, units), executor.dtype) for units in executor._states.units
+        ]
         self.nbytes: int = tape_nbytes + sum([states.nbytes for states in self._states])
-        self._buffer = layer._tapes.take(tape_nbytes)
+        self._buffer = executor._tapes.take(tape_nbytes)
 
     def __del__(self) -> None:
         if hasattr(self, "_buffer"):
-            self._layer._tapes.give(self._buffer)
+            self._executor._tapes.give(self._buffer)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a tape cannot be copied or pickled")  # each owns its buffer
@@ -93,17 +94,17 @@ class Tape:
             if last:
                 for kept, state in zip(self._states, states, strict=True):
                     kept[i] = state
-            # Inference is faster, but leaves nothing to chance.
+            # Inference is faster, but draws nothing at random.
             taped = i == last or self._dropout is not None
             self._run(i, y[self._segments[i]], states, taped=taped)
 
-    def _read(self, layer: int, direction: int, what: int) -> Array:
+    def _read(self, layer: int, direction: int, field: int) -> Array:
         """A slot of the gates (0 to 3), the cell state (4): (T, B, H), or the hidden state (5)."""
-        hidden = what == STATES["hidden"]
-        size = self._layer._output_size if hidden else self._layer.hidden_size
-        out = np.zeros((*self._inputs.size, size), self._layer.dtype)
+        hidden = field == STATES["hidden"]
+        size = self._executor._output_size if hidden else self._executor.hidden_size
+        out = np.zeros((*self._inputs.size, size), self._executor.dtype)
         rows = self._inputs.part()[2]
-        sequence.read_tape(self._packed, self._buffer, rows, layer, direction, what, out)
+        sequence.read_tape(self._packed, self._buffer, rows, layer, direction, field, out)
         return out
 
     def _run(self, i: int, y: Array, states: list[Array], *, taped: bool) -> None:
@@ -114,7 +115,7 @@ class Tape:
         filling = self._fillings
         sequence.forward(
             self._packed,
-            self._layer._scratch,
+            self._executor._scratch,
             *self._inputs.part(steps),
             y,
             states,
@@ -140,7 +141,7 @@ class Tape:
         written, and gradients are added to grads.
         """
         last = len(self._segments) - 1
-        units = 4 * self._layer.hidden_size
+        units = 4 * self._executor.hidden_size
         boundary_dz = np.empty((*dstates[0].shape[:2], units), dy.dtype) if last else None
         sums = self._zero_sums()
         for i in range(last, -1, -1):
@@ -152,7 +153,7 @@ class Tape:
             filling = self._fillings
             sequence.backward(
                 self._packed,
-                self._layer._scratch,
+                self._executor._scratch,
                 *self._inputs.part(steps),
                 self._buffer,
                 self._dropout,
@@ -174,7 +175,7 @@ class Tape:
             return None
         x = self._inputs.x
         sums = library.Buffer(
-            self._packed.sums_nbytes(self._layer.input_size if x is None else len(x))
+            self._packed.sums_nbytes(self._executor.input_size if x is None else len(x))
         )
         sums.clear()
         return sums

@@ -51,6 +51,6 @@ Trace = LSTMTrace | GRUTrace | RNNTrace
 STATES = {"cell": 4, "hidden": 5}  # as in fastlstm.h
 
 
-def places(kind: type[Trace]) -> list[int]:
+def tape_fields(kind: type[Trace]) -> list[int]:
     """Where the core has the fields of a trace: gates by their slot, then states."""
     return [STATES.get(name, slot) for slot, name in enumerate(kind._fields)]

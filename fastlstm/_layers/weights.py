@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm._io import tensor_file
-from fastlstm._parameters import Parameters
+from fastlstm._layers.executor import Executor
 
 Array = NDArray[Any]
 
@@ -34,16 +34,10 @@ _LSTM_OPTIONS = ("proj_size", "peephole", "layer_norm")
 _SMALLEST = {"input_size": 1, "hidden_size": 2, "num_layers": 1, "proj_size": 1}
 
 
-class Weights:
+class Weights(Executor):
     """What every layer can do with its weights."""
 
-    parameters: Parameters
-    _OPTIONS: ClassVar[dict[str, Any]]
-
-    def __init__(self, **options: Any) -> None:
-        raise NotImplementedError
-
-    def _configuration(self) -> dict[str, Any]:
+    def __init__(self, *sizes: int, **options: Any) -> None:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Array]:

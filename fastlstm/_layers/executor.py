@@ -1,0 +1,84 @@
+"""What runs a layer: its parameters, their packed form, and the memory that calls use again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastlstm._core import library, sequence
+from fastlstm._core.threads import chosen_isa, get_num_threads
+from fastlstm._layers.config import CELLS, Config
+from fastlstm._layers.states import states_of
+from fastlstm._parameters import Parameters
+
+
+class Executor(Config):
+    """A configured layer with its parameters, ready to be run."""
+
+    parameters: Parameters
+
+    def _initialize(self, generator: np.random.Generator) -> None:
+        """Draw the initial parameters."""
+        shapes = self._parameter_shapes()
+        self.parameters = Parameters(shapes, self.dtype)
+        bound = self.hidden_size**-0.5
+        self.parameters.flat = generator.uniform(-bound, bound, self.parameters.flat.size)
+        for name in shapes:
+            if name.startswith("weight_ln"):
+                self.parameters[name] = np.ones(shapes[name])
+
+    def _prepare(self) -> None:
+        """Set up what is no part of the layer's value: it is neither pickled nor copied."""
+        self.isa = chosen_isa()
+        self._packed: sequence.PackedWeights | None = None
+        self._states = states_of(
+            CELLS[self._cell].states, self._output_size, self.hidden_size, self.dtype
+        )
+        self._scratch = library.BufferCache()
+        self._tapes = library.BufferCache()
+
+    def __getstate__(self) -> dict[str, Any]:
+        left_out = ("isa", "_packed", "_states", "_scratch", "_tapes")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._prepare()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "parameters" and name in self.__dict__:
+            self._exchange_parameters(value)
+        else:
+            super().__setattr__(name, value)
+
+    def _exchange_parameters(self, parameters: Parameters) -> None:
+        before = self.parameters
+        if not isinstance(parameters, Parameters):
+            raise TypeError(f"parameters: expected Parameters, got {type(parameters).__name__}")
+        if (parameters._shapes, parameters.flat.dtype) != (before._shapes, before.flat.dtype):
+            raise ValueError(f"parameters: expected {before!r}, got {parameters!r}")
+        super().__setattr__("parameters", parameters)
+        parameters.renew()  # versions only ever grow for those who compare them
+        before.renew()  # streams and pools watch these, and then look for others
+
+    def _packed_weights(self, *, backward: bool = False) -> sequence.PackedWeights:
+        """The parameters as they are now, in the kernels' layout: for forward, or both ways.
+
+        A call keeps the object it got, so a change of the parameters by another thread cannot
+        disturb it.
+        """
+        packed, parameters = self._packed, self.parameters
+        if packed is None or not packed.is_of(parameters.version, backward):
+            threads = get_num_threads()
+            with parameters.lock:
+                packed, version = self._packed, parameters.version
+                if packed is None or not packed.is_of(version, False):
+                    config = self._core_config()
+                    packed = sequence.PackedWeights(
+                        self.isa, config, parameters.flat, version, threads
+                    )
+                if backward:
+                    packed.add_backward(parameters.flat, threads)
+                self._packed = packed
+        return packed
