@@ -1,6 +1,6 @@
 """Draw results again without measuring again: microseconds against hidden size.
 
-python benchmarks/plot.py benchmarks/results/hidden.json benchmarks/hidden.svg
+python benchmarks/plot.py benchmarks/results/DATE-CPU-hidden.json benchmarks/hidden.svg
 """
 
 from __future__ import annotations

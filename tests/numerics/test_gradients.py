@@ -56,6 +56,7 @@ def central_differences(lstm: fastlstm.LSTM, v: Arrays, name: str) -> Array:
     return np.stack(columns, axis=-1)
 
 
+@pytest.mark.filterwarnings("ignore:dropout:UserWarning")  # with one layer it has no effect
 @pytest.mark.parametrize("dropout", [0.0, 0.4], ids=["no-dropout", "dropout"])
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "both-ways"])
