@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from numpy.typing import ArrayLike, DTypeLike
 
@@ -143,8 +144,17 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
 
     _TRACE = LSTMTrace
     _TAPE_FIELDS = tape_fields(LSTMTrace)
-    layer_norm_eps = 1e-5  # also of a layer that was pickled when there was no such option
-    _OPTIONS = _options.LSTM_OPTIONS
+    peephole: bool
+    coupled: bool
+    layer_norm: bool
+    layer_norm_eps: float = 1e-5  # also of a layer that was pickled when there was no such option
+    cell_clip: float | None
+    preact_clip: float | None
+    activations: tuple[_options.Activation, ...]
+    zoneout: tuple[float, float]
+    _OPTIONS: ClassVar[dict[str, Any]] = {
+        name: option.default for name, option in _options.LSTM_OPTIONS.items()
+    }
 
     def __init__(
         self,
@@ -169,28 +179,15 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
-        self.proj_size = _validation.integer(proj_size, "proj_size", 0)
-        if self.proj_size >= _validation.integer(hidden_size, "hidden_size", 1):
-            raise ValueError(
-                f"proj_size: expected less than hidden_size, {hidden_size}, got {proj_size}"
-            )
-        self.peephole, self.coupled = bool(peephole), bool(coupled)
+        arguments = locals()
+        for name, option in _options.LSTM_OPTIONS.items():
+            setattr(self, name, option.check(arguments[name], name))
+        self._check_together(_validation.integer(hidden_size, "hidden_size", 1), bidirectional)
         self._gates = 3 if self.coupled else 4
-        self.layer_norm = bool(layer_norm)
-        self.layer_norm_eps = _options.epsilon(layer_norm_eps, "layer_norm_eps")
-        if not self.layer_norm and self.layer_norm_eps != self._OPTIONS["layer_norm_eps"]:
-            raise ValueError(
-                "layer_norm_eps: expected layer_norm=True with it, "
-                f"got {layer_norm_eps} and no layer norm"
-            )
-        self.cell_clip = _options.bound(cell_clip, "cell_clip")
-        self.preact_clip = _options.bound(preact_clip, "preact_clip")
-        self.activations = _options.activations(activations, 1 + bool(bidirectional))
-        self.zoneout = _options.zoneout(zoneout)
-        self.recurrent_dropout = _validation.probability(recurrent_dropout, "recurrent_dropout")
-        # The plain cell has kernels of its own; projections and dropout do not concern them.
-        others = self._OPTIONS.keys() - {"proj_size", "recurrent_dropout"}
-        plain = all(getattr(self, name) == self._OPTIONS[name] for name in others)
+        plain = all(
+            option.plain or getattr(self, name) == option.default
+            for name, option in _options.LSTM_OPTIONS.items()
+        )
         self._cell = "lstm" if plain else "lstm_options"
         self._set_up(
             Arguments(
@@ -205,6 +202,22 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
                 seed,
             )
         )
+
+    def _check_together(self, hidden_size: int, bidirectional: bool) -> None:
+        if self.proj_size >= hidden_size:
+            raise ValueError(
+                f"proj_size: expected less than hidden_size, {hidden_size}, got {self.proj_size}"
+            )
+        if not self.layer_norm and self.layer_norm_eps != self._OPTIONS["layer_norm_eps"]:
+            raise ValueError(
+                "layer_norm_eps: expected layer_norm=True with it, "
+                f"got {self.layer_norm_eps} and no layer norm"
+            )
+        if len(self.activations) == 6 and not bidirectional:
+            raise ValueError(
+                "activations: expected 3 functions (gates, candidate, cell state), "
+                f"got {self.activations!r}"
+            )
 
     def _cell_shapes(self, inputs: int) -> dict[str, tuple[int, ...]]:
         shapes = super()._cell_shapes(inputs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,20 +26,6 @@ ACTIVATIONS: dict[str, tuple[float, ...]] = {
     "softplus": (),
 }
 USUAL: tuple[Activation, ...] = ("sigmoid", "tanh", "tanh")
-
-# Arguments that only an LSTM has, and their defaults.
-LSTM_OPTIONS: dict[str, Any] = {
-    "proj_size": 0,
-    "peephole": False,
-    "coupled": False,
-    "layer_norm": False,
-    "layer_norm_eps": 1e-5,
-    "cell_clip": None,
-    "preact_clip": None,
-    "activations": USUAL,
-    "zoneout": (0.0, 0.0),
-    "recurrent_dropout": 0.0,
-}
 
 _Function = tuple[int, float, float]
 
@@ -79,24 +65,22 @@ def _positive(value: Any, name: str, expected: str) -> float:
     return float(value)
 
 
-def zoneout(value: Any) -> tuple[float, float]:
+def zoneout(value: Any, name: str) -> tuple[float, float]:
     """Two rates."""
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-        raise TypeError(f"zoneout: expected a pair (rate of h, rate of c), got {value!r}")
-    return _validation.probability(value[0], "zoneout[0]"), _validation.probability(
-        value[1], "zoneout[1]"
-    )
+        raise TypeError(f"{name}: expected a pair (rate of h, rate of c), got {value!r}")
+    h, c = (_validation.probability(value[i], f"{name}[{i}]") for i in (0, 1))
+    return h, c
 
 
-def activations(value: Any, directions: int) -> tuple[Activation, ...]:
+def activations(value: Any, name: str) -> tuple[Activation, ...]:
     """Three functions, or three for each direction."""
-    counts = (3,) if directions == 1 else (3, 6)
-    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) not in counts:
-        what = "3" if directions == 1 else "3 or 6"
+    if isinstance(value, str) or not isinstance(value, Sequence) or len(value) not in (3, 6):
         raise ValueError(
-            f"activations: expected {what} functions (gates, candidate, cell state), got {value!r}"
+            f"{name}: expected 3 functions (gates, candidate, cell state), or 6 if bidirectional, "
+            f"got {value!r}"
         )
-    return tuple(_activation(entry, f"activations[{i}]") for i, entry in enumerate(value))
+    return tuple(_activation(entry, f"{name}[{i}]") for i, entry in enumerate(value))
 
 
 def _activation(value: Any, name: str) -> Activation:
@@ -118,6 +102,41 @@ def _activation(value: Any, name: str) -> Activation:
             raise ValueError(f"{name}: expected finite numbers with {parts[0]!r}, got {value!r}")
     numbers = (*map(float, parts[1:]), *defaults[len(parts) - 1 :])
     return parts[0] if numbers == defaults else (parts[0], *numbers)  # type: ignore[return-value]
+
+
+def flag(value: Any, name: str) -> bool:
+    """Whether it is true."""
+    return bool(value)
+
+
+def units(value: Any, name: str) -> int:
+    """A number of units, or 0."""
+    return _validation.integer(value, name, 0)
+
+
+class Option(NamedTuple):
+    """An argument that only an LSTM has."""
+
+    default: Any
+    check: Callable[[Any, str], Any]
+    """From an argument and its name to the value of the attribute."""
+    plain: bool = False
+    """Whether the kernels of the plain cell do: it does not concern them."""
+
+
+LSTM_OPTIONS = {
+    "proj_size": Option(0, units, plain=True),
+    "peephole": Option(False, flag),
+    "coupled": Option(False, flag),
+    "layer_norm": Option(False, flag),
+    "layer_norm_eps": Option(1e-5, epsilon),
+    "cell_clip": Option(None, bound),
+    "preact_clip": Option(None, bound),
+    "activations": Option(USUAL, activations),
+    "zoneout": Option((0.0, 0.0), zoneout),
+    "recurrent_dropout": Option(0.0, _validation.probability, plain=True),
+}
+"""The table of options; the constructor of `LSTM` has them as arguments, for its help."""
 
 
 def functions(

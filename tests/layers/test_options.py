@@ -307,7 +307,7 @@ def test_shapes_of_parameters() -> None:
         (
             {"activations": ("tanh",) * 4, "bidirectional": True},
             ValueError,
-            "activations: expected 3 or 6 functions",
+            "activations: expected 3 functions .* or 6",
         ),
         (
             {"activations": ("sigmoid", "gelu", "tanh")},
