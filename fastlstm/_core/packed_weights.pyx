@@ -114,9 +114,9 @@ cdef class PackedWeights:
 
     def tape_nbytes(self, Py_ssize_t steps, Py_ssize_t batch, dropout):
         """Bytes of a tape for so many steps and rows; dropout as for `forward`."""
-        cdef fl_dropout chance = dropout_of(dropout)
+        cdef fl_dropout choices = dropout_of(dropout)
         cdef Py_ssize_t size = self.driver.tape_size(&self.stack, self.kernels, steps, batch,
-                                                     &chance)
+                                                     &choices)
         return size * self.itemsize
 
     def sums_nbytes(self, Py_ssize_t count):

@@ -66,7 +66,7 @@ cdef fl_tokens _tokens(const Py_ssize_t[:, ::1] tokens, Py_ssize_t count, Py_ssi
 
 
 cdef class Rows:
-    """Rows of different lengths, and where their states start anew.
+    """Rows of different lengths, and where their states are reset.
 
     Parameters
     ----------
@@ -88,8 +88,8 @@ cdef class Rows:
             self._order, self._lengths = order, lengths
             if (np.sort(order) != np.arange(len(lengths))).any() or (np.diff(lengths) > 0).any():
                 raise ValueError("order, lengths: expected a permutation, the longest first")
-            alive = np.searchsorted(-lengths, -np.arange(steps))
-            self._starts = np.concatenate([[0], np.cumsum(alive)]).astype(np.intp)
+            active = np.searchsorted(-lengths, -np.arange(steps))
+            self._starts = np.concatenate([[0], np.cumsum(active)]).astype(np.intp)
         if reset is not None:
             self._reset = reset.view(np.uint8)
 
