@@ -3,12 +3,12 @@
 #define FL_CELLS_H
 
 /* The cells, one a row.  Another cell is a row here, its kernels <name>_tile and <name>_gradient in
- * kernels/cells/, and a class in Python, which sees these rows as _core.cells().
+ * kernels/cells/, and a class in Python, which sees these rows as library.cells().
  *
  *   gates     a letter each, in the order of the rows of W and U; coupled, an LSTM has no f
- *   states    what the driver carries from step to step, a letter each.  h has the units of an
- * output, others H.  A letter that comes again is a copy: kernels have it in place of c, and its
- *             gradient is a part of that of the state
+ *   states    what the driver carries from step to step, a letter each: h of the size of an output,
+ *             others of H units.  A letter that comes again is a copy: kernels have it in place of
+ *             c, and its gradient is a part of that of the state
  *   slots     for pre-activations of gates: see layout/stack.h
  *   by U      slots that U leads to in the first product of a step; the rest await a second one
  *   options   1: any of fl_options */

@@ -10,7 +10,7 @@ _Array = NDArray[Any]
 
 def head(
     isa: str,
-    pool: BufferCache,
+    cache: BufferCache,
     y: _Array,
     weight: _Array,
     bias: _Array,

@@ -9,7 +9,7 @@ from fastlstm._core.library cimport Buffer, BufferCache, driver_of, find_isa, te
 import numpy as np
 
 
-def head(str isa, BufferCache pool not None, y, weight, bias, targets, nll, dy, dweight, dbias,
+def head(str isa, BufferCache cache not None, y, weight, bias, targets, nll, dy, dweight, dbias,
          int threads):
     """Linear layer, softmax and cross-entropy of N predictions among V classes.
 
@@ -25,9 +25,9 @@ def head(str isa, BufferCache pool not None, y, weight, bias, targets, nll, dy, 
     threads : int
     """
     if y.dtype == np.float64:
-        _head[double](isa, pool, y, weight, bias, targets, nll, dy, dweight, dbias, threads)
+        _head[double](isa, cache, y, weight, bias, targets, nll, dy, dweight, dbias, threads)
     else:
-        _head[float](isa, pool, y, weight, bias, targets, nll, dy, dweight, dbias, threads)
+        _head[float](isa, cache, y, weight, bias, targets, nll, dy, dweight, dbias, threads)
 
 
 cdef int _check_head(const real[:, ::1] y, const real[:, ::1] weight, const real[::1] bias,
@@ -44,7 +44,7 @@ cdef int _check_head(const real[:, ::1] y, const real[:, ::1] weight, const real
     return 0
 
 
-cdef int _head(str isa, BufferCache pool, const real[:, ::1] y, const real[:, ::1] weight,
+cdef int _head(str isa, BufferCache cache, const real[:, ::1] y, const real[:, ::1] weight,
                const real[::1] bias, const Py_ssize_t[::1] targets, real[::1] nll,
                real[:, ::1] dy, real[:, ::1] dweight, real[::1] dbias, int threads) except -1:
     cdef fl_head_call call
@@ -65,7 +65,7 @@ cdef int _head(str isa, BufferCache pool, const real[:, ::1] y, const real[:, ::
     call.targets, call.nll = &targets[0], &nll[0]
     call.y_row = call.dy_row = hidden
     driver.plan_head(&call, team_limits(threads))
-    scratch = pool.take(call.scratch_size * sizeof(real))
+    scratch = cache.take(call.scratch_size * sizeof(real))
     call.scratch = scratch.data
     with nogil:
         if call.workers == 1:
@@ -73,5 +73,5 @@ cdef int _head(str isa, BufferCache pool, const real[:, ::1] y, const real[:, ::
         else:
             with parallel(num_threads=call.workers):
                 driver.head(&call, threadid(), fl_team_size())
-    pool.give(scratch)
+    cache.give(scratch)
     return 0

@@ -5,6 +5,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 
 from fastlstm._core.library import Buffer, BufferCache
+from fastlstm._core.packed_weights import PackedWeights
 
 _Array = NDArray[Any]
 
@@ -59,41 +60,3 @@ class Rows:
     def __new__(
         cls, order: _Array | None, lengths: _Array | None, steps: int, reset: _Array | None
     ) -> Rows: ...
-
-@final
-class StackConfig:
-    def __new__(
-        cls,
-        cell: int,
-        layers: int,
-        directions: int,
-        input_size: int,
-        hidden_size: int,
-        proj_size: int,
-        bias: bool,
-        options: Any,  # a record with the names of fl_options, or None
-    ) -> StackConfig: ...
-
-@final
-class PackedWeights:
-    @property
-    def is_double(self) -> bool: ...
-    @property
-    def itemsize(self) -> int: ...
-    @property
-    def version(self) -> int: ...
-    def __new__(
-        cls,
-        isa: str,
-        stack: StackConfig,
-        flat: _Array,
-        version: int,
-        threads: int,
-    ) -> PackedWeights: ...
-    def is_of(self, version: int, backward: bool) -> bool: ...
-    def add_backward(self, flat: _Array, threads: int) -> None: ...
-    def tape_nbytes(
-        self, steps: int, batch: int, dropout: tuple[int, float, float] | None
-    ) -> int: ...
-    def sums_nbytes(self, count: int) -> int: ...
-    def segment(self, batch: int) -> int: ...

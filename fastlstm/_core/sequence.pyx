@@ -1,14 +1,13 @@
-# Layers over whole sequences: packed weights, forward, backward.  Typed memoryviews in, one parallel
-# region per call, no arithmetic.  It allocates what the C driver needs and is the last place that
-# knows shapes.
+# Layers over whole sequences: forward, backward.  Typed memoryviews in, one parallel region per
+# call, no arithmetic.  It allocates what the C driver needs and is the last place that knows shapes.
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport parallel, threadid
-from libc.stdint cimport uint64_t
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer, BufferCache, driver_of, find_isa, team_limits, threads_for
+from fastlstm._core.library cimport Buffer, BufferCache, team_limits
+from fastlstm._core.packed_weights cimport PackedWeights, dropout_of
 
 from threading import get_ident, main_thread
 
@@ -21,125 +20,6 @@ cdef extern from "<time.h>" nogil:
         long long tv_sec
         long tv_nsec
     int timespec_get(timespec *, int)
-
-
-cdef enum:
-    PARALLEL_PACKING = 1 << 20  # bytes: less takes less time than waking a second thread
-
-
-cdef class StackConfig:
-    """What a stack of layers is made of.
-
-    Parameters
-    ----------
-    cell : int
-        As in cells.h.
-    layers, directions, input_size, hidden_size : int
-    proj_size : int
-        0: no projection.
-    bias : bool
-    options : Options, or None
-        Of an LSTM with options.
-    """
-
-    def __cinit__(self, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
-                  Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options):
-        cdef fl_stack *s = &self.stack
-        memset(s, 0, sizeof(fl_stack))
-        s.layers, s.directions, s.input, s.hidden = layers, directions, input_size, hidden_size
-        s.projection, s.bias, s.cell = proj_size, bias, cell
-        if options is not None:
-            s.options.peephole, s.options.coupled = options.peephole, options.coupled
-            s.options.layer_norm = options.layer_norm
-            s.options.layer_norm_eps = options.layer_norm_eps
-            s.options.preact_clip, s.options.cell_clip = options.preact_clip, options.cell_clip
-            s.options.zoneout_h, s.options.zoneout_c = options.zoneout
-            for d, functions in enumerate(options.functions[:2]):
-                for i, (kind, alpha, beta) in enumerate(functions[:3]):
-                    s.options.functions[d][i] = fl_function(kind, alpha, beta)
-
-
-cdef fl_dropout _dropout(object dropout) except *:
-    """(key, rate, recurrent rate), with zoneout at random; or None: as in inference."""
-    if dropout is None:
-        return fl_dropout(0, 0, 0, False)
-    return fl_dropout(dropout[0], dropout[1], dropout[2], True)
-
-
-cdef class PackedWeights:
-    """The weights of a stack of layers in the layout of one instruction set; immutable.
-
-    Parameters
-    ----------
-    isa : str
-    stack : StackConfig
-    flat : (N,) array of float32 or float64
-        Read at once: the weights for forward.
-    version : int
-        Of the parameters, a number that only they have, and only now.
-    threads : int
-    """
-
-    def __cinit__(self, str isa, StackConfig stack not None, flat, long version, int threads):
-        cdef const fl_isa *found = find_isa(isa)
-        self.stack = stack.stack
-        self.state_count = fl_cells[self.stack.cell].state_count
-        self.is_double = flat.dtype == np.float64
-        self.itemsize = 8 if self.is_double else 4
-        self.driver = driver_of(self.is_double)
-        self.kernels = found.f64 if self.is_double else found.f32
-        self.version = version
-        self.weights = self._pack(flat, False, threads)
-
-    def is_of(self, long version, bint backward):
-        """Whether these are the weights of that version, for backward too if it is asked for."""
-        return self.version == version and (self.for_backward is not None or not backward)
-
-    def add_backward(self, flat, int threads):
-        """Pack the same parameters for backward too, once."""
-        if self.for_backward is None:
-            self.for_backward = self._pack(flat, True, threads)
-
-    cdef Py_ssize_t state_size(self, int state) noexcept:
-        """Units of a row of one state; the first is h, whose units are those of an output."""
-        return self.driver.state_size(&self.stack, state)
-
-    cdef Buffer _pack(self, array, bint backward, int threads):
-        cdef const fl_driver *driver = self.driver
-        cdef const fl_stack *stack = &self.stack
-        cdef const void *kernels = self.kernels
-        if array.shape[0] != driver.parameters_size(stack):
-            raise ValueError("flat: wrong size")
-        cdef const float[::1] f32 = None if self.is_double else array
-        cdef const double[::1] f64 = array if self.is_double else None
-        cdef const void *flat = <const void *>&f64[0] if self.is_double else &f32[0]
-        size = (driver.backward_size if backward else driver.forward_size)(stack, kernels)
-        cdef Buffer to = Buffer(size * self.itemsize)
-        cdef int workers = threads_for(threads) if to.nbytes >= PARALLEL_PACKING else 1
-        with nogil:
-            if workers == 1:
-                (driver.pack_backward if backward else driver.pack_forward)(
-                    stack, kernels, flat, to.data, 0, 1)
-            else:
-                with parallel(num_threads=workers):
-                    (driver.pack_backward if backward else driver.pack_forward)(
-                        stack, kernels, flat, to.data, threadid(), fl_team_size())
-        return to
-
-    def tape_nbytes(self, Py_ssize_t steps, Py_ssize_t batch, dropout):
-        """Bytes of a tape for so many steps and rows; dropout as for `forward`."""
-        cdef fl_dropout chance = _dropout(dropout)
-        cdef Py_ssize_t size = self.driver.tape_size(&self.stack, self.kernels, steps, batch,
-                                                     &chance)
-        return size * self.itemsize
-
-    def sums_nbytes(self, Py_ssize_t count):
-        """Bytes of the sums that `backward` needs for so many tokens."""
-        return self.driver.sums_size(&self.stack, count) * self.itemsize
-
-    def segment(self, Py_ssize_t batch):
-        """Steps of which calls of `backward` for parts of a sequence hold a whole number."""
-        return self.driver.segment(batch)
 
 
 cdef int _check_array(str name, const real[:, :, :] a, Py_ssize_t n0, Py_ssize_t n1,
@@ -186,7 +66,7 @@ cdef fl_tokens _tokens(const Py_ssize_t[:, ::1] tokens, Py_ssize_t count, Py_ssi
 
 
 cdef class Rows:
-    """Rows of different lengths, and where their states start anew.
+    """Rows of different lengths, and where their states are reset.
 
     Parameters
     ----------
@@ -208,8 +88,8 @@ cdef class Rows:
             self._order, self._lengths = order, lengths
             if (np.sort(order) != np.arange(len(lengths))).any() or (np.diff(lengths) > 0).any():
                 raise ValueError("order, lengths: expected a permutation, the longest first")
-            alive = np.searchsorted(-lengths, -np.arange(steps))
-            self._starts = np.concatenate([[0], np.cumsum(alive)]).astype(np.intp)
+            active = np.searchsorted(-lengths, -np.arange(steps))
+            self._starts = np.concatenate([[0], np.cumsum(active)]).astype(np.intp)
         if reset is not None:
             self._reset = reset.view(np.uint8)
 
@@ -306,10 +186,10 @@ def forward(PackedWeights packed not None, BufferCache cache not None, x, tokens
     threads : int
     """
     if packed.is_double:
-        _forward[double](packed, cache, x, tokens, rows, y, states, tape, _dropout(dropout),
+        _forward[double](packed, cache, x, tokens, rows, y, states, tape, dropout_of(dropout),
                          first_step, threads)
     else:
-        _forward[float](packed, cache, x, tokens, rows, y, states, tape, _dropout(dropout),
+        _forward[float](packed, cache, x, tokens, rows, y, states, tape, dropout_of(dropout),
                         first_step, threads)
 
 
@@ -394,10 +274,10 @@ def backward(PackedWeights packed not None, BufferCache cache not None, x, token
     threads : int
     """
     if packed.is_double:
-        _backward[double](packed, cache, x, tokens, rows, tape, _dropout(dropout), first_step, dy,
+        _backward[double](packed, cache, x, tokens, rows, tape, dropout_of(dropout), first_step, dy,
                           dstates, dx, grads, sums, boundary_dz, earlier, later, threads)
     else:
-        _backward[float](packed, cache, x, tokens, rows, tape, _dropout(dropout), first_step, dy,
+        _backward[float](packed, cache, x, tokens, rows, tape, dropout_of(dropout), first_step, dy,
                          dstates, dx, grads, sums, boundary_dz, earlier, later, threads)
 
 

@@ -7,7 +7,7 @@ from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
 from fastlstm._core.library cimport Buffer, BufferCache, team_limits
-from fastlstm._core.sequence cimport PackedWeights
+from fastlstm._core.packed_weights cimport PackedWeights
 
 import os
 

@@ -8,13 +8,12 @@ from cpython.pythread cimport (
     NOWAIT_LOCK, WAIT_LOCK, PyThread_acquire_lock, PyThread_allocate_lock, PyThread_free_lock,
     PyThread_release_lock, PyThread_type_lock,
 )
-from cython.parallel cimport parallel, threadid
-from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from libc.stdlib cimport free
 
+from fastlstm._core.batch_step cimport *
 from fastlstm._core.c_api cimport *
 from fastlstm._core.library cimport Buffer, team_limits
-from fastlstm._core.sequence cimport PackedWeights
+from fastlstm._core.packed_weights cimport PackedWeights
 from fastlstm._core.slots cimport *
 
 import os
@@ -107,10 +106,7 @@ cdef class StreamPool:
     cdef PackedWeights _packed
     cdef long _version  # of the packed weights
     cdef Buffer _memory
-    cdef fl_forward_call *_call  # in _memory: it wants whole cache lines, which objects have not
-    cdef fl_team_limits _limits  # that it was planned with
-    cdef void *_work
-    cdef Py_ssize_t _work_nbytes
+    cdef BatchStep _batch  # its call is in _memory: it wants whole cache lines, which objects have not
 
     def __cinit__(self, layer, capacity):
         cdef int i
@@ -125,7 +121,7 @@ cdef class StreamPool:
         self._packed = layer._packed_weights()
         self._version = self._packed.version
         self._memory = Buffer(sizeof(fl_forward_call))
-        self._call = <fl_forward_call *>self._memory.data
+        self._batch.call = <fl_forward_call *>self._memory.data
         self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
         self._inputs, self._weights = layer.input_size, layer.parameters.flat.size
         self._width = self._packed.state_size(0)
@@ -141,7 +137,7 @@ cdef class StreamPool:
 
     def __dealloc__(self):
         release(&self._slots)
-        free(self._work)
+        free(self._batch.work)
         if self._lock != NULL:
             PyThread_free_lock(self._lock)
 
@@ -352,7 +348,7 @@ cdef class StreamPool:
         if packed is not None and packed.version > self._version:
             self._version = packed.version
             self._packed, packed = packed, self._packed
-            self._call.batch = 0
+            self._batch.call.batch = 0
         cdef outcome found = self._advance(
             <const Py_ssize_t *>cnp.PyArray_DATA(chosen), k, x_data, y_data, limits,
             work > KEEP_GIL, &last)
@@ -418,7 +414,7 @@ cdef class StreamPool:
         self._lock = PyThread_allocate_lock()
         if self._lock == NULL:
             raise MemoryError("pool: the system has no more locks")
-        self._call.batch = 0  # what was planned for a team of the parent has its barrier
+        self._batch.call.batch = 0  # what was planned for a team of the parent has its barrier
         return 0
 
     cdef void _acquire(self) noexcept:
@@ -435,72 +431,20 @@ cdef class StreamPool:
                           fl_team_limits limits, bint share_gil, Py_ssize_t *last) noexcept:
         """Step, and release the lock; without the GIL, if that is worth it."""
         cdef outcome found = choose(&self._slots, slots, k, last)
-        if found == DONE and (k != self._call.batch or limits.threads != self._limits.threads
-                              or limits.processors != self._limits.processors):
-            found = self._plan(k, limits)
+        if found == DONE and not is_planned(&self._batch, k, limits):
+            found = plan_step(&self._batch, &self._slots, self._packed, k, limits)
         if found != DONE:
             self._release()
             return found
-        self._call.x, self._call.y = x, y
+        self._batch.call.x, self._batch.call.y = x, y
         if share_gil:
             with nogil:
-                self._run()
+                run_step(&self._batch, &self._slots)
                 self._release()  # first, because the GIL may be long in coming
         else:
-            self._run()
+            run_step(&self._batch, &self._slots)
             self._release()
         return DONE
-
-    cdef outcome _plan(self, Py_ssize_t k, fl_team_limits limits) noexcept:
-        """Plan a step of k rows, and see that there is work space for it."""
-        cdef fl_forward_call *call = self._call
-        cdef PackedWeights packed = self._packed
-        cdef Py_ssize_t size = 0
-        cdef int i
-        memset(call, 0, sizeof(call[0]))
-        call.stack, call.kernels, call.packed = packed.stack, packed.kernels, packed.weights.data
-        call.steps, call.batch = 1, k
-        call.x_row, call.y_row = self._inputs, self._width
-        packed.driver.plan_forward(call, limits, False)
-        for i in range(self._slots.state_count):
-            size += self._state_nbytes(i, k)
-        cdef Py_ssize_t nbytes = size + call.plan.scratch * packed.itemsize
-        if nbytes > self._work_nbytes:
-            free(self._work)
-            self._work = malloc(nbytes + FL_ALIGN)
-            self._work_nbytes = 0 if self._work == NULL else nbytes
-        if self._work == NULL:
-            call.batch = 0  # nothing is planned
-            return NO_MEMORY
-        cdef char *start = <char *>_aligned(<Py_ssize_t>self._work)
-        call.scratch = start + size
-        for i in range(self._slots.state_count):
-            call.states[i] = start
-            start += self._state_nbytes(i, k)
-        self._limits = limits
-        return DONE
-
-    cdef Py_ssize_t _state_nbytes(self, int i, Py_ssize_t k) noexcept nogil:
-        """What one state of k rows takes in the work space."""
-        return _aligned(self._slots.layers * k * self._slots.row[i])
-
-    cdef void _run(self) noexcept nogil:
-        if self._call.plan.workers == 1:
-            self._share(0, 1)
-        else:
-            with parallel(num_threads=self._call.plan.workers):
-                self._share(threadid(), fl_team_size())
-
-    cdef void _share(self, int worker, int workers) noexcept nogil:
-        """What one worker does: gather a part of the states, compute, put that part back."""
-        cdef fl_forward_call *call = self._call
-        cdef Py_ssize_t begin = call.batch * worker // workers
-        cdef Py_ssize_t end = call.batch * (worker + 1) // workers
-        copy_chosen(&self._slots, begin, end, call.batch, call.states, True)
-        fl_barrier_wait(&call.barrier, workers)
-        self._packed.driver.forward(call, worker, workers)
-        fl_barrier_wait(&call.barrier, workers)
-        copy_chosen(&self._slots, begin, end, call.batch, call.states, False)
 
 
 cdef inline char *_data(object array) noexcept:
@@ -513,7 +457,3 @@ cdef int _addresses(list arrays, char **data) noexcept:
     for i in range(count):
         data[i] = _data(arrays[i])
     return count
-
-
-cdef inline Py_ssize_t _aligned(Py_ssize_t n) noexcept nogil:
-    return (n + FL_ALIGN - 1) // FL_ALIGN * FL_ALIGN

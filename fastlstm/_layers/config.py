@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from fastlstm import _validation
-from fastlstm._core import library, sequence
+from fastlstm._core import library, packed_weights
 from fastlstm._layers.options import LSTM_OPTIONS, Options
 
 CELLS = {cell.name: cell for cell in library.cells()}
@@ -100,8 +100,8 @@ class Config:
     def _core_options(self) -> Options | None:
         return None
 
-    def _core_config(self) -> sequence.StackConfig:
-        return sequence.StackConfig(
+    def _core_config(self) -> packed_weights.StackConfig:
+        return packed_weights.StackConfig(
             list(CELLS).index(self._cell),
             self.num_layers,
             self._directions,

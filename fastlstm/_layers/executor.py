@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._core import library, sequence
+from fastlstm._core import library, packed_weights
 from fastlstm._core.threads import chosen_isa, get_num_threads
 from fastlstm._layers.config import CELLS, Config
 from fastlstm._layers.states import states_of
@@ -31,7 +31,7 @@ class Executor(Config):
     def _prepare(self) -> None:
         """Set up what is no part of the layer's value: it is neither pickled nor copied."""
         self.isa = chosen_isa()
-        self._packed: sequence.PackedWeights | None = None
+        self._packed: packed_weights.PackedWeights | None = None
         self._states = states_of(
             CELLS[self._cell].states, self._output_size, self.hidden_size, self.dtype
         )
@@ -62,7 +62,7 @@ class Executor(Config):
         parameters.renew()  # versions only ever grow for those who compare them
         before.renew()  # streams and pools watch these, and then look for others
 
-    def _packed_weights(self, *, backward: bool = False) -> sequence.PackedWeights:
+    def _packed_weights(self, *, backward: bool = False) -> packed_weights.PackedWeights:
         """The parameters as they are now, in the kernels' layout: for forward, or both ways.
 
         A call keeps the object it got, so a change of the parameters by another thread cannot
@@ -75,7 +75,7 @@ class Executor(Config):
                 packed, version = self._packed, parameters.version
                 if packed is None or not packed.is_of(version, False):
                     config = self._core_config()
-                    packed = sequence.PackedWeights(
+                    packed = packed_weights.PackedWeights(
                         self.isa, config, parameters.flat, version, threads
                     )
                 if backward:

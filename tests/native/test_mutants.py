@@ -17,12 +17,12 @@ from numpy.random import Generator
 from support.compare import Array, check_against_reference
 
 import fastlstm
-from fastlstm._core import sequence
+from fastlstm._core import packed_weights, sequence
 
-forward, backward, Packed = sequence.forward, sequence.backward, sequence.PackedWeights
+forward, backward, Packed = sequence.forward, sequence.backward, packed_weights.PackedWeights
 
 SIZES = (5, 6, 2)
-Mutant = tuple[str, Callable[..., Any]]
+Mutant = tuple[Any, str, Callable[..., Any]]
 
 
 def edited(edit: Callable[[str, Array], Array | None]) -> Mutant:
@@ -37,7 +37,7 @@ def edited(edit: Callable[[str, Array], Array | None]) -> Mutant:
         packed.add_backward(changed, threads)
         return packed
 
-    return "PackedWeights", packed
+    return packed_weights, "PackedWeights", packed
 
 
 def with_gates_swapped(a: int, b: int) -> Mutant:
@@ -62,7 +62,7 @@ def running(change: Callable[..., tuple[Any, ...]]) -> Mutant:
         x, y, *states = change(x, y, h, c)
         forward(packed, pool, x, *before, y, states, *after)
 
-    return "forward", run
+    return sequence, "forward", run
 
 
 def returning(change: Callable[..., tuple[Any, ...]]) -> Mutant:
@@ -73,7 +73,7 @@ def returning(change: Callable[..., tuple[Any, ...]]) -> Mutant:
         x, dy, *dstates = change(x, dy, dh, dc)
         backward(packed, pool, x, *before, dy, dstates, *after)
 
-    return "backward", run
+    return sequence, "backward", run
 
 
 def shift(array: Array, steps: int = 1) -> Array:
@@ -113,7 +113,7 @@ def test_the_comparison_notices(
     rng: Generator, mutant: Mutant, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     check_against_reference(rng, fastlstm.LSTM(*SIZES, bidirectional=True, seed=1), 4, 3)
-    monkeypatch.setattr(sequence, *mutant)
+    monkeypatch.setattr(*mutant)
     with pytest.raises(AssertionError, match=r"error .* allowed"):
         check_against_reference(rng, fastlstm.LSTM(*SIZES, bidirectional=True, seed=1), 4, 3)
 

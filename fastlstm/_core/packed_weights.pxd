@@ -1,7 +1,10 @@
 # What the other modules of the binding use of this one.
 
-from fastlstm._core.c_api cimport fl_driver, fl_stack
+from fastlstm._core.c_api cimport fl_driver, fl_dropout, fl_stack
 from fastlstm._core.library cimport Buffer
+
+
+cdef fl_dropout dropout_of(object dropout) except *
 
 
 cdef class StackConfig:

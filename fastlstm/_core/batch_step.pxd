@@ -1,0 +1,82 @@
+# A step of some streams of a pool, as one batch: its plan, its work space, its run.  As slots.pxd
+# it is C only, and the pool's lock is held.
+
+from cython.parallel cimport parallel, threadid
+from libc.stdlib cimport free, malloc
+from libc.string cimport memset
+
+from fastlstm._core.c_api cimport *
+from fastlstm._core.packed_weights cimport PackedWeights
+from fastlstm._core.slots cimport NO_MEMORY, DONE, Slots, copy_chosen, outcome
+
+
+cdef struct BatchStep:
+    fl_forward_call *call  # the one that was planned; of no rows: none
+    fl_team_limits limits  # that it was planned with
+    const fl_driver *driver
+    void *work
+    Py_ssize_t work_nbytes
+
+
+cdef inline bint is_planned(const BatchStep *step, Py_ssize_t k, fl_team_limits limits) noexcept nogil:
+    return (step.call.batch == k and step.limits.threads == limits.threads
+            and step.limits.processors == limits.processors)
+
+
+cdef inline Py_ssize_t whole_lines(Py_ssize_t n) noexcept nogil:
+    return (n + FL_ALIGN - 1) // FL_ALIGN * FL_ALIGN
+
+
+cdef inline Py_ssize_t state_nbytes(const Slots *slots, int state, Py_ssize_t k) noexcept nogil:
+    """What one state of k rows takes in the work space."""
+    return whole_lines(slots.layers * k * slots.row[state])
+
+
+cdef inline outcome plan_step(BatchStep *step, const Slots *slots, PackedWeights packed,
+                              Py_ssize_t k, fl_team_limits limits) noexcept:
+    """Plan a step of k rows, and see that there is work space for it."""
+    cdef fl_forward_call *call = step.call
+    cdef Py_ssize_t states = 0
+    cdef int i
+    memset(call, 0, sizeof(call[0]))
+    call.stack, call.kernels, call.packed = packed.stack, packed.kernels, packed.weights.data
+    call.steps, call.batch = 1, k
+    call.x_row, call.y_row = packed.stack.input, packed.state_size(0)
+    packed.driver.plan_forward(call, limits, False)
+    for i in range(slots.state_count):
+        states += state_nbytes(slots, i, k)
+    cdef Py_ssize_t nbytes = states + call.plan.scratch * packed.itemsize
+    if nbytes > step.work_nbytes:
+        free(step.work)
+        step.work = malloc(nbytes + FL_ALIGN)
+        step.work_nbytes = 0 if step.work == NULL else nbytes
+    if step.work == NULL:
+        call.batch = 0  # nothing is planned
+        return NO_MEMORY
+    cdef char *start = <char *>whole_lines(<Py_ssize_t>step.work)
+    call.scratch = start + states
+    for i in range(slots.state_count):
+        call.states[i] = start
+        start += state_nbytes(slots, i, k)
+    step.limits, step.driver = limits, packed.driver
+    return DONE
+
+
+cdef inline void run_step(BatchStep *step, Slots *slots) noexcept nogil:
+    if step.call.plan.workers == 1:
+        run_share(step, slots, 0, 1)
+    else:
+        with parallel(num_threads=step.call.plan.workers):
+            run_share(step, slots, threadid(), fl_team_size())
+
+
+cdef inline void run_share(BatchStep *step, Slots *slots, int worker, int workers) noexcept nogil:
+    """What one worker does: gather a part of the states, compute, put that part back."""
+    cdef fl_forward_call *call = step.call
+    cdef Py_ssize_t begin = call.batch * worker // workers
+    cdef Py_ssize_t end = call.batch * (worker + 1) // workers
+    copy_chosen(slots, begin, end, call.batch, call.states, True)
+    fl_barrier_wait(&call.barrier, workers)
+    step.driver.forward(call, worker, workers)
+    fl_barrier_wait(&call.barrier, workers)
+    copy_chosen(slots, begin, end, call.batch, call.states, False)

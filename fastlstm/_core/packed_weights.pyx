@@ -1,0 +1,128 @@
+# What a stack of layers is made of, and its weights in the layout of one instruction set.
+
+from cython.parallel cimport parallel, threadid
+from libc.string cimport memset
+
+from fastlstm._core.c_api cimport *
+from fastlstm._core.library cimport Buffer, driver_of, find_isa, threads_for
+
+import numpy as np
+
+
+cdef enum:
+    PARALLEL_PACKING = 1 << 20  # bytes: less takes less time than waking a second thread
+
+
+cdef class StackConfig:
+    """What a stack of layers is made of.
+
+    Parameters
+    ----------
+    cell : int
+        As in cells.h.
+    layers, directions, input_size, hidden_size : int
+    proj_size : int
+        0: no projection.
+    bias : bool
+    options : Options, or None
+        Of an LSTM with options.
+    """
+
+    def __cinit__(self, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
+                  Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options):
+        cdef fl_stack *s = &self.stack
+        memset(s, 0, sizeof(fl_stack))
+        s.layers, s.directions, s.input, s.hidden = layers, directions, input_size, hidden_size
+        s.projection, s.bias, s.cell = proj_size, bias, cell
+        if options is not None:
+            s.options.peephole, s.options.coupled = options.peephole, options.coupled
+            s.options.layer_norm = options.layer_norm
+            s.options.layer_norm_eps = options.layer_norm_eps
+            s.options.preact_clip, s.options.cell_clip = options.preact_clip, options.cell_clip
+            s.options.zoneout_h, s.options.zoneout_c = options.zoneout
+            for d, functions in enumerate(options.functions[:2]):
+                for i, (kind, alpha, beta) in enumerate(functions[:3]):
+                    s.options.functions[d][i] = fl_function(kind, alpha, beta)
+
+
+cdef fl_dropout dropout_of(object dropout) except *:
+    """(key, rate, recurrent rate), with zoneout at random; or None: as in inference."""
+    if dropout is None:
+        return fl_dropout(0, 0, 0, False)
+    return fl_dropout(dropout[0], dropout[1], dropout[2], True)
+
+
+cdef class PackedWeights:
+    """The weights of a stack of layers in the layout of one instruction set; immutable.
+
+    Parameters
+    ----------
+    isa : str
+    stack : StackConfig
+    flat : (N,) array of float32 or float64
+        Read at once: the weights for forward.
+    version : int
+        Of the parameters, a number that only they have, and only now.
+    threads : int
+    """
+
+    def __cinit__(self, str isa, StackConfig stack not None, flat, long version, int threads):
+        cdef const fl_isa *found = find_isa(isa)
+        self.stack = stack.stack
+        self.state_count = fl_cells[self.stack.cell].state_count
+        self.is_double = flat.dtype == np.float64
+        self.itemsize = 8 if self.is_double else 4
+        self.driver = driver_of(self.is_double)
+        self.kernels = found.f64 if self.is_double else found.f32
+        self.version = version
+        self.weights = self._pack(flat, False, threads)
+
+    def is_of(self, long version, bint backward):
+        """Whether these are the weights of that version, for backward too if it is asked for."""
+        return self.version == version and (self.for_backward is not None or not backward)
+
+    def add_backward(self, flat, int threads):
+        """Pack the same parameters for backward too, once."""
+        if self.for_backward is None:
+            self.for_backward = self._pack(flat, True, threads)
+
+    cdef Py_ssize_t state_size(self, int state) noexcept:
+        """Units of a row of one state; the first is h, whose units are those of an output."""
+        return self.driver.state_size(&self.stack, state)
+
+    cdef Buffer _pack(self, array, bint backward, int threads):
+        cdef const fl_driver *driver = self.driver
+        cdef const fl_stack *stack = &self.stack
+        cdef const void *kernels = self.kernels
+        if array.shape[0] != driver.parameters_size(stack):
+            raise ValueError("flat: wrong size")
+        cdef const float[::1] f32 = None if self.is_double else array
+        cdef const double[::1] f64 = array if self.is_double else None
+        cdef const void *flat = <const void *>&f64[0] if self.is_double else &f32[0]
+        size = (driver.backward_size if backward else driver.forward_size)(stack, kernels)
+        cdef Buffer to = Buffer(size * self.itemsize)
+        cdef int workers = threads_for(threads) if to.nbytes >= PARALLEL_PACKING else 1
+        with nogil:
+            if workers == 1:
+                (driver.pack_backward if backward else driver.pack_forward)(
+                    stack, kernels, flat, to.data, 0, 1)
+            else:
+                with parallel(num_threads=workers):
+                    (driver.pack_backward if backward else driver.pack_forward)(
+                        stack, kernels, flat, to.data, threadid(), fl_team_size())
+        return to
+
+    def tape_nbytes(self, Py_ssize_t steps, Py_ssize_t batch, dropout):
+        """Bytes of a tape for so many steps and rows; dropout as for `forward`."""
+        cdef fl_dropout choices = dropout_of(dropout)
+        cdef Py_ssize_t size = self.driver.tape_size(&self.stack, self.kernels, steps, batch,
+                                                     &choices)
+        return size * self.itemsize
+
+    def sums_nbytes(self, Py_ssize_t count):
+        """Bytes of the sums that `backward` needs for so many tokens."""
+        return self.driver.sums_size(&self.stack, count) * self.itemsize
+
+    def segment(self, Py_ssize_t batch):
+        """Steps of which calls of `backward` for parts of a sequence hold a whole number."""
+        return self.driver.segment(batch)
