@@ -111,7 +111,7 @@ cdef class Buffer:
 
 
 cdef class BufferCache:
-    """Keeps the largest two of the buffers given back, so that memory stays flat over calls.
+    """Keeps the largest two of the buffers that are returned, so that memory stays flat over calls.
 
     Each call takes a buffer of its own: one layer may be used by many threads at a time.  Two,
     because the tape of a training step is alive until that of the next one takes its name.

@@ -160,7 +160,7 @@ cdef class Stream:
             return 0
         cdef int holder = self._holder
         if holder and holder < process and fl_take(&self._holder, holder, process):
-            self._threads = 0  # a thread of the parent had it at the fork: plan anew
+            self._threads = 0  # a thread of the parent had it at the fork: plan again
             return 0
         raise RuntimeError("stream: is in use by another thread; copy() makes one for each")
 

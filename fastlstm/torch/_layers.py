@@ -99,5 +99,5 @@ def with_weights(layer: AnyLayer, weights: list[Array]) -> AnyLayer:
 def sibling(layer: AnyLayer, **changed: Any) -> AnyLayer:
     """A copy of the layer that shares its work space, and all that is not changed."""
     other: AnyLayer = object.__new__(type(layer))
-    other.__dict__.update(layer.__dict__, **changed)  # copy.copy prepares a layer anew
+    other.__dict__.update(layer.__dict__, **changed)  # copy.copy prepares a new layer
     return other

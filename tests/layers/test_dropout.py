@@ -1,4 +1,4 @@
-"""Dropout between layers: what it multiplies by, how often, and when it draws anew."""
+"""Dropout between layers: what it multiplies by, how often, and when it draws again."""
 
 from __future__ import annotations
 

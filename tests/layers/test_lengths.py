@@ -1,4 +1,4 @@
-"""Rows of different lengths, and states that start anew: each row as if it were alone."""
+"""Rows of different lengths, and states that are reset: each row as if it were alone."""
 
 from __future__ import annotations
 

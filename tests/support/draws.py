@@ -1,4 +1,4 @@
-"""What `forward` will leave to chance: the draws of src/driver/dropout.h, written again."""
+"""What `forward` will draw at random, as src/driver/dropout.h does, written again."""
 
 from __future__ import annotations
 
