@@ -116,8 +116,9 @@ class Parameters(FlatMapping):
         readonly = np.frombuffer(storage.data.toreadonly(), storage.dtype)
         super().__init__(shapes, readonly)
         self._storage = storage
-        # In an array, because streams look at it before each step, in C.
-        self._version = np.array([next(_versions)], np.int64)
+        self._version = next(_versions)
+        # Again in an array, because streams look at it before each step, in C.
+        self._watched = np.array([self._version], np.int64)
         # Held while the vector is written, and while it is read to be packed or copied.  Reentrant:
         # a signal handler may use the layer whose call it interrupts.
         self.lock = RLock()
@@ -137,7 +138,7 @@ class Parameters(FlatMapping):
     @property
     def version(self) -> int:
         """A number that grows with every write; no other parameters ever have the same one."""
-        return int(self._version[0])
+        return self._version
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         if name not in self._shapes:
@@ -185,7 +186,7 @@ class Parameters(FlatMapping):
 
     def renew(self) -> None:
         """Raise the version, with the lock held if something was written."""
-        self._version[0] = next(_versions)
+        self._watched[0] = self._version = next(_versions)
 
     @staticmethod
     def _checked(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:

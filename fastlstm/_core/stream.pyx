@@ -109,7 +109,7 @@ cdef class Stream:
         cdef cnp.ndarray state
         cdef int i
         self._parameters = self.layer.parameters  # first: if others come, these get a new version
-        self._version = <const long long *>cnp.PyArray_DATA(self._parameters._version)
+        self._version = <const long long *>cnp.PyArray_DATA(self._parameters._watched)
         cdef PackedWeights packed = self.layer._packed_weights()
         cdef int team = get_num_threads()
         self._packed = packed

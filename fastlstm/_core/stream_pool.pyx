@@ -358,7 +358,7 @@ cdef class StreamPool:
 
     cdef int _watch(self, parameters) except -1:
         self._parameters = parameters
-        self._watched = <const long long *>cnp.PyArray_DATA(parameters._version)
+        self._watched = <const long long *>cnp.PyArray_DATA(parameters._watched)
         return 0
 
     # Arguments.

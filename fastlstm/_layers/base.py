@@ -44,10 +44,10 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         self, value: Any, name: str, inputs: Inputs, *, gradient: bool = False
     ) -> list[Array]:
         """New arrays (L*D, B, units) from a state as the user has it, like the input of a call."""
-        cells = self.num_layers * self._directions
-        shape = (cells, inputs.size[1]) if inputs.is_batch else (cells,)
+        cells, is_batch = self.num_layers * self._directions, inputs.is_batch
+        shape = (cells, inputs.size[1]) if is_batch else (cells,)
         arrays = self._states.to_core(value, name, shape, gradient=gradient)
-        return arrays if inputs.is_batch else [array[:, None] for array in arrays]
+        return arrays if is_batch else [array[:, None] for array in arrays]
 
     def _state_out(self, arrays: list[Array], inputs: Inputs, *, gradient: bool = False) -> State:
         if not inputs.is_batch:
