@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm._layers.cells import CELLS, GATES, cell_name
+from fastlstm._layers.cells import CELLS, COMMON, GATES, cell_name
 
 Array = NDArray[Any]
 DirectionWeights = dict[
@@ -56,8 +56,8 @@ def shaped(value: Any, name: str, *shapes: tuple[int, ...]) -> Array:
 def cell_of(recurrent: Array, name: str) -> str:
     """The cell with a recurrent kernel (H, gates * H)."""
     if recurrent.ndim == 2 and recurrent.size:
-        for cell, gates in GATES.items():
-            if recurrent.shape[1] == gates * recurrent.shape[0]:
+        for cell in COMMON:
+            if recurrent.shape[1] == GATES[cell] * recurrent.shape[0]:
                 return cell
     raise ValueError(
         f"{name}: expected (H, 4H) of an LSTM, (H, 3H) of a GRU or (H, H) of a plain RNN, "

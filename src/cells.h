@@ -2,7 +2,8 @@
 #ifndef FL_CELLS_H
 #define FL_CELLS_H
 
-/* The cells, one a row.  Another cell is a row here, its kernels <name>_tile and <name>_gradient in
+/* The cells, one a row; variants of a cell begin with its name, the plain one first.  Another cell
+ * is a row here, its kernels <name>_tile and <name>_gradient in
  * kernels/cells/, and a class in Python, which sees these rows as library.cells().
  *
  *   gates     a letter each, in the order of the rows of W and U; coupled, an LSTM has no f

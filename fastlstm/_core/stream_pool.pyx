@@ -111,7 +111,7 @@ cdef class StreamPool:
     def __cinit__(self, layer, capacity):
         cdef int i
         if not hasattr(layer, "_packed_weights"):
-            raise TypeError(f"layer: expected an LSTM, GRU or RNN, got {type(layer).__name__}")
+            raise TypeError(f"layer: expected a layer of fastlstm, got {type(layer).__name__}")
         if layer.bidirectional:
             raise ValueError("layer: expected one direction, got a bidirectional layer")
         capacity = integer(capacity, "capacity", 1)

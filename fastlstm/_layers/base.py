@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +14,7 @@ from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.config import Arguments
 from fastlstm._layers.inputs import Embedding, Inputs, read_inputs
 from fastlstm._layers.tape import CheckpointEvery, Dropout, Tape
-from fastlstm._layers.trace import Trace
+from fastlstm._layers.trace import Trace, tape_fields
 from fastlstm._layers.weights import Weights
 from fastlstm._parameters import Gradients
 
@@ -28,7 +28,6 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
     """A stack of recurrent layers of one cell; the base of `LSTM`, `GRU` and `RNN`."""
 
     _TRACE: type[TraceKind]
-    _TAPE_FIELDS: ClassVar[list[int]]  # of a trace
 
     def _set_up(self, arguments: Arguments) -> None:
         """What is left to do for the constructor of a cell that has set its own options."""
@@ -326,10 +325,9 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         tape = Tape(self, inputs, y.shape, None, None, backward=False)
         if y.size:
             tape._record(inputs.time_first(y), states)
+        fields = tape_fields(self._TRACE)
         return [
-            self._TRACE(
-                *(inputs.sequence_out(tape._read(layer, d, field)) for field in self._TAPE_FIELDS)
-            )
+            self._TRACE(*(inputs.sequence_out(tape._read(layer, d, field)) for field in fields))
             for layer in range(self.num_layers)
             for d in range(self._directions)
         ]

@@ -40,7 +40,6 @@ class Arguments(NamedTuple):
 class Config:
     """The sizes and options of a layer."""
 
-    _gates: int
     _cell: str  # one of CELLS
     _OPTIONS: ClassVar[dict[str, Any]]  # of the constructor that only this cell has, and defaults
     proj_size = 0
@@ -71,6 +70,10 @@ class Config:
             if name in ("dropout", *_RATES):
                 value = _validation.probability(value, name)
         super().__setattr__(name, value)
+
+    @property
+    def _gates(self) -> int:
+        return len(CELLS[self._cell].gates)
 
     @property
     def _directions(self) -> int:

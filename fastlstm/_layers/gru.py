@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastlstm._layers.base import Array, Layer
 from fastlstm._layers.config import Arguments
-from fastlstm._layers.trace import GRUTrace, tape_fields
+from fastlstm._layers.trace import GRUTrace
 
 
 class GRU(Layer[Array, ArrayLike, GRUTrace]):
@@ -54,9 +54,7 @@ class GRU(Layer[Array, ArrayLike, GRUTrace]):
     ((100, 8, 64), (2, 8, 64))
     """
 
-    _gates = 3
     _TRACE = GRUTrace
-    _TAPE_FIELDS = tape_fields(GRUTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"reset_after": True}
 
     def __init__(

@@ -12,7 +12,7 @@ from fastlstm import _validation
 from fastlstm._layers import options as _options
 from fastlstm._layers.base import Array, Layer
 from fastlstm._layers.config import Arguments
-from fastlstm._layers.trace import LSTMTrace, tape_fields
+from fastlstm._layers.trace import LSTMTrace
 
 
 class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
@@ -143,7 +143,6 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
     """
 
     _TRACE = LSTMTrace
-    _TAPE_FIELDS = tape_fields(LSTMTrace)
     peephole: bool
     coupled: bool
     layer_norm: bool
@@ -183,7 +182,6 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
         for name, option in _options.LSTM_OPTIONS.items():
             setattr(self, name, option.check(arguments[name], name))
         self._check_together(_validation.integer(hidden_size, "hidden_size", 1), bidirectional)
-        self._gates = 3 if self.coupled else 4
         plain = all(
             option.plain or getattr(self, name) == option.default
             for name, option in _options.LSTM_OPTIONS.items()
@@ -202,6 +200,10 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
                 seed,
             )
         )
+
+    @property
+    def _gates(self) -> int:
+        return super()._gates - self.coupled
 
     def _check_together(self, hidden_size: int, bidirectional: bool) -> None:
         if self.proj_size >= hidden_size:

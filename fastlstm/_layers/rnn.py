@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastlstm._layers.base import Array, Layer
 from fastlstm._layers.config import Arguments
-from fastlstm._layers.trace import RNNTrace, tape_fields
+from fastlstm._layers.trace import RNNTrace
 
 
 class RNN(Layer[Array, ArrayLike, RNNTrace]):
@@ -50,9 +50,7 @@ class RNN(Layer[Array, ArrayLike, RNNTrace]):
     ((100, 8, 64), (1, 8, 64))
     """
 
-    _gates = 1
     _TRACE = RNNTrace
-    _TAPE_FIELDS = tape_fields(RNNTrace)
     _OPTIONS: ClassVar[dict[str, Any]] = {"nonlinearity": "tanh"}
 
     def __init__(

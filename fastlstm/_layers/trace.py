@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from numpy.typing import NDArray
 
@@ -46,11 +46,18 @@ class RNNTrace(NamedTuple):
     """Hidden state h after each step."""
 
 
-Trace = LSTMTrace | GRUTrace | RNNTrace
+class Trace(Protocol):
+    """A named tuple of arrays: gates in the order of their slots on the tape, then states."""
+
+    @property
+    def hidden(self) -> Array: ...
+
+    def _asdict(self) -> dict[str, Any]: ...
+
 
 STATES = {"cell": 4, "hidden": 5}  # as in fastlstm.h
 
 
-def tape_fields(kind: type[Trace]) -> list[int]:
+def tape_fields(kind: type[Any]) -> list[int]:
     """Where the core has the fields of a trace: gates by their slot, then states."""
     return [STATES.get(name, slot) for slot, name in enumerate(kind._fields)]

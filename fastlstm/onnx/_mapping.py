@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from fastlstm import _validation
 from fastlstm._layers.base import Layer
-from fastlstm._layers.cells import CELLS
+from fastlstm._layers.cells import CELLS, COMMON
 from fastlstm.onnx import _activations
 from fastlstm.onnx._activations import Entry
 
@@ -30,7 +30,7 @@ INPUTS = {
 }
 # ONNX calls its operators as our classes are called.
 OPERATORS: dict[str, type[AnyLayer]]
-OPERATORS = {kind.__name__: kind for kind in CELLS.values() if kind.__name__ in INPUTS}
+OPERATORS = {CELLS[cell].__name__: CELLS[cell] for cell in COMMON}
 OUTPUTS = {"LSTM": ("Y", "Y_h", "Y_c"), "GRU": ("Y", "Y_h"), "RNN": ("Y", "Y_h")}
 WEIGHTS = ("W", "R", "B", "P")
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}

@@ -191,7 +191,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         """The parameters of the training, checked."""
         if partial and self.early_stopping:
             raise ValueError("early_stopping: expected False for partial_fit, got True")
-        check_cell(self.cell)
+        check_cell(self.cell, CELLS)
         for name in ("learning_rate", "weight_decay"):
             non_negative(name, getattr(self, name))
         part = non_negative("validation_fraction", self.validation_fraction)

@@ -121,11 +121,12 @@ typedef struct FL_NAME(fl_kernels) {
     /* By fl_cell. */
     void (*tile[FL_CELLS])(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *tile);
     void (*gradient[FL_CELLS])(ptrdiff_t rows, const fl_gradient *tile);
-    /* The ends of a step of FL_GRU_BEFORE, for the 4*VL units of one group.  Forward: z is what U_n
+    /* The ends of a step of a cell with slots that U leads to only in a second product, such as
+     * FL_GRU_BEFORE, for the 4*VL units of one group.  Forward: z is what U_n
      * and W_n lead to, gates are those of the tile.  Backward: dh is the gradient of r * h_before.
      */
-    void (*gru_next)(ptrdiff_t rows, const fl_tile *tile);
-    void (*gru_reset_gradient)(ptrdiff_t rows, const fl_gradient *tile);
+    void (*next[FL_CELLS])(ptrdiff_t rows, const fl_tile *tile);
+    void (*reset_gradient[FL_CELLS])(ptrdiff_t rows, const fl_gradient *tile);
     void (*softmax)(ptrdiff_t rows, const fl_softmax *block);
 
     /* tile [rows][4*VL] = a (+ b unless NULL), zero beyond n columns. */

@@ -254,7 +254,7 @@ static void reset_tile(const backward_pass *p, const worker_share *me, const bac
     _Alignas(FL_ALIGN) real d_second_input[FL_MAX_TILE];
     second_input_gradient(p, me, at, weights, p->hidden, d_second_input);
     find_gradient_tile(0, p, p->when, me, at, d_second_input, size, &tile);
-    p->k->gru_reset_gradient(at->rows, &tile.gradient);
+    p->k->reset_gradient[p->stack->cell](at->rows, &tile.gradient);
     cut_states(&tile, at->rows, minimum(size, units));
 }
 

@@ -196,7 +196,7 @@ static void candidate_tile(const pass *p, const worker_share *me, const step_til
         .y = p->y.data ? y : NULL,
         .units = p->out_size - unit,
     };
-    p->k->gru_next(at->rows, &tile);
+    p->k->next[p->kind](at->rows, &tile);
 }
 
 static void second_product(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
