@@ -43,10 +43,11 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         self, value: Any, name: str, inputs: Inputs, *, gradient: bool = False
     ) -> list[Array]:
         """New arrays (L*D, B, units) from a state as the user has it, like the input of a call."""
-        cells, is_batch = self.num_layers * self._directions, inputs.is_batch
-        shape = (cells, inputs.size[1]) if is_batch else (cells,)
-        arrays = self._states.to_core(value, name, shape, gradient=gradient)
-        return arrays if is_batch else [array[:, None] for array in arrays]
+        cells = self.num_layers * self._directions
+        if inputs.is_batch:
+            return self._states.to_core(value, name, (cells, inputs.size[1]), gradient=gradient)
+        arrays = self._states.to_core(value, name, (cells,), gradient=gradient)
+        return [array[:, None] for array in arrays]
 
     def _state_out(self, arrays: list[Array], inputs: Inputs, *, gradient: bool = False) -> State:
         if not inputs.is_batch:

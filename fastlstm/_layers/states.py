@@ -61,6 +61,8 @@ class States:
 
     def from_core(self, arrays: Sequence[Array], *, gradient: bool = False) -> Any:
         """A state as a user has it, or the gradient of one, from the arrays of the core."""
+        if not self.copies:
+            return self._join(arrays)
         states = [arrays[i] for i in self.firsts]
         if gradient:
             for i in self.copies:
@@ -75,7 +77,7 @@ class States:
             raise TypeError(f"{name}: expected a {kind} ({', '.join(names)}), got {got}")
         return value
 
-    def _join(self, states: list[Array]) -> Any:
+    def _join(self, states: Sequence[Array]) -> Any:
         return tuple(states)
 
 
@@ -87,7 +89,7 @@ class SingleState(States):
             raise TypeError(f"{names[0]}: expected an array, got a tuple: this cell has one state")
         return (value,)
 
-    def _join(self, states: list[Array]) -> Any:
+    def _join(self, states: Sequence[Array]) -> Any:
         return states[0]
 
 
