@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 C_FILES := $(shell find src tests -name '*.[ch]')
 PY_FILES := setup.py fastlstm tests benchmarks examples docs
 
-.PHONY: build test check lint format mutants asan arm arm-tools bench clean
+.PHONY: build test check lint format mutants teams asan arm arm-tools bench clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -73,6 +73,22 @@ SANITIZE := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sa
 $(eval $(call harness,asan,$(CC),$(SANITIZE),$(HOST_ISAS)))
 $(eval $(call harness,host,$(CC),-O2,$(HOST_ISAS)))
 $(eval $(call harness,arm,$(ARM_CC),-O2 -static,$(ARM_ISAS)))
+
+# Teams without the driver; FL_PORTABLE_WAIT: as they sleep where there are no futexes.
+TEAM_FILES := tests/native/team_test.c src/base/team.c src/base/team_size.c src/base/wait.c
+define team_test
+build/team_test_$(1): $(TEAM_FILES) $(HEADERS)
+	@mkdir -p build
+	$(CC) $(C_FLAGS) $(2) -Isrc $(TEAM_FILES) -o $$@ -pthread
+endef
+$(eval $(call team_test,plain,-O2))
+$(eval $(call team_test,portable,-O2 -DFL_PORTABLE_WAIT))
+$(eval $(call team_test,asan,$(SANITIZE)))
+$(eval $(call team_test,tsan,-O1 -g1 -fsanitize=thread))
+
+TEAM_ROUNDS := 10000
+teams: $(addprefix build/team_test_,plain portable asan tsan)
+	@set -e; for test in $^; do echo $$test; timeout 300 $$test $(TEAM_ROUNDS); done
 
 asan: build/asan/harness
 	@set -e; isas=$$($< 2>&1 | sed -n 's/.*this CPU can run://p'); test -n "$$isas"; \

@@ -6,7 +6,7 @@
  * share these structs: each driver reads them as its own element type.
  *
  * Nothing here allocates or fails.  The caller checks shapes, asks for sizes, allocates
- * (FL_ALIGN-aligned), and then runs the same function in every thread of a team. */
+ * (FL_ALIGN-aligned), and then runs the same job in every thread of a team. */
 #ifndef FASTLSTM_H
 #define FASTLSTM_H
 
@@ -14,8 +14,11 @@
 #include <stdint.h>
 
 #include "base/align.h"
+#include "base/fpu.h"
 #include "base/interrupt.h"
 #include "base/team.h"
+#include "base/team_size.h"
+#include "base/threads.h"
 #include "cells.h"
 
 typedef struct {
@@ -65,9 +68,19 @@ typedef struct {
     const unsigned char *reset; /* [T,B]: the state is zero before this step; NULL: never */
 } fl_rows;
 
+/* Weights from the order of parameters to that of the kernels. */
+typedef struct {
+    const fl_stack *stack;
+    const void *kernels;
+    const void *flat;
+    void *packed; /* forward_size or backward_size elements */
+} fl_pack_call;
+
 /* How many workers a call may have.  `processors` of them can run at a time. */
 typedef struct {
     int threads, processors;
+    int most;   /* for a while, because teams lose time: see base/team_size.h */
+    int margin; /* how many times the work that pays for a team there must be */
 } fl_team_limits;
 
 /* Input as numbers of rows: x is then a table [count, I], and step t, row b reads row
@@ -80,8 +93,8 @@ typedef struct {
 
 /* How a call is shared among threads, cut along time, and laid out in its work space. */
 typedef struct {
-    int workers;       /* team size; 1 where more would not pay */
-    int split_units;   /* workers share the hidden units (barrier per step) instead of the rows */
+    fl_team_plan team;
+    int split_units;   /* workers share the hidden units (and meet each step), not the rows */
     ptrdiff_t blocks;  /* of VL hidden units */
     ptrdiff_t chunk;   /* forward: steps that one layer runs before the next layer starts */
     ptrdiff_t ahead;   /* forward: steps whose input projection precedes the recurrence, or 0 */
@@ -126,7 +139,6 @@ typedef struct {
     void *scratch;
     fl_interrupt *interrupt; /* or NULL; a call that ends early leaves nothing of use */
     fl_plan plan;
-    fl_barrier barrier;
 } fl_forward_call;
 
 /* One call, backward.  Parameters, x, tape and dropout must be those of the forward call. */
@@ -157,7 +169,6 @@ typedef struct {
     void *scratch;
     fl_interrupt *interrupt; /* as forward */
     fl_plan plan;
-    fl_barrier barrier;
 } fl_backward_call;
 
 /* The head of a language model: linear layer, softmax, and cross-entropy of N predictions among V
@@ -175,36 +186,32 @@ typedef struct {
     void *dweight, *dbias; /* with dy: [V,H], [V]; added to */
     void *scratch;
     ptrdiff_t scratch_size; /* elements; this and the team's size come from plan_head */
-    int workers;
-    fl_barrier barrier;
+    fl_team_plan team;
 } fl_head_call;
 
 /* Fields of a tape that can be read: gate slots 0 to 3, and these. */
 enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
 
 /* The driver for one element type.  The plans are made by one thread and read by all workers;
- * the functions with a worker are called by every worker of the team with its number. */
+ * every worker of the team calls the job. */
 typedef struct {
     ptrdiff_t (*parameters_size)(const fl_stack *stack);
     ptrdiff_t (*state_size)(const fl_stack *stack, int state); /* units of a row of one state */
     ptrdiff_t (*forward_size)(const fl_stack *stack, const void *kernels);
     ptrdiff_t (*backward_size)(const fl_stack *stack, const void *kernels);
-    void (*pack_forward)(const fl_stack *stack, const void *kernels, const void *flat, void *packed,
-                         int worker, int workers);
-    void (*pack_backward)(const fl_stack *stack, const void *kernels, const void *flat,
-                          void *packed, int worker, int workers);
+    fl_job pack_forward, pack_backward; /* of an fl_pack_call */
     ptrdiff_t (*tape_size)(const fl_stack *stack, const void *kernels, ptrdiff_t steps,
                            ptrdiff_t batch, const fl_dropout *dropout);
     ptrdiff_t (*sums_size)(const fl_stack *stack, ptrdiff_t count);
     ptrdiff_t (*segment)(ptrdiff_t batch); /* steps of a segment of a long sequence */
     void (*plan_forward)(fl_forward_call *call, fl_team_limits limits, int training);
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
-    void (*forward)(fl_forward_call *call, int worker, int workers);
-    void (*backward)(fl_backward_call *call, int worker, int workers);
+    fl_job forward;  /* of an fl_forward_call */
+    fl_job backward; /* of an fl_backward_call */
     void (*read_tape)(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int field,
                       void *out);
     void (*plan_head)(fl_head_call *call, fl_team_limits limits);
-    void (*head)(fl_head_call *call, int worker, int workers);
+    fl_job head; /* of an fl_head_call */
     /* sigmoid (which = 0), tanh (1) or exp (2) of n elements, by the kernels' own functions. */
     void (*activate)(const void *kernels, int which, const void *x, void *out, ptrdiff_t n);
 } fl_driver;

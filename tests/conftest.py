@@ -33,6 +33,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ["PYTHONSAFEPATH"] = "1"
 
 import fastlstm  # noqa: E402
+from fastlstm._core import library  # noqa: E402
+
+library.adapt_teams(False)  # a busy machine must not make teams small that are tested
 
 NOT_HERE = "isa: this CPU cannot run"
 

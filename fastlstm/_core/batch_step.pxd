@@ -1,11 +1,11 @@
 # A step of some streams of a pool, as one batch: its plan, its work space, its run.  As slots.pxd
 # it is C only, and the pool's lock is held.
 
-from cython.parallel cimport parallel, threadid
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
+from fastlstm._core.library cimport meet, run_team
 from fastlstm._core.packed_weights cimport PackedWeights
 from fastlstm._core.slots cimport NO_MEMORY, DONE, Slots, copy_chosen, outcome
 
@@ -18,9 +18,14 @@ cdef struct BatchStep:
     Py_ssize_t work_nbytes
 
 
+cdef struct StepOfSlots:
+    BatchStep *step
+    Slots *slots
+
+
 cdef inline bint is_planned(const BatchStep *step, Py_ssize_t k, fl_team_limits limits) noexcept nogil:
     return (step.call.batch == k and step.limits.threads == limits.threads
-            and step.limits.processors == limits.processors)
+            and step.limits.processors == limits.processors and step.limits.most == limits.most)
 
 
 cdef inline Py_ssize_t whole_lines(Py_ssize_t n) noexcept nogil:
@@ -63,20 +68,17 @@ cdef inline outcome plan_step(BatchStep *step, const Slots *slots, PackedWeights
 
 
 cdef inline void run_step(BatchStep *step, Slots *slots) noexcept nogil:
-    if step.call.plan.workers == 1:
-        run_share(step, slots, 0, 1)
-    else:
-        with parallel(num_threads=step.call.plan.workers):
-            run_share(step, slots, threadid(), fl_team_size())
+    cdef StepOfSlots both = StepOfSlots(step, slots)
+    run_team(run_share, &both, &step.call.plan.team)
 
 
-cdef inline void run_share(BatchStep *step, Slots *slots, int worker, int workers) noexcept nogil:
+cdef inline void run_share(void *argument, fl_worker *me) noexcept nogil:
     """What one worker does: gather a part of the states, compute, put that part back."""
-    cdef fl_forward_call *call = step.call
-    cdef Py_ssize_t begin = call.batch * worker // workers
-    cdef Py_ssize_t end = call.batch * (worker + 1) // workers
-    copy_chosen(slots, begin, end, call.batch, call.states, True)
-    fl_barrier_wait(&call.barrier, workers)
-    step.driver.forward(call, worker, workers)
-    fl_barrier_wait(&call.barrier, workers)
-    copy_chosen(slots, begin, end, call.batch, call.states, False)
+    cdef StepOfSlots *both = <StepOfSlots *>argument
+    cdef fl_forward_call *call = both.step.call
+    cdef fl_range part = fl_part(call.batch, me.workers, me.number)
+    copy_chosen(both.slots, part.begin, part.end, call.batch, call.states, True)
+    meet(me)
+    both.step.driver.forward(call, me)
+    meet(me)
+    copy_chosen(both.slots, part.begin, part.end, call.batch, call.states, False)

@@ -1,22 +1,56 @@
 # The C API, line for line like src/fastlstm.h, src/cells.h and what they include of src/base.
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 ctypedef fused real:
     float
     double
 
 
-cdef extern from "base/team.h" nogil:
-    ctypedef struct fl_barrier:
-        pass
+cdef extern from "base/openmp.h" nogil:
     int fl_team_size()
     int fl_has_openmp()
-    int fl_threads_for(int wanted)
-    void fl_barrier_wait(fl_barrier *, int)
+
+
+cdef extern from "base/fpu.h" nogil:
     ctypedef uint64_t fl_fpu
     fl_fpu fl_fpu_enter()
     void fl_fpu_leave(fl_fpu)
+
+
+cdef extern from "base/threads.h" nogil:
+    int fl_threads_for(int wanted)
+    void fl_dismiss_threads()
+
+
+cdef extern from "base/wait.h" nogil:
+    int64_t fl_now()
+
+
+cdef extern from "base/team.h" nogil:
+    ctypedef struct fl_team:
+        int64_t slept
+    ctypedef struct fl_worker:
+        int number, workers
+    ctypedef void (*fl_job)(void *call, fl_worker *me) noexcept nogil
+    ctypedef struct fl_range:
+        Py_ssize_t begin, end
+    fl_worker fl_alone()
+    fl_team *fl_team_open(int workers)
+    void fl_team_close(fl_team *)
+    void fl_work_in(fl_team *, fl_job, void *call, int number, int workers)
+    void fl_meet(fl_worker *)
+    fl_range fl_part(Py_ssize_t n, Py_ssize_t parts, Py_ssize_t i)
+
+
+cdef extern from "base/team_size.h" nogil:
+    ctypedef struct fl_team_plan:
+        int wanted, workers
+        double work
+    int fl_team_most()
+    void fl_team_remember(const fl_team_plan *, int64_t began, int64_t ended, int64_t slept)
+    bint fl_calls_are_apart(int64_t began)
+    void fl_team_adapts(bint on)
 
 
 cdef extern from "base/interrupt.h" nogil:
@@ -71,6 +105,13 @@ cdef extern from "fastlstm.h" nogil:
 
     ctypedef struct fl_team_limits:
         int threads, processors
+        int most, margin
+
+    ctypedef struct fl_pack_call:
+        const fl_stack *stack
+        const void *kernels
+        const void *flat
+        void *packed
 
     ctypedef struct fl_tokens:
         const Py_ssize_t *rows
@@ -83,7 +124,7 @@ cdef extern from "fastlstm.h" nogil:
         const unsigned char *reset
 
     ctypedef struct fl_plan:
-        int workers
+        fl_team_plan team
         int split_units
         Py_ssize_t blocks, chunk, ahead, segment
         Py_ssize_t between[2]
@@ -118,7 +159,6 @@ cdef extern from "fastlstm.h" nogil:
         void *scratch
         fl_interrupt *interrupt
         fl_plan plan
-        fl_barrier barrier
 
     ctypedef struct fl_backward_call:
         fl_stack stack
@@ -143,7 +183,6 @@ cdef extern from "fastlstm.h" nogil:
         void *scratch
         fl_interrupt *interrupt
         fl_plan plan
-        fl_barrier barrier
 
     ctypedef struct fl_head_call:
         const void *kernels
@@ -160,29 +199,26 @@ cdef extern from "fastlstm.h" nogil:
         void *dbias
         void *scratch
         Py_ssize_t scratch_size
-        int workers
-        fl_barrier barrier
+        fl_team_plan team
 
     ctypedef struct fl_driver:
         Py_ssize_t (*parameters_size)(const fl_stack *) noexcept nogil
         Py_ssize_t (*state_size)(const fl_stack *, int) noexcept nogil
         Py_ssize_t (*forward_size)(const fl_stack *, const void *) noexcept nogil
         Py_ssize_t (*backward_size)(const fl_stack *, const void *) noexcept nogil
-        void (*pack_forward)(const fl_stack *, const void *, const void *, void *, int,
-                             int) noexcept nogil
-        void (*pack_backward)(const fl_stack *, const void *, const void *, void *, int,
-                             int) noexcept nogil
+        fl_job pack_forward
+        fl_job pack_backward
         Py_ssize_t (*tape_size)(const fl_stack *, const void *, Py_ssize_t, Py_ssize_t,
                                 const fl_dropout *) noexcept nogil
         Py_ssize_t (*sums_size)(const fl_stack *, Py_ssize_t) noexcept nogil
         Py_ssize_t (*segment)(Py_ssize_t) noexcept nogil
         void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil
         void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
-        void (*forward)(fl_forward_call *, int, int) noexcept nogil
-        void (*backward)(fl_backward_call *, int, int) noexcept nogil
+        fl_job forward
+        fl_job backward
         void (*read_tape)(const fl_forward_call *, Py_ssize_t, Py_ssize_t, int, void *) noexcept nogil
         void (*plan_head)(fl_head_call *, fl_team_limits) noexcept nogil
-        void (*head)(fl_head_call *, int, int) noexcept nogil
+        fl_job head
         void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil
 
     const fl_driver fl_driver_f32, fl_driver_f64

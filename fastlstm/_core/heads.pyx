@@ -1,10 +1,9 @@
 # What follows the layers: the linear layer, softmax and cross-entropy of a language model.
 
-from cython.parallel cimport parallel, threadid
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer, BufferCache, driver_of, find_isa, team_limits
+from fastlstm._core.library cimport Buffer, BufferCache, driver_of, find_isa, run_team, team_limits
 
 import numpy as np
 
@@ -68,10 +67,6 @@ cdef int _head(str isa, BufferCache cache, const real[:, ::1] y, const real[:, :
     scratch = cache.take(call.scratch_size * sizeof(real))
     call.scratch = scratch.data
     with nogil:
-        if call.workers == 1:
-            driver.head(&call, 0, 1)
-        else:
-            with parallel(num_threads=call.workers):
-                driver.head(&call, threadid(), fl_team_size())
+        run_team(driver.head, &call, &call.team)
     cache.give(scratch)
     return 0

@@ -2,6 +2,7 @@
 # The C core is linked into this module; the others call it through the drivers that it hands out.
 
 cimport cython
+from cython.parallel cimport parallel, threadid
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -58,14 +59,48 @@ def cells():
 PROCESSORS = processors.count()
 
 
-cdef fl_team_limits team_limits(int threads) except *:
+cdef fl_team_limits team_limits(int threads, int margin=1) except *:
+    """The limits of the next call of this thread."""
     cdef int processors = PROCESSORS
-    return fl_team_limits(threads, processors)
+    return fl_team_limits(threads, processors, fl_team_most(), margin)
 
 
 cdef int threads_for(int wanted) noexcept nogil:
-    """How many threads of a team the system grants."""
-    return fl_threads_for(wanted)
+    """How many threads the next team of this thread can have."""
+    return fl_threads_for(min(wanted, fl_team_most()))
+
+
+cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept nogil:
+    """Run a job in a team.  The only parallel region of layers and heads."""
+    cdef fl_worker alone = fl_alone()
+    cdef fl_team *team = NULL
+    cdef int64_t began, slept = 0
+    if plan.wanted == 1:
+        job(call, &alone)
+        return
+    began = fl_now()
+    if plan.workers > 1:
+        team = fl_team_open(plan.workers)
+    if team == NULL:
+        job(call, &alone)
+    else:
+        with parallel(num_threads=plan.workers):
+            fl_work_in(team, job, call, threadid(), fl_team_size())
+        slept = team.slept
+        fl_team_close(team)
+        if fl_calls_are_apart(began):
+            fl_dismiss_threads()
+    fl_team_remember(plan, began, fl_now(), slept)
+
+
+cdef void meet(fl_worker *me) noexcept nogil:
+    """Wait for all workers of a team."""
+    fl_meet(me)
+
+
+def adapt_teams(bint on):
+    """Whether teams that lose time become smaller; tests turn it off."""
+    fl_team_adapts(on)
 
 
 def has_openmp():

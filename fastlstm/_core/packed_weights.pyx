@@ -1,10 +1,9 @@
 # What a stack of layers is made of, and its weights in the layout of one instruction set.
 
-from cython.parallel cimport parallel, threadid
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer, driver_of, find_isa, threads_for
+from fastlstm._core.library cimport Buffer, driver_of, find_isa, run_team, threads_for
 
 import numpy as np
 
@@ -101,15 +100,12 @@ cdef class PackedWeights:
         cdef const void *flat = <const void *>&f64[0] if self.is_double else &f32[0]
         size = (driver.backward_size if backward else driver.forward_size)(stack, kernels)
         cdef Buffer to = Buffer(size * self.itemsize)
+        cdef fl_pack_call call = fl_pack_call(stack, kernels, flat, to.data)
+        cdef fl_job pack = driver.pack_backward if backward else driver.pack_forward
         cdef int workers = threads_for(threads) if to.nbytes >= PARALLEL_PACKING else 1
+        cdef fl_team_plan team = fl_team_plan(workers, workers, size)
         with nogil:
-            if workers == 1:
-                (driver.pack_backward if backward else driver.pack_forward)(
-                    stack, kernels, flat, to.data, 0, 1)
-            else:
-                with parallel(num_threads=workers):
-                    (driver.pack_backward if backward else driver.pack_forward)(
-                        stack, kernels, flat, to.data, threadid(), fl_team_size())
+            run_team(pack, &call, &team)
         return to
 
     def tape_nbytes(self, Py_ssize_t steps, Py_ssize_t batch, dropout):

@@ -2,11 +2,10 @@
 # call, no arithmetic.  It allocates what the C driver needs and is the last place that knows shapes.
 
 from cpython.exc cimport PyErr_CheckSignals
-from cython.parallel cimport parallel, threadid
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer, BufferCache, team_limits
+from fastlstm._core.library cimport Buffer, BufferCache, run_team, team_limits
 from fastlstm._core.packed_weights cimport PackedWeights, dropout_of
 
 from threading import get_ident, main_thread
@@ -201,7 +200,6 @@ cdef int _forward(PackedWeights packed, BufferCache cache, const real[:, :, :] x
     cdef Py_ssize_t size = sizeof(real)
     cdef Buffer scratch
     cdef Interrupt interrupt
-    cdef int workers
     memset(&call, 0, sizeof(call))
     _check[real](packed, y, states, call.states)
     call.stack = packed.stack
@@ -230,13 +228,8 @@ cdef int _forward(PackedWeights packed, BufferCache cache, const real[:, :, :] x
     interrupt = _interrupt(&packed.stack, call.steps, call.batch)
     if interrupt is not None:
         call.interrupt = &interrupt.call
-    workers = call.plan.workers
     with nogil:
-        if workers == 1:
-            driver.forward(&call, 0, 1)
-        else:
-            with parallel(num_threads=workers):
-                driver.forward(&call, threadid(), fl_team_size())
+        run_team(driver.forward, &call, &call.plan.team)
     cache.give(scratch)
     if interrupt is not None:
         interrupt.end()
@@ -291,7 +284,6 @@ cdef int _backward(PackedWeights packed, BufferCache cache, const real[:, :, :] 
     cdef Py_ssize_t size = sizeof(real), count = packed.stack.input if x is None else x.shape[0]
     cdef Buffer scratch
     cdef Interrupt interrupt
-    cdef int workers
     if packed.for_backward is None:
         raise ValueError("packed: expected weights for backward too")
     memset(&call, 0, sizeof(call))
@@ -341,13 +333,8 @@ cdef int _backward(PackedWeights packed, BufferCache cache, const real[:, :, :] 
     interrupt = _interrupt(&packed.stack, call.steps, call.batch)
     if interrupt is not None:
         call.interrupt = &interrupt.call
-    workers = call.plan.workers
     with nogil:
-        if workers == 1:
-            driver.backward(&call, 0, 1)
-        else:
-            with parallel(num_threads=workers):
-                driver.backward(&call, threadid(), fl_team_size())
+        run_team(driver.backward, &call, &call.plan.team)
     cache.give(scratch)
     if interrupt is not None:
         interrupt.end()

@@ -2,11 +2,10 @@
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
-from cython.parallel cimport parallel, threadid
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer, BufferCache, team_limits
+from fastlstm._core.library cimport Buffer, BufferCache, run_team, team_limits
 from fastlstm._core.packed_weights cimport PackedWeights
 
 import os
@@ -127,7 +126,7 @@ cdef class Stream:
         self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
         self._call.scratch = self._scratch.data
         # Small steps would spend a good part of their time giving the GIL away.
-        self._release = packed.stack.layers * packed.stack.hidden * packed.stack.hidden > 1 << 18
+        self._release = self._call.plan.team.workers > 1 or packed.stack.layers * packed.stack.hidden * packed.stack.hidden > 1 << 18
         self._threads = team
         return 0
 
@@ -170,7 +169,7 @@ cdef class Stream:
     cdef int _refresh(self) except -1:
         """See that the weights and the plan are those of now."""
         if self._version[0] != self._packed.version or self._threads == 0 or (
-                self._call.plan.workers > 1 and get_num_threads() != self._threads):
+                self._call.plan.team.workers > 1 and get_num_threads() != self._threads):
             self._prepare()
         return 0
 
@@ -227,14 +226,11 @@ cdef class Stream:
     cdef void _run_step(self) noexcept:
         cdef fl_forward_call *call = self._call
         cdef const fl_driver *driver = self._packed.driver
-        if call.plan.workers > 1:
-            with nogil, parallel(num_threads=call.plan.workers):
-                driver.forward(call, threadid(), fl_team_size())
-        elif self._release:
+        if self._release:
             with nogil:
-                driver.forward(call, 0, 1)
+                run_team(driver.forward, call, &call.plan.team)
         else:
-            driver.forward(call, 0, 1)
+            run_team(driver.forward, call, &call.plan.team)
 
     def run(self, x):
         """Advance by a chunk of steps.

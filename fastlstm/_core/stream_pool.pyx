@@ -340,7 +340,7 @@ cdef class StreamPool:
             self._watch(self.layer.parameters)
             packed = self.layer._packed_weights()
         cdef Py_ssize_t work = (k + 1) * self._weights
-        cdef fl_team_limits limits = fl_team_limits(1, 1)
+        cdef fl_team_limits limits = fl_team_limits(1, 1, 1, 1)
         if work > ONE_WORKER:
             limits = team_limits(threads.get_num_threads())
         self._acquire()

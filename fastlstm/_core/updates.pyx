@@ -21,6 +21,7 @@ import numpy as np
 cdef enum:
     PER_THREAD = 1 << 16  # elements: Adam takes 40 us for them, waking a thread up to 25
     BLOCK = 8192  # elements whose squares are summed on their own
+    PIECE = 1 << 14  # elements that a thread takes at a time: one that is put aside has few
     CHAINS = 8  # sums of a block that grow side by side
 
 
@@ -84,7 +85,7 @@ def sgd(real[::1] p not None, const real[::1] g not None, real[::1] velocity, *,
     _check[real](velocity, n)
     with nogil, parallel(num_threads=_team(n, threads)):
         before = fl_fpu_enter()
-        for i in prange(n, schedule="static"):
+        for i in prange(n, schedule="dynamic", chunksize=PIECE):
             d = _with_decay(g[i], p[i], decay)
             if moves:
                 v = velocity[i] * momentum + d * weight
@@ -130,9 +131,9 @@ def rmsprop(real[::1] p not None, const real[::1] g not None, real[::1] square n
     with nogil, parallel(num_threads=_team(n, threads)):
         before = fl_fpu_enter()
         if centered:  # apart: the compiler would make no vectors of a loop with so many cases
-            for i in prange(n, schedule="static"):
+            for i in prange(n, schedule="dynamic", chunksize=PIECE):
                 mean[i] = _lerp(mean[i], _with_decay(g[i], p[i], decay), pull, small)
-        for i in prange(n, schedule="static"):
+        for i in prange(n, schedule="dynamic", chunksize=PIECE):
             d = _with_decay(g[i], p[i], decay)
             v = square[i] * alpha + weight * d * d  # overflows after d * d
             square[i] = v
@@ -172,7 +173,7 @@ def adagrad(real[::1] p not None, const real[::1] g not None, real[::1] total no
     _check[real](total, n)
     with nogil, parallel(num_threads=_team(n, threads)):
         before = fl_fpu_enter()
-        for i in prange(n, schedule="static"):
+        for i in prange(n, schedule="dynamic", chunksize=PIECE):
             d = _with_decay(g[i], p[i], decay)
             v = total[i] + d * d
             total[i] = v
@@ -215,7 +216,7 @@ def adam(real[::1] p not None, const real[::1] g not None, real[::1] mean not No
     _check[real](largest, n)
     with nogil, parallel(num_threads=_team(n, threads)):
         before = fl_fpu_enter()
-        for i in prange(n, schedule="static"):
+        for i in prange(n, schedule="dynamic", chunksize=PIECE):
             d = _with_decay(g[i], p[i], decay)
             m = _lerp(mean[i], d, pull, small)
             mean[i] = m
@@ -245,7 +246,7 @@ def sum_of_squares(const real[::1] vector not None, int threads):
     cdef double total = 0
     with nogil, parallel(num_threads=_team(n, threads)):
         before = fl_fpu_enter()
-        for i in prange(blocks, schedule="static"):
+        for i in prange(blocks, schedule="dynamic", chunksize=2):
             sums[i] = _sum_block(vector, i * BLOCK, min(n, (i + 1) * BLOCK))
         fl_fpu_leave(before)
     for i in range(blocks):

@@ -1,5 +1,7 @@
 /* Asks the system for threads before OpenMP does, which ends the process when it is refused one. */
-#include "base/team.h"
+#include "base/threads.h"
+
+#include "base/openmp.h"
 
 #if defined(_OPENMP) && !defined(_WIN32)
 #include <pthread.h>
@@ -30,10 +32,11 @@ static int count_threads(int wanted)
     return made + 1;
 }
 
+/* OpenMP keeps a team for each thread that calls it: asking takes 20 us, once. */
+static _Thread_local int asked = 1, given = 1;
+
 int fl_threads_for(int wanted)
 {
-    /* OpenMP keeps a team for each thread that calls it: 20 us, once. */
-    static _Thread_local int asked = 1, given = 1;
     if (wanted > asked) {
         asked = wanted;
         given = count_threads(wanted);
@@ -42,4 +45,15 @@ int fl_threads_for(int wanted)
 }
 #else
 int fl_threads_for(int wanted) { return wanted; }
+#endif
+
+#if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
+void fl_dismiss_threads(void)
+{
+    if (omp_pause_resource(omp_pause_soft, omp_get_initial_device()) == 0) {
+        asked = given = 1; /* the next ones may be refused */
+    }
+}
+#else
+void fl_dismiss_threads(void) {} /* no such call is known */
 #endif

@@ -21,27 +21,42 @@ static inline double step_work(ptrdiff_t slots, ptrdiff_t hidden, ptrdiff_t inpu
     return (double)(slots * hidden) * (double)(inputs * batch);
 }
 
+/* A call, for its team. */
+typedef struct {
+    ptrdiff_t batch, unit_parts;
+    double work, step_work; /* of the call, and between two meetings */
+} team_work;
+
 /* Enough rows are shared out, and workers never meet.  Else they share the hidden units and meet
  * after each step: then no more than there are processors, because a worker that waits for its turn
  * keeps all others waiting (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
-static void plan_team(fl_plan *plan, const fl_team_limits *limits, ptrdiff_t batch,
-                      ptrdiff_t unit_parts, double work, double step_work)
+static int workers_for(const team_work *call, const fl_team_limits *limits, int threads, int *split)
 {
-    double most = work / FL_CALL_WORK + 1;
-    int workers = most < limits->threads ? (int)most : limits->threads;
-    plan->split_units = 0;
-    if (batch < 4 * workers) {
+    const double most = call->work / FL_CALL_WORK / limits->margin + 1;
+    int workers = most < threads ? (int)most : threads;
+    *split = 0;
+    if (call->batch < 4 * workers) {
         workers = (int)minimum(workers, limits->processors);
     }
-    if (batch < 4 * workers) {
-        double shared = step_work / FL_STEP_WORK + 1;
+    if (call->batch < 4 * workers) {
+        const double shared = call->step_work / FL_STEP_WORK / limits->margin + 1;
         workers = shared < workers ? (int)shared : workers;
-        workers = (int)minimum(workers, unit_parts);
-        plan->split_units = workers > 1;
+        workers = (int)minimum(workers, call->unit_parts);
+        *split = workers > 1;
     }
-    workers = workers > 1 ? fl_threads_for(workers) : 1;
-    plan->split_units = plan->split_units && workers > 1;
-    plan->workers = workers;
+    return workers;
+}
+
+static void plan_team(fl_plan *plan, const fl_team_limits *limits, const team_work *call)
+{
+    int workers = plan->team.wanted =
+        workers_for(call, limits, limits->threads, &plan->split_units);
+    if (workers > limits->most) {
+        workers = workers_for(call, limits, limits->most, &plan->split_units);
+    }
+    plan->team.workers = workers > 1 ? fl_threads_for(workers) : 1;
+    plan->split_units = plan->split_units && plan->team.workers > 1;
+    plan->team.work = call->work;
 }
 
 #endif

@@ -10,15 +10,15 @@
 /* Terms of a weight gradient that are summed in registers: panels of so many rows fit L2. */
 enum { FL_TERMS = 256 };
 
+/* Tiles of a weight gradient in a piece of work: one takes about a microsecond. */
+enum { FL_TILES_AT_ONCE = 4 };
+
 static const _Alignas(FL_ALIGN) real zeros[FL_MAX_TILE];
 
-/* The part of each step that is one worker's: some rows of the batch, some blocks of units. */
+/* The part of a call that is one worker's: some rows of the batch, and with whom it shares them. */
 typedef struct {
     ranks rows;
-    fl_range blocks;
-    fl_range seconds; /* of the groups of the second product */
-    fl_barrier *barrier;
-    int workers; /* that share a row, and so must meet after each step; 1: none */
+    fl_worker *team; /* those who share the units of a row, and so meet after each step */
 } worker_share;
 
 /* Rows cut into tiles evenly: 32 rows are 6 + 6 + 5 + 5 + 5 + 5, because a last tile of 2 would
@@ -37,5 +37,12 @@ static inline tiling tile_rows(const fl_kernels *k, ptrdiff_t n)
 }
 
 static inline ptrdiff_t next_tile(tiling *t) { return t->larger-- > 0 ? t->size + 1 : t->size; }
+
+/* The rows of the i-th tile. */
+static inline fl_range tile_at(const tiling *t, ptrdiff_t i)
+{
+    const ptrdiff_t begin = i * t->size + minimum(i, t->larger);
+    return (fl_range){begin, begin + t->size + (i < t->larger)};
+}
 
 #endif

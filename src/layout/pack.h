@@ -146,19 +146,21 @@ static void pack_options(const fl_stack *s, const flat_cell *from, const real *p
     }
 }
 
-static void pack_forward(const fl_stack *s, const void *kernels, const void *flat, void *packed,
-                         int worker, int workers)
+/* Each worker has a part of the units of every layer. */
+static void pack_forward(void *argument, fl_worker *me)
 {
-    const fl_kernels *k = kernels;
-    const fl_range blocks = fl_part(blocks_of(s, k), workers, worker);
+    const fl_pack_call *call = argument;
+    const fl_stack *s = call->stack;
+    const fl_kernels *k = call->kernels;
+    const fl_range blocks = fl_part(blocks_of(s, k), me->workers, me->number);
     const fl_range seconds =
-        fl_part(divide_up(second_product_size(s), 4 * k->lanes), workers, worker);
+        fl_part(divide_up(second_product_size(s), 4 * k->lanes), me->workers, me->number);
     ptrdiff_t size;
     for (ptrdiff_t l = 0; l < s->layers; l++) {
         for (ptrdiff_t d = 0; d < s->directions; d++) {
             const flat_cell from = flat_cell_at(s, l, d);
-            const forward_cell to = forward_cell_at(s, k, packed, l, d, &size);
-            const real *p = flat;
+            const forward_cell to = forward_cell_at(s, k, call->packed, l, d, &size);
+            const real *p = call->flat;
             pack_gates(s, 0, p + from.w, input_size(s, l), k->lanes, blocks, to.w);
             pack_gates(s, 1, p + from.u, output_size(s), k->lanes, blocks, to.u);
             const real *candidate = p + from.u + recurrent_gate_slots(s) * s->hidden * s->hidden;
@@ -170,21 +172,23 @@ static void pack_forward(const fl_stack *s, const void *kernels, const void *fla
     }
 }
 
-static void pack_backward(const fl_stack *s, const void *kernels, const void *flat, void *packed,
-                          int worker, int workers)
+static void pack_backward(void *argument, fl_worker *me)
 {
-    const fl_kernels *k = kernels;
+    const fl_pack_call *call = argument;
+    const fl_stack *s = call->stack;
+    const fl_kernels *k = call->kernels;
     const ptrdiff_t group = 4 * k->lanes;
-    const fl_range units = fl_part(divide_up(s->hidden, group), workers, worker);
-    const fl_range outputs = fl_part(divide_up(output_size(s), group), workers, worker);
-    const fl_range blocks = fl_part(blocks_of(s, k), workers, worker);
+    const fl_range units = fl_part(divide_up(s->hidden, group), me->workers, me->number);
+    const fl_range outputs = fl_part(divide_up(output_size(s), group), me->workers, me->number);
+    const fl_range blocks = fl_part(blocks_of(s, k), me->workers, me->number);
     ptrdiff_t size;
     for (ptrdiff_t l = 0; l < s->layers; l++) {
-        const fl_range inputs = fl_part(divide_up(input_size(s, l), group), workers, worker);
+        const fl_range inputs =
+            fl_part(divide_up(input_size(s, l), group), me->workers, me->number);
         for (ptrdiff_t d = 0; d < s->directions; d++) {
             const flat_cell from = flat_cell_at(s, l, d);
-            const backward_cell to = backward_cell_at(s, k, packed, l, d, &size);
-            const real *p = flat;
+            const backward_cell to = backward_cell_at(s, k, call->packed, l, d, &size);
+            const real *p = call->flat;
             pack_gate_slots(s, 0, p + from.w, input_size(s, l), group, inputs, to.w);
             pack_gate_slots(s, 1, p + from.u, output_size(s), group, outputs, to.u);
             pack_columns(p + from.projection, s->projection, s->hidden, group, units,

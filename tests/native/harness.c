@@ -129,53 +129,47 @@ static uint64_t hash(const backend *b, const void *data, ptrdiff_t n, uint64_t h
 }
 
 typedef struct {
-    const fl_driver *driver;
-    fl_forward_call *forward;
-    fl_backward_call *backward;
-    fl_head_call *head;
-    int worker, workers;
-} job;
+    fl_team *team;
+    fl_job run;
+    void *call;
+    int number, workers;
+} worker;
 
 static void *work(void *argument)
 {
-    const job *j = argument;
-    if (j->forward) {
-        j->driver->forward(j->forward, j->worker, j->workers);
-    } else if (j->backward) {
-        j->driver->backward(j->backward, j->worker, j->workers);
-    } else {
-        j->driver->head(j->head, j->worker, j->workers);
-    }
+    const worker *w = argument;
+    fl_work_in(w->team, w->run, w->call, w->number, w->workers);
     return NULL;
 }
 
-static void run_team(job call, int workers)
+static void run_team(fl_job run, void *call, int workers)
 {
-    pthread_t threads[8];
-    job jobs[8];
+    enum { MOST = 8 };
+    pthread_t threads[MOST];
+    worker all[MOST];
+    fl_team *team = fl_team_open(workers);
     for (int i = 0; i < workers; i++) {
-        jobs[i] = call;
-        jobs[i].worker = i;
-        jobs[i].workers = workers;
-        if (i > 0 && pthread_create(&threads[i], NULL, work, &jobs[i])) {
+        all[i] = (worker){team, run, call, i, workers};
+        if (i > 0 && pthread_create(&threads[i], NULL, work, &all[i])) {
             exit(2);
         }
     }
-    work(&jobs[0]);
+    work(&all[0]);
     for (int i = 1; i < workers; i++) {
         pthread_join(threads[i], NULL);
     }
+    fl_team_close(team);
 }
 
 /* A call of forward as the plan would have it for this many workers. */
 static void plan_for(const backend *b, fl_forward_call *f, int workers, int split_units)
 {
-    b->driver->plan_forward(f, (fl_team_limits){1, 1}, f->tape != NULL);
-    /* z_worker is enough for all rows and blocks, so more than a worker needs. */
+    b->driver->plan_forward(f, (fl_team_limits){1, 1, 1, 1}, f->tape != NULL);
+    /* As much for each worker: more than is needed. */
     const ptrdiff_t z = (workers - 1) * f->plan.z_worker;
     const ptrdiff_t zeros = z + (workers - 1) * f->plan.zeros_worker;
     const ptrdiff_t more = zeros + (workers - 1) * f->plan.zoneout_keep_worker;
-    f->plan.workers = workers;
+    f->plan.team.workers = workers;
     f->plan.split_units = split_units;
     f->plan.zeros += z;
     f->plan.zoneout_keep += zeros;
@@ -295,8 +289,10 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     const ptrdiff_t tape_size =
         b->driver->tape_size(&stack, b->kernels, t->steps, t->batch, &dropout);
     void *tape = exact_aligned(tape_size, size);
-    b->driver->pack_forward(&stack, b->kernels, flat, forward, 0, 1);
-    b->driver->pack_backward(&stack, b->kernels, flat, backward, 0, 1);
+    fl_pack_call pack = {&stack, b->kernels, flat, forward};
+    run_team(b->driver->pack_forward, &pack, workers);
+    pack.packed = backward;
+    run_team(b->driver->pack_backward, &pack, workers);
 
     uint64_t result = 0;
     for (int training = 0; training < 2; training++) {
@@ -321,7 +317,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         new_states(b, &stack, t->batch, initial, 0, f.states);
         plan_for(b, &f, workers, split_units);
         f.scratch = exact_aligned(f.plan.scratch, size);
-        run_team((job){.driver = b->driver, .forward = &f}, workers);
+        run_team(b->driver->forward, &f, workers);
         result = hash(b, y, outputs, end_states(b, &stack, t->batch, f.states, result));
         free(f.scratch);
     }
@@ -349,12 +345,12 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .grads = grads,
     };
     new_states(b, &stack, t->batch, NULL, 6, call.dstates);
-    b->driver->plan_backward(&call, (fl_team_limits){1, 1});
-    call.plan.workers = workers;
+    b->driver->plan_backward(&call, (fl_team_limits){1, 1, 1, 1});
+    call.plan.team.workers = workers;
     call.plan.split_units = split_units;
     call.plan.scratch += (workers - 1) * call.plan.zoneout_keep_worker;
     call.scratch = exact_aligned(call.plan.scratch, size);
-    run_team((job){.driver = b->driver, .backward = &call}, workers);
+    run_team(b->driver->backward, &call, workers);
     result = hash(b, dx, inputs, hash(b, grads, parameters, result));
     result = end_states(b, &stack, t->batch, call.dstates, result);
     for (int i = 0; i < fl_cells[stack.cell].state_count; i++) {
@@ -411,9 +407,10 @@ static uint64_t run_head(const backend *b, const head_case *t, int workers)
             .dweight = dweight,
             .dbias = dbias,
         };
-        b->driver->plan_head(&call, (fl_team_limits){1, 1});
+        b->driver->plan_head(&call, (fl_team_limits){1, 1, 1, 1});
         call.scratch = exact_aligned(call.scratch_size, size);
-        run_team((job){.driver = b->driver, .head = &call}, workers);
+        call.team.workers = workers;
+        run_team(b->driver->head, &call, workers);
         result = hash(b, nll, t->n, result);
         free(call.scratch);
     }

@@ -48,7 +48,7 @@ MUTANTS = {
         ),
         "sums by threads": (
             "minimum(segment_of(call->batch), call->steps)",
-            "minimum(segment_of(call->batch) / call->plan.workers + 1, call->steps)",
+            "minimum(segment_of(call->batch) / call->plan.team.workers + 1, call->steps)",
         ),
     },
     "layers/test_dropout.py": {

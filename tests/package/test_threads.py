@@ -84,6 +84,7 @@ fastlstm.set_num_threads(1)
 results(lstm, v)
 before = len(os.listdir("/proc/self/task"))
 fastlstm._core.library.PROCESSORS = {processors}
+fastlstm._core.library.adapt_teams(False)
 for n in (2, 3, 4):
     fastlstm.set_num_threads(n)
     {call}

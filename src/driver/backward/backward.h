@@ -16,7 +16,7 @@ static void pass_boundary_dz(const backward_pass *p, const worker_share *me, int
 {
     const size_t bytes = (size_t)p->rows * sizeof(real);
     const ranks all = all_ranks(worker == 0 ? p->when.batch : 0);
-    const ranks rows = me->workers > 1 ? all : me->rows;
+    const ranks rows = me->team->workers > 1 ? all : me->rows;
     const ptrdiff_t active = active_rows(&p->when, &rows, s, rows.count);
     for (ptrdiff_t i = 0; i < active; i++) {
         const ptrdiff_t rank = rank_at(&rows, i);
@@ -30,14 +30,14 @@ static void pass_boundary_dz(const backward_pass *p, const worker_share *me, int
             memcpy(boundary_dz, dz, bytes);
         }
     }
-    fl_barrier_wait(me->barrier, me->workers);
+    fl_meet(me->team);
 }
 
 /* False: the call ends early. */
-static int run_backward(const backward_pass *p, const worker_share *me, fl_barrier *barrier,
-                        fl_watch *watch, int workers)
+static int run_backward(const backward_pass *p, const worker_share *me, fl_worker *team,
+                        fl_watch *watch)
 {
-    const int worker = watch->worker;
+    const int worker = team->number;
     const double work = 2 * step_work(p->rows, 1, p->input + p->out_size, p->when.batch);
     ptrdiff_t going_on = 0;
     if (p->later) {
@@ -59,61 +59,67 @@ static int run_backward(const backward_pass *p, const worker_share *me, fl_barri
         } else if (s0 == 0) {
             state_gradients(p, me, going_on);
         }
-        segment_gradients(p, barrier, worker, workers, s0, s1);
+        segment_gradients(p, team, s0, s1);
         s1 = s0;
     }
     if (p->sums.recent && !p->earlier) {
-        token_gradients(p, barrier, worker, workers);
+        token_gradients(p, team);
     }
     return 1;
 }
 
-static void backward(fl_backward_call *call, int worker, int workers)
+/* Between layers: dy after dropout. */
+static void drop_gradients(const fl_backward_call *call, fl_worker *team, ptrdiff_t layer, real *dy)
 {
     const fl_stack *s = &call->stack;
-    const fl_kernels *k = call->kernels;
-    if (workers != call->plan.workers) { /* the system gave fewer threads: one does it all */
-        if (worker > 0) {
+    const ptrdiff_t step = call->batch * s->directions * output_size(s);
+    const fl_kind steps = {call->steps, 1, 1};
+    fl_work work = fl_begin(team, &steps, 1);
+    for (fl_piece at; fl_next(&work, &at);) {
+        real *of_step = dy + at.begin * step;
+        dropout_apply(&call->dropout, layer, (call->first_step + at.begin) * step, step, of_step,
+                      of_step);
+    }
+}
+
+static void backward(void *argument, fl_worker *team)
+{
+    fl_backward_call *call = argument;
+    const fl_stack *s = &call->stack;
+    fl_worker alone = fl_alone();
+    if (team->workers != call->plan.team.workers) { /* the system gave fewer threads */
+        if (team->number > 0) {
             return;
         }
-        workers = 1;
+        team = &alone;
     }
+    const int worker = team->number;
     const backward_space space = backward_space_at(call);
-    const ptrdiff_t groups = divide_up(s->hidden, 4 * k->lanes);
     const row_schedule when = {call->rows, call->steps, call->batch, 0};
-    const ptrdiff_t outputs = divide_up(output_size(s), 4 * k->lanes);
-    worker_share me = {all_ranks(call->batch), {0, groups}, {0, outputs}, &call->barrier, 1};
-    if (call->plan.split_units) {
-        me.blocks = fl_part(groups, workers, worker);
-        me.seconds = fl_part(outputs, workers, worker);
-        me.workers = workers;
-    } else {
-        me.rows = ranks_of_worker(&when, worker, workers);
+    worker_share me = {all_ranks(call->batch), team};
+    if (!call->plan.split_units) {
+        me = (worker_share){ranks_of_worker(&when, worker, team->workers), &alone};
     }
     if (worker == 0) {
         memset(space.zeros, 0, (size_t)(FL_GATE_SLOTS * s->hidden) * sizeof(real));
     }
-    fl_barrier_wait(&call->barrier, workers);
+    fl_meet(team);
     /* All workers meet after each segment, whether they share rows or not. */
-    fl_watch watch = fl_watch_of(call->interrupt, worker, workers > 1);
+    fl_watch watch = fl_watch_of(call->interrupt, worker, team->workers > 1);
     int goes_on = 1;
     const fl_fpu saved = fl_fpu_enter();
     for (ptrdiff_t l = s->layers - 1; l >= 0; l--) {
         for (ptrdiff_t d = 0; d < s->directions && goes_on; d++) {
             const backward_pass p = make_backward_pass(call, &space, worker, l, d);
-            goes_on = run_backward(&p, &me, &call->barrier, &watch, workers);
+            goes_on = run_backward(&p, &me, team, &watch);
         }
         if (!goes_on) {
             break;
         }
         if (l > 0 && call->dropout.rate > 0) {
-            const ptrdiff_t n = call->steps * call->batch * s->directions * output_size(s);
-            const fl_range part = fl_part(n, workers, worker);
-            const ptrdiff_t first = call->first_step * (n / call->steps) + part.begin;
-            real *dy = space.between[(l - 1) % 2] + part.begin;
-            dropout_apply(&call->dropout, l - 1, first, part.end - part.begin, dy, dy);
+            drop_gradients(call, team, l - 1, space.between[(l - 1) % 2]);
         }
-        fl_barrier_wait(&call->barrier, workers);
+        fl_meet(team);
     }
     fl_fpu_leave(saved);
 }

@@ -28,26 +28,18 @@ static void rows_times_weights(const backward_pass *p, const real *const *dz, pt
     p->k->store(rows, n, tile, to);
 }
 
-/* dx for some rows of the segment that begins at s0, counted step by step. */
-static void input_gradients(const backward_pass *p, ptrdiff_t s0, fl_range rows)
+/* dx for a tile of the rows of the segment that begins at s0, counted step by step. */
+static void input_gradient(const backward_pass *p, ptrdiff_t s0, fl_range rows, ptrdiff_t group)
 {
-    const ptrdiff_t groups = divide_up(p->x_columns, 4 * p->k->lanes);
-    for (ptrdiff_t group = 0; p->dx.data && group < groups; group++) {
-        tiling tiles = tile_rows(p->k, rows.end - rows.begin);
-        for (ptrdiff_t i = rows.begin, tile; i < rows.end; i += tile) {
-            tile = next_tile(&tiles);
-            const real *dz[FL_MAX_ROWS];
-            real *dx[FL_MAX_ROWS];
-            occurrence at = occurrence_at(&p->when, s0, i);
-            const real *first = dz_at(p, at.s, at.rank);
-            for (ptrdiff_t r = 0; r < tile; r++, at = next_occurrence(&p->when, at)) {
-                dz[r] = first + r * p->dz_row;
-                dx[r] =
-                    sink_at(&p->dx, time_of(&p->when, at.rank, at.s), row_of(&p->when, at.rank));
-            }
-            rows_times_weights(p, dz, tile, group, dx, p->add_dx);
-        }
+    const real *dz[FL_MAX_ROWS];
+    real *dx[FL_MAX_ROWS];
+    occurrence at = occurrence_at(&p->when, s0, rows.begin);
+    const real *first = dz_at(p, at.s, at.rank);
+    for (ptrdiff_t r = 0; r < rows.end - rows.begin; r++, at = next_occurrence(&p->when, at)) {
+        dz[r] = first + r * p->dz_row;
+        dx[r] = sink_at(&p->dx, time_of(&p->when, at.rank, at.s), row_of(&p->when, at.rank));
     }
+    rows_times_weights(p, dz, rows.end - rows.begin, group, dx, p->add_dx);
 }
 
 /* Some terms of the weight gradients, one per step and row, and where their factors are. */
@@ -115,28 +107,24 @@ static void find_matrices(const backward_pass *p, const term_rows *terms, matrix
                              of_second_input};
 }
 
-/* Rows of the inputs, group by group; each worker has some of the groups. */
+/* A group of columns of the inputs. */
 static void pack_inputs(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
-                        int worker, int workers)
+                        ptrdiff_t group)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
-    const fl_range groups = fl_part(divide_up(m->width, size), workers, worker);
     const real *row[FL_TERMS], *mask[FL_TERMS];
-    real *packed[FL_TERMS];
-    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
-        real *panel = m->panels + group * FL_TERMS * size;
-        for (ptrdiff_t i = 0; i < terms->n; i++) {
-            row[i] = m->inputs[i] + group * size;
-        }
-        p->k->load(terms->n, m->width - group * size, row, NULL, panel);
-        for (ptrdiff_t i = 0; m->masks && i < terms->n; i++) {
-            row[i] = packed[i] = panel + i * size;
-            mask[i] = m->masks[i] + group * size;
-        }
-        if (m->masks) {
-            const ptrdiff_t n = minimum(size, m->width - group * size);
-            p->k->multiply(terms->n, n, row, mask, packed);
-        }
+    real *packed[FL_TERMS], *panel = m->panels + group * FL_TERMS * size;
+    for (ptrdiff_t i = 0; i < terms->n; i++) {
+        row[i] = m->inputs[i] + group * size;
+    }
+    p->k->load(terms->n, m->width - group * size, row, NULL, panel);
+    for (ptrdiff_t i = 0; m->masks && i < terms->n; i++) {
+        row[i] = packed[i] = panel + i * size;
+        mask[i] = m->masks[i] + group * size;
+    }
+    if (m->masks) {
+        const ptrdiff_t n = minimum(size, m->width - group * size);
+        p->k->multiply(terms->n, n, row, mask, packed);
     }
 }
 
@@ -181,20 +169,17 @@ static void matrix_tiles(const backward_pass *p, const term_rows *terms, const m
     }
 }
 
-/* Adds the sums of H columns from `begin` on to `out`: a worker's part of them.  Returns the part.
- */
-static fl_range add_unit_sums(const backward_pass *p, const term_rows *terms, ptrdiff_t begin,
-                              real *out, int worker, int workers)
+/* Adds the sums of columns of dz, which for the units of a slot begin at `begin`, to `out`. */
+static void add_unit_sums(const backward_pass *p, const term_rows *terms, ptrdiff_t begin,
+                          real *out, fl_range units)
 {
-    const fl_range part = fl_part(p->hidden, workers, worker);
-    p->k->add_columns(terms->n, part.end - part.begin, terms->dz, begin + part.begin,
-                      out + part.begin);
-    return part;
+    p->k->add_columns(terms->n, units.end - units.begin, terms->dz, begin + units.begin,
+                      out + units.begin);
 }
 
 /* Parameters of single units: biases, peepholes, gains.  One sum of columns, slot by slot, is the
  * gradient of b_ih, of b_hh, or of both. */
-static void unit_gradients(const backward_pass *p, const term_rows *terms, int worker, int workers)
+static void unit_gradients(const backward_pass *p, const term_rows *terms, fl_range units)
 {
     const ptrdiff_t hidden = p->hidden, shift = p->at.shift < 0 ? 0 : p->at.shift;
     for (ptrdiff_t slot = 0; slot < gate_slot_count(p->stack); slot++) {
@@ -203,20 +188,18 @@ static void unit_gradients(const backward_pass *p, const term_rows *terms, int w
         const ptrdiff_t peephole = peephole_of_slot(p->stack, slot);
         if (p->db_ih && (of_x >= 0 || of_h >= 0)) {
             real *to = of_x < 0 ? p->db_hh + of_h * hidden : p->db_ih + of_x * hidden;
-            const fl_range part =
-                add_unit_sums(p, terms, shift + slot * hidden, to, worker, workers);
+            add_unit_sums(p, terms, shift + slot * hidden, to, units);
             if (of_x >= 0 && of_h >= 0) {
-                memcpy(p->db_hh + of_h * hidden + part.begin, to + part.begin,
-                       (size_t)(part.end - part.begin) * sizeof(real));
+                memcpy(p->db_hh + of_h * hidden + units.begin, to + units.begin,
+                       (size_t)(units.end - units.begin) * sizeof(real));
             }
         }
         if (p->at.gain >= 0 && of_x >= 0) {
-            add_unit_sums(p, terms, p->at.gain + slot * hidden, p->d_gain + of_x * hidden, worker,
-                          workers);
+            add_unit_sums(p, terms, p->at.gain + slot * hidden, p->d_gain + of_x * hidden, units);
         }
         if (p->at.peephole >= 0 && peephole >= 0) {
             add_unit_sums(p, terms, p->at.peephole + slot * hidden,
-                          p->d_peephole + peephole * hidden, worker, workers);
+                          p->d_peephole + peephole * hidden, units);
         }
     }
 }
@@ -254,44 +237,86 @@ static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t
     }
 }
 
-/* Everything that the dz of a segment give: a worker makes its part of each. */
-static void segment_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers,
-                              ptrdiff_t s0, ptrdiff_t s1)
+/* What needs no more than the dz of the segment that begins at s0: dx, single units, tokens, and
+ * what the products with dz are made of. */
+static void prepare_terms(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
+                          fl_worker *team, ptrdiff_t s0, ptrdiff_t first, ptrdiff_t n)
 {
+    enum { UNITS = FL_MATRICES, TOKENS, INPUTS, KINDS };
     const ptrdiff_t size = 4 * p->k->lanes;
+    const int with_dx = p->dx.data && first == 0; /* of the whole segment at once */
+    const tiling tiles = tile_rows(p->k, n);
+    const fl_kind kinds[KINDS] = {
+        {divide_up(m[0].width, size), 1, 1},
+        {divide_up(m[1].width, size), 1, 1},
+        {divide_up(m[2].width, size), 1, 1},
+        {divide_up(p->hidden, size), 1, 1},
+        {p->sums.recent ? divide_up(p->rows, size) : 0, 1, 1},
+        {divide_up(n, p->k->rows), 1, with_dx ? divide_up(p->x_columns, size) : 0},
+    };
+    fl_work work = fl_begin(team, kinds, KINDS);
+    for (fl_piece at; fl_next(&work, &at);) {
+        const ptrdiff_t columns = at.kind == TOKENS ? p->rows : p->hidden;
+        const fl_range group = {at.begin * size, minimum(at.end * size, columns)};
+        switch (at.kind) {
+        case UNITS: unit_gradients(p, terms, group); break;
+        case TOKENS: sum_tokens(p, terms, s0, first, group); break;
+        case INPUTS: input_gradient(p, s0, tile_at(&tiles, at.begin), at.time); break;
+        default: pack_inputs(p, terms, &m[at.kind], at.begin);
+        }
+    }
+    fl_meet(team);
+}
+
+/* The gradients of the weights from some terms. */
+static void weight_gradients(const backward_pass *p, const term_rows *terms,
+                             const matrix_gradient *m, fl_worker *team)
+{
+    fl_kind kinds[FL_MATRICES];
+    for (int i = 0; i < FL_MATRICES; i++) {
+        kinds[i] = (fl_kind){divide_up(m[i].end - m[i].begin, p->k->rows), FL_TILES_AT_ONCE,
+                             divide_up(m[i].width, 4 * p->k->lanes)};
+    }
+    fl_work work = fl_begin(team, kinds, FL_MATRICES);
+    for (fl_piece at; fl_next(&work, &at);) {
+        matrix_tiles(p, terms, &m[at.kind], at.time, (fl_range){at.begin, at.end});
+    }
+    fl_meet(team);
+}
+
+/* Everything that the dz of a segment give. */
+static void segment_gradients(const backward_pass *p, fl_worker *team, ptrdiff_t s0, ptrdiff_t s1)
+{
     const ptrdiff_t n = rows_before(&p->when, s1) - rows_before(&p->when, s0);
-    fl_barrier_wait(barrier, workers); /* all dz of the segment are there */
-    input_gradients(p, s0, fl_part(n, workers, worker));
+    fl_meet(team); /* all dz of the segment are there */
     for (ptrdiff_t first = 0; first < n; first += FL_TERMS) {
         term_rows terms = {.n = minimum(FL_TERMS, n - first)};
         matrix_gradient matrices[FL_MATRICES];
         find_terms(p, s0, first, &terms);
         find_matrices(p, &terms, matrices);
-        for (int i = 0; i < FL_MATRICES; i++) {
-            pack_inputs(p, &terms, &matrices[i], worker, workers);
-        }
-        unit_gradients(p, &terms, worker, workers);
-        if (p->sums.recent) {
-            sum_tokens(p, &terms, s0, first, fl_part(p->rows, workers, worker));
-        }
-        fl_barrier_wait(barrier, workers);
-        for (int i = 0; i < FL_MATRICES; i++) {
-            const matrix_gradient *m = &matrices[i];
-            const ptrdiff_t tiles = divide_up(m->end - m->begin, p->k->rows);
-            for (ptrdiff_t group = 0; group < divide_up(m->width, size); group++) {
-                matrix_tiles(p, &terms, m, group, fl_part(tiles, workers, worker));
-            }
-        }
-        fl_barrier_wait(barrier, workers);
+        prepare_terms(p, &terms, matrices, team, s0, first, n);
+        weight_gradients(p, &terms, matrices, team);
     }
 }
 
 /* Gradients of W and of the table from the sums of all steps: the tokens take the place of steps.
  * Without a table, the gradients of W are the sums themselves. */
-static void token_gradients(const backward_pass *p, fl_barrier *barrier, int worker, int workers)
+static void token_gradients(const backward_pass *p, fl_worker *team)
 {
-    const fl_range columns = fl_part(p->rows, workers, worker);
-    settle_tokens(&p->sums, p->k, columns);
+    const ptrdiff_t size = 4 * p->k->lanes;
+    const fl_kind groups = {divide_up(p->rows, size), 1, 1};
+    fl_work work = fl_begin(team, &groups, 1);
+    for (fl_piece at; fl_next(&work, &at);) {
+        const fl_range columns = {at.begin * size, minimum(at.end * size, p->rows)};
+        settle_tokens(&p->sums, p->k, columns);
+        for (ptrdiff_t j = columns.begin; !p->x.data && j < columns.end; j++) {
+            const ptrdiff_t row = row_of_column(p, 0, j);
+            for (ptrdiff_t i = 0; row >= 0 && i < p->sums.count; i++) {
+                p->dw[row * p->input + i] += p->sums.all[i * p->sums.row + j];
+            }
+        }
+    }
+    fl_meet(team);
     if (p->x.data) {
         backward_pass of_tokens = *p;
         of_tokens.dz = p->sums.all;
@@ -305,14 +330,7 @@ static void token_gradients(const backward_pass *p, fl_barrier *barrier, int wor
         of_tokens.db_ih = NULL;
         of_tokens.at.gain = of_tokens.at.peephole = -1;
         of_tokens.sums.recent = NULL;
-        segment_gradients(&of_tokens, barrier, worker, workers, 0, p->sums.count);
-        return;
-    }
-    for (ptrdiff_t j = columns.begin; j < columns.end; j++) {
-        const ptrdiff_t row = row_of_column(p, 0, j);
-        for (ptrdiff_t i = 0; row >= 0 && i < p->sums.count; i++) {
-            p->dw[row * p->input + i] += p->sums.all[i * p->sums.row + j];
-        }
+        segment_gradients(&of_tokens, team, 0, p->sums.count);
     }
 }
 

@@ -73,7 +73,7 @@ static backward_space backward_space_at(const fl_backward_call *call)
     space.zeros = arena_take(&a, FL_GATE_SLOTS * s->hidden);
     space.dh_rows = arena_take(&a, has_norm(s) ? call->batch * dh_row_of(s, k) : 0);
     space.zoneout_keep_worker = zoneout_keep_size(s);
-    space.zoneout_keep = arena_take(&a, call->plan.workers * space.zoneout_keep_worker);
+    space.zoneout_keep = arena_take(&a, call->plan.team.workers * space.zoneout_keep_worker);
     for (ptrdiff_t l = 0; l < minimum(s->layers - 1, 2); l++) {
         space.between[l] =
             arena_take(&a, call->steps * call->batch * s->directions * output_size(s));
@@ -90,8 +90,13 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
      */
     const double step_work = work_of(4 * (double)s->hidden * (double)s->hidden, call->batch);
     const double steps = (double)call->steps * (double)s->directions * (double)s->layers;
-    plan_team(&call->plan, &limits, call->batch,
-              has_norm(s) ? 1 : divide_up(s->hidden, 4 * k->lanes), step_work * steps, step_work);
+    const team_work work = {
+        .batch = call->batch,
+        .unit_parts = has_norm(s) ? 1 : divide_up(s->hidden, 4 * k->lanes),
+        .work = step_work * steps,
+        .step_work = step_work,
+    };
+    plan_team(&call->plan, &limits, &work);
     call->plan.segment = minimum(segment_of(call->batch), call->steps);
     call->plan.zoneout_keep_worker = zoneout_keep_size(s);
     call->plan.scratch = backward_space_at(call).size;

@@ -263,14 +263,16 @@ typedef enum { PLAIN, OUTPUT, OPTIONS, NORM, RESET } sweep;
 
 /* `rows` rows of this worker active at step s, `going_on` of them also at the step after. */
 static void sweep_tiles(const sweep kind, const backward_pass *p, const worker_share *me,
-                        fl_range groups, ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
+                        ptrdiff_t columns, ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
 {
     _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
-    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+    const fl_kind groups = {divide_up(columns, 4 * p->k->lanes), 1, 1};
+    fl_work work = fl_begin(me->team, &groups, 1);
+    for (fl_piece piece; fl_next(&work, &piece);) {
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            const backward_tile at = {s, i, tile, going_on, group};
+            const backward_tile at = {s, i, tile, going_on, piece.begin};
             switch (kind) {
             case PLAIN: plain_tile(p, me, &at); break;
             case OUTPUT: output_tile(p, me, &at, dh); break;
@@ -280,25 +282,25 @@ static void sweep_tiles(const sweep kind, const backward_pass *p, const worker_s
             }
         }
     }
-    fl_barrier_wait(me->barrier, me->workers);
+    fl_meet(me->team);
 }
 
 static void backward_step(const backward_pass *p, const worker_share *me, ptrdiff_t s,
                           ptrdiff_t rows, ptrdiff_t going_on)
 {
     if (p->plain) {
-        sweep_tiles(PLAIN, p, me, me->blocks, s, rows, going_on);
+        sweep_tiles(PLAIN, p, me, p->hidden, s, rows, going_on);
         return;
     }
     if (p->stack->projection) {
-        sweep_tiles(OUTPUT, p, me, me->seconds, s, rows, going_on);
+        sweep_tiles(OUTPUT, p, me, p->out_size, s, rows, going_on);
     }
-    sweep_tiles(OPTIONS, p, me, me->blocks, s, rows, going_on);
+    sweep_tiles(OPTIONS, p, me, p->hidden, s, rows, going_on);
     if (p->options.gain) {
-        sweep_tiles(NORM, p, me, (fl_range){0, 1}, s, rows, going_on);
+        sweep_tiles(NORM, p, me, 1, s, rows, going_on);
     }
     if (second_is_candidate(p->stack)) {
-        sweep_tiles(RESET, p, me, me->blocks, s, rows, going_on);
+        sweep_tiles(RESET, p, me, p->hidden, s, rows, going_on);
     }
 }
 
@@ -307,8 +309,10 @@ static void backward_step(const backward_pass *p, const worker_share *me, ptrdif
 static void state_gradients(const backward_pass *p, const worker_share *me, ptrdiff_t rows)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
-    const fl_range groups = p->stack->projection ? me->seconds : me->blocks;
-    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+    const fl_kind groups = {divide_up(p->out_size, size), 1, 1};
+    fl_work work = fl_begin(me->team, &groups, 1);
+    for (fl_piece piece; fl_next(&work, &piece);) {
+        const ptrdiff_t group = piece.begin;
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);

@@ -32,7 +32,7 @@ static void mask_first_h(const pass *p, const worker_share *me, ptrdiff_t s0, pt
         real *masked_h = masked_h_row(p, s0, b) + part.begin;
         p->k->multiply(1, part.end - part.begin, &h, &mask, &masked_h);
     }
-    fl_barrier_wait(me->barrier, me->workers);
+    fl_meet(me->team);
 }
 
 /* False: the call ends early. */
@@ -40,7 +40,7 @@ static int run_pass(const pass *p, const worker_share *me, fl_watch *watch, ptrd
                     ptrdiff_t s1)
 {
     const double work = step_work(p->slots, p->hidden, p->input + p->out_size, p->when.batch);
-    const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
+    const ptrdiff_t z_row = p->blocks * 4 * p->k->lanes;
     const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
     ptrdiff_t rows = active_rows(&p->when, &me->rows, s0, me->rows.count);
     if (p->recurrent_mask) {
@@ -63,7 +63,7 @@ static int run_pass(const pass *p, const worker_share *me, fl_watch *watch, ptrd
         }
     }
     keep_state(p, me, s0, s1);
-    fl_barrier_wait(me->barrier, me->workers);
+    fl_meet(me->team);
     return 1;
 }
 
@@ -124,14 +124,14 @@ static int forward_chunk(const fl_forward_call *call, const worker_share *me, fl
     const ptrdiff_t end = minimum(begin + call->plan.chunk, call->steps);
     /* Where workers share rows, one of them does what is done row by row. */
     const ranks all = all_ranks(worker == 0 ? call->batch : 0);
-    const ranks rows = me->workers > 1 ? all : me->rows;
+    const ranks rows = me->team->workers > 1 ? all : me->rows;
     const row_schedule when = {call->rows, call->steps, call->batch, 0};
     for (ptrdiff_t l = 0; l < s->layers; l++) {
         for (ptrdiff_t d = 0; d < s->directions; d++) {
             const pass p = make_pass(call, worker, l, d, begin);
             if (call->tape) {
                 tape_states(call, &p, rows, l, d, 0);
-                fl_barrier_wait(me->barrier, me->workers);
+                fl_meet(me->team);
             }
             if (!run_pass(&p, me, watch, begin, end)) {
                 return 0;
@@ -142,63 +142,57 @@ static int forward_chunk(const fl_forward_call *call, const worker_share *me, fl
         }
         if (call->tape && call->dropout.rate > 0 && l < s->layers - 1) {
             tape_dropout(call, &when, rows, l);
-            fl_barrier_wait(me->barrier, me->workers);
+            fl_meet(me->team);
         }
     }
     return 1;
 }
 
-/* Projections of the rows of the table, a part of the blocks by each worker. */
-static void project_table(fl_forward_call *call, int worker, int workers)
+/* Projections of the rows of the table. */
+static void project_table(fl_forward_call *call, fl_worker *team)
 {
     const ptrdiff_t z_row = table_row_of(&call->plan, call->kernels);
-    for (ptrdiff_t d = 0; d < call->stack.directions; d++) {
-        const pass p = make_pass(call, worker, 0, d, 0);
-        const worker_share me = {.blocks = fl_part(p.blocks, workers, worker)};
-        real *z = p.table + me.blocks.begin * 4 * p.k->lanes;
-        for (ptrdiff_t block = me.blocks.begin; block < me.blocks.end; block++) {
-            tiling tiles = tile_rows(p.k, call->tokens.count);
-            for (ptrdiff_t i = 0, tile; i < call->tokens.count; i += tile) {
-                const real *x[FL_MAX_ROWS];
-                tile = next_tile(&tiles);
-                for (ptrdiff_t r = 0; r < tile; r++) {
-                    x[r] = p.x.data + (i + r) * p.x.row;
-                }
-                project(&p, &me, tile, x, z + i * z_row, z_row, block);
+    const fl_kind blocks = {call->plan.blocks, 1, call->stack.directions};
+    fl_work work = fl_begin(team, &blocks, 1);
+    for (fl_piece at; fl_next(&work, &at);) {
+        const pass p = make_pass(call, team->number, 0, at.time, 0);
+        tiling tiles = tile_rows(p.k, call->tokens.count);
+        for (ptrdiff_t i = 0, tile; i < call->tokens.count; i += tile) {
+            const real *x[FL_MAX_ROWS];
+            tile = next_tile(&tiles);
+            for (ptrdiff_t r = 0; r < tile; r++) {
+                x[r] = p.x.data + (i + r) * p.x.row;
             }
+            project(&p, tile, x, p.table + i * z_row, z_row, at.begin);
         }
     }
-    fl_barrier_wait(&call->barrier, workers);
+    fl_meet(team);
 }
 
-static void forward(fl_forward_call *call, int worker, int workers)
+static void forward(void *argument, fl_worker *team)
 {
-    if (workers != call->plan.workers) { /* the system gave fewer threads: one does it all */
-        if (worker > 0) {
+    fl_forward_call *call = argument;
+    fl_worker alone = fl_alone();
+    if (team->workers != call->plan.team.workers) { /* the system gave fewer threads */
+        if (team->number > 0) {
             return;
         }
-        workers = 1;
+        team = &alone;
     }
+    const int worker = team->number;
     const row_schedule when = {call->rows, call->steps, call->batch, 0};
-    const ptrdiff_t seconds = divide_up(second_product_size(&call->stack),
-                                        4 * ((const fl_kernels *)call->kernels)->lanes);
-    worker_share me = {
-        all_ranks(call->batch), {0, call->plan.blocks}, {0, seconds}, &call->barrier, 1};
-    if (call->plan.split_units) {
-        me.blocks = fl_part(call->plan.blocks, workers, worker);
-        me.seconds = fl_part(seconds, workers, worker);
-        me.workers = workers;
-    } else if (workers > 1) {
-        me.rows = ranks_of_worker(&when, worker, workers);
+    worker_share me = {all_ranks(call->batch), team};
+    if (!call->plan.split_units) {
+        me = (worker_share){ranks_of_worker(&when, worker, team->workers), &alone};
     }
     if (call->plan.zeros_worker) {
         memset((real *)call->scratch + call->plan.zeros + worker * call->plan.zeros_worker, 0,
                (size_t)call->plan.zeros_worker * sizeof(real));
     }
-    fl_watch watch = fl_watch_of(call->interrupt, worker, me.workers > 1);
+    fl_watch watch = fl_watch_of(call->interrupt, worker, me.team->workers > 1);
     const fl_fpu saved = fl_fpu_enter();
     if (call->plan.project_table) {
-        project_table(call, worker, workers);
+        project_table(call, team);
     }
     int goes_on = 1;
     for (ptrdiff_t begin = 0; begin < call->steps && goes_on; begin += call->plan.chunk) {

@@ -77,13 +77,14 @@ static inline real *masked_h_row(const pass *p, ptrdiff_t s, ptrdiff_t b)
     return p->masked_h + (s % 2 * p->when.batch + b) * p->out_size;
 }
 
-/* Units of the hidden state that are one worker's. */
+/* Units of the hidden state that a worker handles where nothing is computed: whole lines. */
 static inline fl_range outputs_of(const pass *p, const worker_share *me)
 {
-    const ptrdiff_t size = p->second_input ? 4 * p->k->lanes : p->k->lanes;
-    const fl_range parts = p->second_input ? me->seconds : me->blocks;
-    return (fl_range){minimum(parts.begin * size, p->out_size),
-                      minimum(parts.end * size, p->out_size)};
+    const ptrdiff_t size = 4 * p->k->lanes;
+    const fl_range groups =
+        fl_part(divide_up(p->out_size, size), me->team->workers, me->team->number);
+    return (fl_range){minimum(groups.begin * size, p->out_size),
+                      minimum(groups.end * size, p->out_size)};
 }
 
 /* What only layers with options have. */
@@ -188,7 +189,7 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .h = state_at(s, call->states, FL_STATE_H, call->batch, l, d),
         .c = state_at(s, call->states, FL_STATE_C, call->batch, l, d),
         .ahead = call->plan.ahead,
-        .z = scratch + call->plan.z + worker * call->plan.z_worker,
+        .z = scratch + call->plan.z + (call->plan.split_units ? 0 : worker * call->plan.z_worker),
     };
     if (call->tape) {
         tape =

@@ -19,8 +19,8 @@ static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
 }
 
 /* How the steps are cut: into chunks of a stack, and into pieces whose inputs are projected ahead.
- * Returns the elements of a worker's pre-activations of one step. */
-static ptrdiff_t cut_steps(fl_forward_call *call, int training)
+ */
+static void cut_steps(fl_forward_call *call, int training)
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
@@ -31,20 +31,19 @@ static ptrdiff_t cut_steps(fl_forward_call *call, int training)
         const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * output_size(s) * size) + 1;
         plan->chunk = minimum(most, call->steps);
     }
-    const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->workers);
-    const ptrdiff_t blocks = divide_up(plan->blocks, plan->split_units ? plan->workers : 1);
-    const ptrdiff_t step = rows * blocks * 4 * k->lanes;
+    const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->team.workers);
+    const ptrdiff_t blocks = divide_up(plan->blocks, plan->split_units ? plan->team.workers : 1);
     plan->ahead = 0;
     if (rows < k->rows && plan->chunk > 1) {
-        const ptrdiff_t most = FL_AHEAD_BYTES / (step * size) + 1;
+        const ptrdiff_t most = FL_AHEAD_BYTES / (rows * blocks * 4 * k->lanes * size) + 1;
         plan->ahead = minimum(most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS, plan->chunk);
     }
-    return step;
+    plan->z_worker = aligned(plan->ahead * rows * plan->blocks * 4 * k->lanes);
 }
 
 /* Where things lie in the work space.  Its base is not known yet: an arena without one measures
- * offsets.  `step`: as from cut_steps. */
-static void lay_out_scratch(fl_forward_call *call, int training, ptrdiff_t step)
+ * offsets. */
+static void lay_out_scratch(fl_forward_call *call, int training)
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
@@ -56,12 +55,11 @@ static void lay_out_scratch(fl_forward_call *call, int training, ptrdiff_t step)
         arena_take(&a, plan->chunk * call->batch * s->directions * output_size(s));
     }
     plan->z = a.used;
-    plan->z_worker = aligned(plan->ahead * step);
-    plan->zeros = plan->z + plan->workers * plan->z_worker;
+    plan->zeros = plan->z + (plan->split_units ? 1 : plan->team.workers) * plan->z_worker;
     plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;
-    plan->zoneout_keep = plan->zeros + plan->workers * plan->zeros_worker;
+    plan->zoneout_keep = plan->zeros + plan->team.workers * plan->zeros_worker;
     plan->zoneout_keep_worker = zoneout_keep_size(s);
-    plan->gates = plan->zoneout_keep + plan->workers * plan->zoneout_keep_worker;
+    plan->gates = plan->zoneout_keep + plan->team.workers * plan->zoneout_keep_worker;
     plan->second_input = plan->gates;
     if (!training && (has_norm(s) || second_is_candidate(s))) {
         plan->second_input += call->batch * table_row_of(plan, k);
@@ -89,12 +87,15 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
                           (double)s->layers * (double)output_size(s);
     const double steps = (double)s->directions * (double)call->steps;
     call->plan.blocks = blocks_of(s, call->kernels);
-    /* A layer norm needs whole rows. */
-    plan_team(&call->plan, &limits, call->batch, has_norm(s) ? 1 : call->plan.blocks,
-              work_of(gates * inputs, call->batch) * steps,
-              work_of(gates * (double)s->hidden, call->batch));
-    const ptrdiff_t step = cut_steps(call, training);
-    lay_out_scratch(call, training, step);
+    const team_work work = {
+        .batch = call->batch,
+        .unit_parts = has_norm(s) ? 1 : call->plan.blocks, /* a layer norm needs whole rows */
+        .work = work_of(gates * inputs, call->batch) * steps,
+        .step_work = work_of(gates * (double)s->hidden, call->batch),
+    };
+    plan_team(&call->plan, &limits, &work);
+    cut_steps(call, training);
+    lay_out_scratch(call, training);
 }
 
 #endif

@@ -5,8 +5,8 @@
 #include "driver/forward/pass.h"
 
 /* z = bias + W x for some rows, up to a tile of them, that may be of different steps. */
-static void project(const pass *p, const worker_share *me, ptrdiff_t rows, const real *const *x,
-                    real *z, ptrdiff_t z_row, ptrdiff_t block)
+static void project(const pass *p, ptrdiff_t rows, const real *const *x, real *z, ptrdiff_t z_row,
+                    ptrdiff_t block)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes;
     const real *init[FL_MAX_ROWS];
@@ -14,38 +14,45 @@ static void project(const pass *p, const worker_share *me, ptrdiff_t rows, const
         init[r] = p->cell.bias + block * vectors;
     }
     const fl_term term = {x, 1, p->cell.w + block * p->input * vectors, p->input};
-    p->k->product(rows, vectors_of_blocks(p, block, 1), init, &term, 1,
-                  z + (block - me->blocks.begin) * vectors, z_row);
+    p->k->product(rows, vectors_of_blocks(p, block, 1), init, &term, 1, z + block * vectors, z_row);
 }
 
-/* The same for the rows active at the steps from s0 to s1: it needs no state.  At step s0, n are.
- */
+/* The same for the rows active at steps from s0 on, `total` in all of them, `active` at s0. */
+static void project_block(const pass *p, const ranks *rows, ptrdiff_t s0, ptrdiff_t total,
+                          ptrdiff_t active, ptrdiff_t block)
+{
+    const ptrdiff_t z_row = p->blocks * 4 * p->k->lanes;
+    tiling tiles = tile_rows(p->k, total);
+    ptrdiff_t s = s0, i = 0;
+    for (ptrdiff_t done = 0, tile; done < total; done += tile) {
+        const real *x[FL_MAX_ROWS];
+        tile = next_tile(&tiles);
+        for (ptrdiff_t r = 0; r < tile; r++, i++) {
+            for (; i == active; i = 0) {
+                active = active_rows(&p->when, rows, ++s, active);
+            }
+            const ptrdiff_t rank = rank_at(rows, i);
+            const ptrdiff_t t = time_of(&p->when, rank, s) - p->first;
+            x[r] = source_at(&p->x, t, row_of(&p->when, rank));
+        }
+        project(p, tile, x, p->z + done * z_row, z_row, block);
+    }
+}
+
+/* Of all blocks, for the steps from s0 to s1: it needs no state.  At step s0, n rows are active. */
 static void project_ahead(const pass *p, const worker_share *me, ptrdiff_t s0, ptrdiff_t s1,
                           ptrdiff_t n)
 {
-    const ptrdiff_t z_row = (me->blocks.end - me->blocks.begin) * 4 * p->k->lanes;
     ptrdiff_t total = 0, active = n;
     for (ptrdiff_t s = s0; s < s1; s++) {
         total += active = active_rows(&p->when, &me->rows, s, active);
     }
-    for (ptrdiff_t block = me->blocks.begin; block < me->blocks.end; block++) {
-        tiling tiles = tile_rows(p->k, total);
-        ptrdiff_t s = s0, i = 0;
-        active = n;
-        for (ptrdiff_t done = 0, tile; done < total; done += tile) {
-            const real *x[FL_MAX_ROWS];
-            tile = next_tile(&tiles);
-            for (ptrdiff_t r = 0; r < tile; r++, i++) {
-                for (; i == active; i = 0) {
-                    active = active_rows(&p->when, &me->rows, ++s, active);
-                }
-                const ptrdiff_t rank = rank_at(&me->rows, i);
-                const ptrdiff_t t = time_of(&p->when, rank, s) - p->first;
-                x[r] = source_at(&p->x, t, row_of(&p->when, rank));
-            }
-            project(p, me, tile, x, p->z + done * z_row, z_row, block);
-        }
+    const fl_kind blocks = {p->blocks, 1, 1};
+    fl_work work = fl_begin(me->team, &blocks, 1);
+    for (fl_piece at; fl_next(&work, &at);) {
+        project_block(p, &me->rows, s0, total, n, at.begin);
     }
+    fl_meet(me->team);
 }
 
 /* z = bias + W x where x is a row of the unit matrix: a column of W, which is a row of a panel. */

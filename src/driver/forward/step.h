@@ -201,11 +201,14 @@ static void candidate_tile(const pass *p, const worker_share *me, const step_til
 
 static void second_product(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
 {
-    for (ptrdiff_t group = me->seconds.begin; group < me->seconds.end; group++) {
+    const fl_kind groups = {divide_up(p->out_size, 4 * p->k->lanes), 1, 1};
+    fl_work work = fl_begin(me->team, &groups, 1);
+    for (fl_piece piece; fl_next(&work, &piece);) {
+        const ptrdiff_t block = 4 * piece.begin;
         tiling tiles = tile_rows(p->k, rows);
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            const step_tile at = {.s = s, .i = i, .rows = tile, .block = 4 * group, .groups = 4};
+            const step_tile at = {.s = s, .i = i, .rows = tile, .block = block, .groups = 4};
             if (p->second_is_candidate) {
                 candidate_tile(p, me, &at);
             } else {
@@ -251,10 +254,11 @@ static void end_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
         end_rows(p, me, s, rows);
     }
     if (p->second_input) {
-        fl_barrier_wait(me->barrier, me->workers);
+        fl_meet(me->team);
         second_product(p, me, s, rows);
     }
     if (ends_later(p) || p->recurrent_mask) {
+        fl_meet(me->team);
         end_hidden(p, me, s, first, rows);
     }
 }
@@ -273,24 +277,26 @@ static inline ptrdiff_t groups_of_row(const fl_kernels *k, ptrdiff_t blocks)
 static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t rows,
                      const real *z)
 {
-    const ptrdiff_t vectors = 4 * p->k->lanes;
-    const ptrdiff_t blocks = me->blocks.end - me->blocks.begin, z_row = blocks * vectors;
-    const ptrdiff_t most = rows > 1 ? 1 : groups_of_row(p->k, blocks);
+    const ptrdiff_t vectors = 4 * p->k->lanes, z_row = p->blocks * vectors;
+    const ptrdiff_t share = divide_up(p->blocks, me->team->workers);
+    const fl_kind blocks = {p->blocks, rows > 1 ? 1 : groups_of_row(p->k, share), 1};
     const tiling cut = tile_rows(p->k, rows);
-    for (ptrdiff_t done = 0; done < blocks; done += most) {
-        const ptrdiff_t groups = minimum(most, blocks - done);
-        const ptrdiff_t block = s % 2 ? blocks - done - groups : done;
+    fl_work work = fl_begin(me->team, &blocks, 1);
+    for (fl_piece piece; fl_next(&work, &piece);) {
+        const ptrdiff_t groups = piece.end - piece.begin;
+        const ptrdiff_t opposite = piece.share.begin + piece.share.end - piece.end;
+        const ptrdiff_t block = s % 2 ? opposite : piece.begin;
         tiling tiles = cut;
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            const step_tile at = {s, first, i, tile, me->blocks.begin + block, groups};
+            const step_tile at = {s, first, i, tile, block, groups};
             run_tile(p, me, &at, z ? z + i * z_row + block * vectors : NULL, z_row);
         }
     }
     if (!p->plain) {
         end_step(p, me, s, first, rows);
     }
-    fl_barrier_wait(me->barrier, me->workers);
+    fl_meet(me->team);
 }
 
 #endif

@@ -1,8 +1,8 @@
 /* The head of a language model: linear layer, softmax and cross-entropy, forward and backward.
  *
  * Predictions are taken FL_TERMS at a time: logits, their gradients and packed outputs of the LSTM
- * are in cache for all three products.  Workers share the rows of a block for logits and dy; of dW
- * each has tiles of its own, over all rows, so that no sum depends on the number of workers. */
+ * are in cache for all three products.  Workers share the rows of a block for logits and dy, and
+ * tiles of dW, each over all rows, so that no sum depends on the number of workers. */
 #ifndef FL_DRIVER_HEADS_SOFTMAX_H
 #define FL_DRIVER_HEADS_SOFTMAX_H
 
@@ -58,28 +58,36 @@ static head_space head_space_at(const fl_head_call *call)
 static void plan_head(fl_head_call *call, fl_team_limits limits)
 {
     const double row = (double)call->hidden * (double)call->classes * (call->dy ? 3 : 1);
-    const double most = row * (double)call->n / FL_CALL_WORK + 1;
+    const double most = row * (double)call->n / FL_CALL_WORK / limits.margin + 1;
     const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows;
     const ptrdiff_t tiles = divide_up(minimum(FL_TERMS, call->n), rows);
     const ptrdiff_t workers = minimum(minimum(limits.threads, limits.processors), tiles);
-    call->workers = fl_threads_for(most < (double)workers ? (int)most : (int)workers);
+    call->team.wanted = most < (double)workers ? (int)most : (int)workers;
+    call->team.workers = fl_threads_for((int)minimum(call->team.wanted, limits.most));
+    call->team.work = row * (double)call->n;
     call->scratch_size = head_space_at(call).size;
 }
 
-/* A worker's groups of classes and, for dy, of hidden units. */
-static void pack_head(const fl_head_call *call, const head_space *space, int worker, int workers)
+/* Groups of classes and, for dy, of hidden units. */
+static void pack_head(const fl_head_call *call, const head_space *space, fl_worker *team)
 {
     const ptrdiff_t size = group_of(call), hidden = call->hidden, classes = call->classes;
-    const fl_range groups = fl_part(divide_up(classes, size), workers, worker);
+    const fl_kind groups[2] = {{divide_up(classes, size), 1, 1},
+                               {call->dy ? divide_up(hidden, size) : 0, 1, 1}};
     const real *bias = call->bias;
-    for (ptrdiff_t v = groups.begin * size; v < groups.end * size; v++) {
-        space->bias[v] = v < classes ? bias[v] : -(real)INFINITY;
+    fl_work work = fl_begin(team, groups, 2);
+    for (fl_piece at; fl_next(&work, &at);) {
+        const fl_range group = {at.begin, at.end};
+        if (at.kind == 1) {
+            pack_columns(call->weight, classes, hidden, size, group, space->backward);
+            continue;
+        }
+        for (ptrdiff_t v = at.begin * size; v < at.end * size; v++) {
+            space->bias[v] = v < classes ? bias[v] : -(real)INFINITY;
+        }
+        pack_rows(call->weight, classes, hidden, size, group, space->forward);
     }
-    pack_rows(call->weight, classes, hidden, size, groups, space->forward);
-    if (call->dy) {
-        const fl_range columns = fl_part(divide_up(hidden, size), workers, worker);
-        pack_columns(call->weight, classes, hidden, size, columns, space->backward);
-    }
+    fl_meet(team);
 }
 
 static inline const real *prediction_at(const fl_head_call *call, ptrdiff_t i)
@@ -184,31 +192,28 @@ static void head_inputs(const fl_head_call *call, const head_space *space, fl_ra
     }
 }
 
-/* y of a block, some groups of hidden units. */
-static void head_panels(const fl_head_call *call, const head_space *space, fl_range block,
-                        fl_range groups)
+/* y of a block, a group of hidden units. */
+static void head_panel(const fl_head_call *call, const head_space *space, fl_range block,
+                       ptrdiff_t group)
 {
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t size = group_of(call), n = block.end - block.begin;
+    const ptrdiff_t h = group * group_of(call), n = block.end - block.begin;
     const real *y[FL_TERMS];
-    for (ptrdiff_t h = groups.begin * size; h < groups.end * size; h += size) {
-        for (ptrdiff_t i = 0; i < n; i++) {
-            y[i] = prediction_at(call, block.begin + i) + h;
-        }
-        k->load(n, call->hidden - h, y, NULL, space->panels + h * FL_TERMS);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        y[i] = prediction_at(call, block.begin + i) + h;
     }
+    k->load(n, call->hidden - h, y, NULL, space->panels + h * FL_TERMS);
 }
 
-/* Adds dlogits^T y of a block of n rows to some tiles of dW, numbered group after group. */
+/* Adds dlogits^T y of a block of n rows to some tiles of a group of columns of dW. */
 static void head_weights(const fl_head_call *call, const head_space *space, ptrdiff_t n,
-                         fl_range tiles)
+                         ptrdiff_t group, fl_range tiles)
 {
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t size = group_of(call), in_group = divide_up(call->classes, k->rows);
+    const ptrdiff_t size = group_of(call), h = group * size;
+    const ptrdiff_t columns = minimum(size, call->hidden - h);
     for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
-        const ptrdiff_t h = tile / in_group * size, v = tile % in_group * k->rows;
-        const ptrdiff_t rows = minimum(k->rows, call->classes - v);
-        const ptrdiff_t columns = minimum(size, call->hidden - h);
+        const ptrdiff_t v = tile * k->rows, rows = minimum(k->rows, call->classes - v);
         _Alignas(FL_ALIGN) real tile_sums[FL_MAX_TILE];
         const real *a[FL_MAX_ROWS], *init[FL_MAX_ROWS], *sums[FL_MAX_ROWS];
         real *to[FL_MAX_ROWS];
@@ -237,52 +242,75 @@ static void head_bias(const fl_head_call *call, const head_space *space, ptrdiff
                    (real *)call->dbias + classes.begin);
 }
 
-/* A worker's rows, as many at a time as its part of the space for logits has. */
-static void head_forward(const fl_head_call *call, const head_space *space, int worker, int workers)
+/* Rows of a piece of work, of which each worker should have four: a block is shared evenly then. */
+static ptrdiff_t rows_of_piece(const fl_head_call *call, const fl_worker *team)
 {
-    const fl_range mine = fl_part(call->n, workers, worker);
-    const fl_range part = fl_part(minimum(FL_TERMS, call->n), workers, worker);
-    const ptrdiff_t size = part.end - part.begin;
-    for (ptrdiff_t i = mine.begin; i < mine.end; i += size) {
-        const fl_range rows = {i, minimum(i + size, mine.end)};
-        head_loss(call, space, rows, space->logits + part.begin * logits_row_of(call), 0);
-    }
+    const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows;
+    return team->workers == 1 ? FL_TERMS : divide_up(FL_TERMS, 4 * team->workers * rows) * rows;
 }
 
-static void head_backward(fl_head_call *call, const head_space *space, int worker, int workers)
+/* The losses of a block and, if dy is wanted, what the gradients of its weights are made of. */
+static void head_rows(const fl_head_call *call, const head_space *space, fl_range block,
+                      fl_worker *team)
 {
-    const ptrdiff_t most_rows = ((const fl_kernels *)call->kernels)->rows;
-    const ptrdiff_t groups = divide_up(call->hidden, group_of(call));
-    const fl_range panels = fl_part(groups, workers, worker);
-    const fl_range tiles = fl_part(groups * divide_up(call->classes, most_rows), workers, worker);
-    const fl_range classes = fl_part(call->classes, workers, worker);
-    const real scale = (real)(1 / (double)call->n);
-    for (ptrdiff_t first = 0; first < call->n; first += FL_TERMS) {
-        const fl_range block = {first, minimum(first + FL_TERMS, call->n)};
-        const ptrdiff_t n = block.end - block.begin;
-        const fl_range part = fl_part(n, workers, worker);
-        const fl_range rows = {first + part.begin, first + part.end};
-        real *logits = space->logits + part.begin * logits_row_of(call);
+    const real scale = call->dy ? (real)(1 / (double)call->n) : 0;
+    const fl_kind kinds[2] = {{block.end - block.begin, rows_of_piece(call, team), 1},
+                              {call->dy ? divide_up(call->hidden, group_of(call)) : 0, 1, 1}};
+    fl_work work = fl_begin(team, kinds, 2);
+    for (fl_piece at; fl_next(&work, &at);) {
+        if (at.kind == 1) {
+            head_panel(call, space, block, at.begin);
+            continue;
+        }
+        const fl_range rows = {block.begin + at.begin, block.begin + at.end};
+        real *logits = space->logits + at.begin * logits_row_of(call);
         head_loss(call, space, rows, logits, scale);
-        head_inputs(call, space, rows, logits);
-        head_panels(call, space, block, panels);
-        fl_barrier_wait(&call->barrier, workers);
-        head_weights(call, space, n, tiles);
-        head_bias(call, space, n, classes);
-        fl_barrier_wait(&call->barrier, workers);
+        if (call->dy) {
+            head_inputs(call, space, rows, logits);
+        }
     }
+    fl_meet(team);
 }
 
-static void head(fl_head_call *call, int worker, int workers)
+/* Gradients of the weights from a block of n rows. */
+static void head_gradients(const fl_head_call *call, const head_space *space, ptrdiff_t n,
+                           fl_worker *team)
 {
+    const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows, size = group_of(call);
+    const fl_kind kinds[2] = {
+        {divide_up(call->classes, rows), FL_TILES_AT_ONCE, divide_up(call->hidden, size)},
+        {call->classes, size, 1}};
+    fl_work work = fl_begin(team, kinds, 2);
+    for (fl_piece at; fl_next(&work, &at);) {
+        const fl_range units = {at.begin, at.end};
+        if (at.kind == 1) {
+            head_bias(call, space, n, units);
+        } else {
+            head_weights(call, space, n, at.time, units);
+        }
+    }
+    fl_meet(team);
+}
+
+static void head(void *argument, fl_worker *team)
+{
+    fl_head_call *call = argument;
+    fl_worker alone = fl_alone();
+    if (team->workers != call->team.workers) { /* the system gave fewer threads */
+        if (team->number > 0) {
+            return;
+        }
+        team = &alone;
+    }
     const head_space space = head_space_at(call);
     const fl_fpu saved = fl_fpu_enter();
-    pack_head(call, &space, worker, workers);
-    fl_barrier_wait(&call->barrier, workers);
-    if (call->dy) {
-        head_backward(call, &space, worker, workers);
-    } else {
-        head_forward(call, &space, worker, workers);
+    pack_head(call, &space, team);
+    for (ptrdiff_t first = 0; first < call->n; first += FL_TERMS) {
+        const fl_range block = {first, minimum(first + FL_TERMS, call->n)};
+        head_rows(call, &space, block, team);
+        if (call->dy) {
+            head_gradients(call, &space, block.end - block.begin, team);
+        }
     }
     fl_fpu_leave(saved);
 }

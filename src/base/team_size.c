@@ -1,0 +1,111 @@
+#include "base/team_size.h"
+
+#include <limits.h>
+#include <stdatomic.h>
+
+#define MS INT64_C(1000000) /* ns */
+
+/* A worker that is put aside returns after 3 to 4 ms on Linux.  One such loss now and then, of at
+ * most an eighth of the time, is borne. */
+enum { BORNE_SHARE = 8 };
+static const int64_t LOSS_BORNE = 6 * MS, COMPARED = 20 * MS, MEMORY = 60 * MS;
+static const int64_t FIRST_REST = 50 * MS, LONGEST_REST = 1000 * MS;
+
+/* GNU OpenMP's threads spin for 3 to 16 ms after a call; waking them or making new ones takes 60 us
+ * in a virtual machine. */
+static const int64_t APART = 2 * MS;
+
+typedef struct {
+    double ns, work;
+} pace;
+
+typedef struct {
+    int most;     /* 0: no bound */
+    int before;   /* while two sizes are compared: `most` of the larger; else -1 */
+    pace now;     /* of this size, lately */
+    pace larger;  /* while two sizes are compared */
+    int64_t lost; /* beyond what is borne */
+    int64_t rest; /* until a decision is thought over again */
+    int64_t grow_at, shrink_at;
+    int64_t ended; /* of the last call */
+} account;
+
+static _Thread_local account mine = {.before = -1, .rest = FIRST_REST};
+static atomic_int adapts = 1;
+
+static int is_adapting(void) { return atomic_load_explicit(&adapts, memory_order_relaxed); }
+
+void fl_team_adapts(int on) { atomic_store_explicit(&adapts, on, memory_order_relaxed); }
+
+int fl_team_most(void) { return mine.most && is_adapting() ? mine.most : INT_MAX; }
+
+static void go_on_with(int most, int64_t now)
+{
+    mine.most = most;
+    mine.before = -1;
+    mine.now = (pace){0, 0};
+    mine.lost = 0;
+    mine.grow_at = now + mine.rest;
+}
+
+/* The smaller team has run for a while. */
+static void compare(int64_t now)
+{
+    const int smaller_is_faster = mine.now.ns * mine.larger.work < mine.larger.ns * mine.now.work;
+    go_on_with(smaller_is_faster ? mine.most : mine.before, now);
+    mine.shrink_at = now + mine.rest;
+    mine.rest = mine.rest < LONGEST_REST / 2 ? 2 * mine.rest : LONGEST_REST;
+}
+
+static void try_half(int workers)
+{
+    mine.before = mine.most;
+    mine.most = workers / 2;
+    mine.larger = mine.now;
+    mine.now = (pace){0, 0};
+}
+
+int fl_calls_are_apart(int64_t began) { return began - mine.ended > APART && is_adapting(); }
+
+/* Time beyond what is borne; from the first loss on it is counted how fast this size is. */
+static void count_loss(double ns, double work, int64_t loss)
+{
+    if (mine.lost == 0 && loss > 0) {
+        mine.now = (pace){0, 0};
+    }
+    mine.lost = mine.lost + loss > 0 ? mine.lost + loss : 0;
+    mine.now.ns += ns;
+    mine.now.work += work;
+    if (mine.now.ns > (double)MEMORY) {
+        mine.now.ns /= 2;
+        mine.now.work /= 2;
+    }
+}
+
+void fl_team_remember(const fl_team_plan *team, int64_t began, int64_t ended, int64_t slept)
+{
+    const int64_t ns = ended - began;
+    mine.ended = ended;
+    if (!is_adapting()) {
+        return;
+    }
+    if (mine.before >= 0) {
+        mine.now.ns += (double)ns;
+        mine.now.work += team->work;
+        if (mine.now.ns >= (double)COMPARED) {
+            compare(ended);
+        }
+        return;
+    }
+    if (mine.most && ended >= mine.grow_at) {
+        go_on_with(2 * mine.most < team->wanted ? 2 * mine.most : 0, ended);
+        return;
+    }
+    count_loss((double)ns, team->work, slept - ns / BORNE_SHARE);
+    if (mine.lost == 0 && ended > mine.shrink_at + LONGEST_REST) {
+        mine.rest = FIRST_REST;
+    }
+    if (mine.lost > LOSS_BORNE && team->workers > 1 && ended >= mine.shrink_at) {
+        try_half(team->workers);
+    }
+}

@@ -1,0 +1,32 @@
+/* How large the next team of a thread may be: smaller where teams before it lost time.
+ *
+ * Beside other busy processes a worker can be put aside for milliseconds while the others wait.  A
+ * team that keeps losing time in this way is compared with one of half the size, by the work they
+ * do in a second, and the faster of the two goes on; after a rest, which grows, the larger one is
+ * tried again.  Each thread keeps its own account.  Nothing of this changes a result. */
+#ifndef FL_BASE_TEAM_SIZE_H
+#define FL_BASE_TEAM_SIZE_H
+
+#include <stdint.h>
+
+/* Workers of the next call, at most. */
+int fl_team_most(void);
+
+/* The team of a call. */
+typedef struct {
+    int wanted;  /* workers that its work is worth */
+    int workers; /* workers that it has, because of fl_team_most */
+    double work; /* in multiply-adds, about */
+} fl_team_plan;
+
+/* After a call that is worth a team.  Times in ns; slept: of all workers, waiting for others. */
+void fl_team_remember(const fl_team_plan *team, int64_t began, int64_t ended, int64_t slept);
+
+/* Whether the call that began then came so long after the last that its team should not wait for
+ * the next one awake. */
+int fl_calls_are_apart(int64_t began);
+
+/* Off: teams are as large as their work is worth and stay awake, as tests want them. */
+void fl_team_adapts(int on);
+
+#endif

@@ -1,0 +1,224 @@
+/* Teams without the driver: thousands of meetings with workers that are delayed at random, awake
+ * and asleep, and work that is taken by whoever comes.  No timing is asserted: a lost wake-up
+ * hangs, and each piece must be done exactly once, between the right meetings.
+ *
+ *     team_test ROUNDS SEED
+ */
+#define _DEFAULT_SOURCE
+
+#include "base/team.h"
+#include "base/team_size.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { MOST = 9, KINDS = 3, PIECES = 64 };
+
+typedef struct {
+    unsigned seed;
+    int rounds, workers;
+    fl_kind kinds[KINDS];
+    _Atomic int done[KINDS][PIECES][PIECES]; /* how often, by time and unit */
+    _Atomic int arrived;                     /* at meetings, in all */
+    _Atomic int units;                       /* done since the last meeting */
+    _Atomic int wrong;
+} game;
+
+static unsigned draw(unsigned *state)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return *state >> 8;
+}
+
+/* Nothing, a turn for others, a moment in a loop, or a sleep: longer than a worker waits awake. */
+static void delay(unsigned *state)
+{
+    switch (draw(state) % 64) {
+    case 0: usleep(draw(state) % 300); break;
+    case 1: sched_yield(); break;
+    case 2:
+        for (unsigned i = draw(state) % 5000; i > 0; i--) {
+            fl_pause();
+        }
+        break;
+    default: break;
+    }
+}
+
+static void expect(game *g, int condition)
+{
+    if (!condition) {
+        atomic_fetch_add(&g->wrong, 1);
+    }
+}
+
+static void do_pieces(game *g, fl_worker *me, unsigned *state)
+{
+    fl_work work = fl_begin(me, g->kinds, KINDS);
+    for (fl_piece at; fl_next(&work, &at);) {
+        expect(g, at.begin < at.end && at.end - at.begin <= g->kinds[at.kind].chunk);
+        expect(g, at.share.begin <= at.begin && at.end <= at.share.end);
+        for (ptrdiff_t unit = at.begin; unit < at.end; unit++) {
+            atomic_fetch_add(&g->done[at.kind][at.time][unit], 1);
+            atomic_fetch_add(&g->units, 1);
+        }
+        delay(state);
+    }
+}
+
+/* Between two meetings, one worker: each unit was done once, and is forgotten. */
+static void count_pieces(game *g)
+{
+    for (int kind = 0; kind < KINDS; kind++) {
+        for (ptrdiff_t time = 0; time < PIECES; time++) {
+            for (ptrdiff_t unit = 0; unit < PIECES; unit++) {
+                const int there = time < g->kinds[kind].times && unit < g->kinds[kind].n;
+                expect(g, atomic_exchange(&g->done[kind][time][unit], 0) == there);
+            }
+        }
+    }
+}
+
+/* As if put aside: until the others have done this worker's share too. */
+static void stay_away(game *g)
+{
+    ptrdiff_t all = 0;
+    for (int kind = 0; kind < KINDS; kind++) {
+        all += g->kinds[kind].n * g->kinds[kind].times;
+    }
+    while (atomic_load(&g->units) < all) {
+        sched_yield();
+    }
+}
+
+static void play(game *g, fl_worker *me)
+{
+    unsigned state = g->seed + 77u * (unsigned)me->number;
+    for (int round = 0; round < g->rounds; round++) {
+        delay(&state);
+        if (me->workers > 1 && round % 16 == me->number) {
+            stay_away(g);
+        }
+        do_pieces(g, me, &state);
+        atomic_fetch_add(&g->arrived, 1);
+        fl_meet(me);
+        expect(g, atomic_load(&g->arrived) >= (round + 1) * g->workers);
+        if (me->number == round % g->workers) {
+            count_pieces(g);
+            atomic_store(&g->units, 0);
+        }
+        fl_meet(me);
+    }
+}
+
+typedef struct {
+    fl_team *team;
+    game *g;
+    int number;
+} player;
+
+/* Arrivals are counted modulo 2^31, here from shortly before the end. */
+static uint32_t first_arrival(const game *g) { return 0 - 200 * (uint32_t)g->workers; }
+
+static void *run(void *argument)
+{
+    const player *p = argument;
+    fl_worker me = {p->team, p->number, p->g->workers, first_arrival(p->g)};
+    play(p->g, &me);
+    return NULL;
+}
+
+static void play_with(game *g)
+{
+    pthread_t threads[MOST];
+    player players[MOST];
+    fl_team *team = fl_team_open(g->workers);
+    atomic_store(&team->arrivals, first_arrival(g));
+    for (int i = 0; i < g->workers; i++) {
+        players[i] = (player){team, g, i};
+        if (i > 0 && pthread_create(&threads[i], NULL, run, &players[i])) {
+            exit(2);
+        }
+    }
+    run(&players[0]);
+    for (int i = 1; i < g->workers; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    expect(g, (atomic_load(&team->arrivals) & 1u) == 0); /* nobody sleeps */
+    fl_team_close(team);
+}
+
+/* A call that takes `alone` ms with one worker, and `both` with two, who lose `lost` of them. */
+static int64_t call_once(int64_t now, double alone, double both, double lost)
+{
+    const fl_team_plan plan = {2, fl_team_most() < 2 ? 1 : 2, 1e6};
+    const int64_t ns = (int64_t)(1e6 * (plan.workers == 1 ? alone : both));
+    fl_team_remember(&plan, now, now + ns, plan.workers == 1 ? 0 : (int64_t)(1e6 * lost));
+    return now + ns;
+}
+
+/* How much of ten seconds, in percent, passes in calls of two workers. */
+static double share_of_two(double alone, double both, double lost)
+{
+    static int64_t now = 0;
+    const int64_t start = now;
+    double of_two = 0;
+    while (now - start < INT64_C(10000000000)) {
+        const int two = fl_team_most() >= 2;
+        const int64_t next = call_once(now, alone, both, lost);
+        of_two += two ? (double)(next - now) : 0;
+        now = next;
+    }
+    return of_two / 1e8;
+}
+
+/* The size follows what is faster: teams become smaller where they lose more than they save, not
+ * where they lose, and are tried again. */
+static int check_size(void)
+{
+    static const struct {
+        double alone, both, lost, least, most;
+    } loads[] = {
+        {10, 5, 0.3, 100, 100},    {10, 20, 18, 1, 10},  /* busy */
+        {10, 5, 0.3, 85, 100},     {20, 12, 6, 90, 100}, /* busy, but one is slower still */
+        {0.2, 0.1, 0.01, 95, 100}, {0.2, 0.4, 0.2, 1, 20}, {0.2, 0.1, 0.01, 85, 100},
+    };
+    int right = 1;
+    for (size_t i = 0; i < sizeof loads / sizeof *loads; i++) {
+        const double share = share_of_two(loads[i].alone, loads[i].both, loads[i].lost);
+        printf("%.1f ms alone, %.1f together, %.2f lost: together for %.1f%%\n", loads[i].alone,
+               loads[i].both, loads[i].lost, share);
+        right = right && loads[i].least <= share && share <= loads[i].most;
+    }
+    return right;
+}
+
+int main(int count, char **arguments)
+{
+    static game g;
+    const int rounds = count > 1 ? atoi(arguments[1]) : 1000;
+    unsigned state = count > 2 ? (unsigned)atoi(arguments[2]) : 1;
+    if (!check_size()) {
+        printf("the size of teams does not follow their losses\n");
+        return 1;
+    }
+    for (int workers = 1; workers <= MOST; workers++) {
+        g.seed = draw(&state);
+        g.rounds = rounds / workers;
+        g.workers = workers;
+        atomic_store(&g.arrived, 0);
+        for (int kind = 0; kind < KINDS; kind++) {
+            const ptrdiff_t n = draw(&state) % PIECES, times = draw(&state) % 4;
+            g.kinds[kind] = (fl_kind){n, 1 + draw(&state) % 7, times};
+        }
+        play_with(&g);
+    }
+    if (g.wrong) {
+        printf("%d times wrong\n", g.wrong);
+        return 1;
+    }
+    printf("all met, and every piece was done once\n");
+    return 0;
+}
