@@ -80,7 +80,7 @@ typedef struct {
 typedef struct {
     int threads, processors;
     int most;   /* for a while, because teams lose time: see base/team_size.h */
-    int margin; /* how many times the work that pays for a team there must be */
+    int live; /* a step or a block of a stream, which somebody waits for */
 } fl_team_limits;
 
 /* Input as numbers of rows: x is then a table [count, I], and step t, row b reads row

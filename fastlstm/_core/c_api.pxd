@@ -105,7 +105,7 @@ cdef extern from "fastlstm.h" nogil:
 
     ctypedef struct fl_team_limits:
         int threads, processors
-        int most, margin
+        int most, live
 
     ctypedef struct fl_pack_call:
         const fl_stack *stack

@@ -5,7 +5,7 @@ from fastlstm._core.c_api cimport (
 )
 
 
-cdef fl_team_limits team_limits(int threads, int margin=*) except *
+cdef fl_team_limits team_limits(int threads, bint live=*) except *
 cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept nogil
 cdef void meet(fl_worker *me) noexcept nogil
 cdef int threads_for(int wanted) noexcept nogil

@@ -59,10 +59,10 @@ def cells():
 PROCESSORS = processors.count()
 
 
-cdef fl_team_limits team_limits(int threads, int margin=1) except *:
+cdef fl_team_limits team_limits(int threads, bint live=False) except *:
     """The limits of the next call of this thread."""
     cdef int processors = PROCESSORS
-    return fl_team_limits(threads, processors, fl_team_most(), margin)
+    return fl_team_limits(threads, processors, fl_team_most(), live)
 
 
 cdef int threads_for(int wanted) noexcept nogil:

@@ -122,7 +122,7 @@ cdef class Stream:
             self._call.states[i] = cnp.PyArray_DATA(state)
         self._call.steps, self._call.batch = 1, state.shape[1]
         self._call.x_row, self._call.y_row = packed.stack.input, packed.state_size(0)
-        packed.driver.plan_forward(self._call, team_limits(team), False)
+        packed.driver.plan_forward(self._call, team_limits(team, live=True), False)
         self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
         self._call.scratch = self._scratch.data
         # Small steps would spend a good part of their time giving the GIL away.

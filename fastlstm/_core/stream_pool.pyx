@@ -340,9 +340,9 @@ cdef class StreamPool:
             self._watch(self.layer.parameters)
             packed = self.layer._packed_weights()
         cdef Py_ssize_t work = (k + 1) * self._weights
-        cdef fl_team_limits limits = fl_team_limits(1, 1, 1, 1)
+        cdef fl_team_limits limits = fl_team_limits(1, 1, 1, True)
         if work > ONE_WORKER:
-            limits = team_limits(threads.get_num_threads())
+            limits = team_limits(threads.get_num_threads(), live=True)
         self._acquire()
         # Versions grow: a thread that was overtaken on its way to the lock has older weights.
         if packed is not None and packed.version > self._version:

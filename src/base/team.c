@@ -32,28 +32,80 @@ void fl_work_in(fl_team *team, fl_job job, void *call, int number, int workers)
     fl_meet(&me);
 }
 
-void fl_sleep_until_met(const fl_worker *me)
+/* Arrivals when all are at the next meeting. */
+static uint32_t when_met(const fl_worker *me) { return me->met + 2 * (uint32_t)me->workers; }
+
+static int is_met(const fl_worker *me, uint32_t arrivals)
 {
-    fl_team *const team = me->team;
-    const int64_t start = fl_now();
-    while (!fl_have_met(me)) {
-        uint32_t now = atomic_load_explicit(&team->arrivals, memory_order_relaxed);
-        if ((int32_t)((now & ~1u) - me->met) >= 0) {
-            continue;
-        }
-        /* The last to arrive sees the mark, or changes the word before it is set. */
-        if ((now & 1u) || atomic_compare_exchange_weak(&team->arrivals, &now, now | 1u)) {
-            fl_sleep(&team->arrivals, now | 1u);
-        }
-    }
-    atomic_fetch_add_explicit(&team->slept, fl_now() - start, memory_order_relaxed);
+    return (int32_t)((arrivals & ~1u) - when_met(me)) >= 0;
 }
 
-/* Who set the mark for the meeting after this one is woken too, and sets it again. */
-void fl_wake_sleepers(fl_team *team)
+static uint32_t arrivals_of(const fl_worker *me)
 {
-    atomic_fetch_and(&team->arrivals, ~1u);
-    fl_wake(&team->arrivals);
+    return atomic_load_explicit(&me->team->arrivals, memory_order_acquire);
+}
+
+/* The last one ends the meeting.  A mark that is set by now may also be of the next meeting: who
+ * set that one is woken too, and sets it again. */
+static void arrive(const fl_worker *me)
+{
+    _Atomic uint32_t *arrivals = &me->team->arrivals;
+    const uint32_t now = atomic_fetch_add_explicit(arrivals, 2, memory_order_acq_rel) + 2;
+    if (now == (when_met(me) | 1u)) {
+        atomic_fetch_and(arrivals, ~1u);
+        fl_wake(arrivals);
+    }
+}
+
+/* To help others, before all have met; 0: it is too late. */
+static int come_back(const fl_worker *me)
+{
+    uint32_t now = arrivals_of(me);
+    while (!is_met(me, now)) {
+        if (atomic_compare_exchange_weak(&me->team->arrivals, &now, now - 2)) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+/* 0: not yet. */
+static int wait_awake(const fl_worker *me, int pauses)
+{
+    for (; pauses > 0; pauses--) {
+        if (is_met(me, arrivals_of(me))) {
+            return 1;
+        }
+        fl_pause();
+    }
+    return 0;
+}
+
+static void wait_asleep(const fl_worker *me)
+{
+    _Atomic uint32_t *arrivals = &me->team->arrivals;
+    const int64_t start = fl_now();
+    for (uint32_t now; !is_met(me, now = arrivals_of(me));) {
+        /* The last to arrive sees the mark, or changes the word before it is set. */
+        if ((now & 1u) || atomic_compare_exchange_weak(arrivals, &now, now | 1u)) {
+            fl_sleep(arrivals, now | 1u);
+        }
+    }
+    atomic_fetch_add_explicit(&me->team->slept, fl_now() - start, memory_order_relaxed);
+}
+
+static void wait_for_others(fl_worker *me)
+{
+    if (!wait_awake(me, me->team->patience)) {
+        wait_asleep(me);
+    }
+    me->met = when_met(me);
+}
+
+void fl_team_meet(fl_worker *me)
+{
+    arrive(me);
+    wait_for_others(me);
 }
 
 /* The piece with this number in a worker's share; 0: it has fewer. */
@@ -74,55 +126,83 @@ static int find_piece(const fl_work *work, int owner, ptrdiff_t number, fl_piece
     return 0;
 }
 
-/* Begins a piece of a worker's share, if there is one that nobody has begun. */
-static int take_of(fl_work *work, int owner, fl_piece *piece)
+/* How many pieces of a share are begun, by what its counter says. */
+static ptrdiff_t begun_of(const fl_worker *me, uint64_t seen)
+{
+    return seen >> 32 == me->met ? (ptrdiff_t)(seen & UINT32_MAX) : 0;
+}
+
+/* Begins the next piece, if nobody else has; else `seen` is what the counter says now. */
+static int claim(const fl_worker *me, int owner, uint64_t *seen)
+{
+    const uint64_t next = (uint64_t)me->met << 32 | (uint64_t)(begun_of(me, *seen) + 1);
+    return atomic_compare_exchange_strong_explicit(&me->team->shares[owner].taken, seen, next,
+                                                   memory_order_relaxed, memory_order_relaxed);
+}
+
+static uint64_t look_at(const fl_worker *me, int owner)
+{
+    return atomic_load_explicit(&me->team->shares[owner].taken, memory_order_relaxed);
+}
+
+static int take_own(fl_work *work, fl_piece *piece)
 {
     const fl_worker *me = work->me;
-    _Atomic uint64_t *taken = &me->team->shares[owner].taken;
-    const uint64_t phase = (uint64_t)me->met << 32;
-    uint64_t seen = atomic_load_explicit(taken, memory_order_relaxed);
-    for (;;) {
-        const uint64_t number = seen >> 32 == me->met ? seen & UINT32_MAX : 0;
-        if (!find_piece(work, owner, (ptrdiff_t)number, piece)) {
-            return 0;
+    for (uint64_t seen = look_at(me, me->number);;) {
+        for (; work->begun <= begun_of(me, seen); work->begun++) { /* others may have begun some */
+            if (!fl_advance(work)) {
+                return 0;
+            }
         }
-        if (atomic_compare_exchange_weak_explicit(taken, &seen, phase | (number + 1),
-                                                  memory_order_relaxed, memory_order_relaxed)) {
+        if (claim(me, me->number, &seen)) {
+            *piece = work->last;
             return 1;
         }
     }
 }
 
-/* Looking at another's share takes the cache line from it: those who are about to be done are left
- * alone.  Whether all are, and wait in the next meeting. */
-static int others_are_done(const fl_worker *me)
+static int take_of_others(const fl_work *work, fl_piece *piece)
 {
-    const uint32_t then = me->met + 2 * (uint32_t)(me->workers - 1);
-    for (int i = me->team->grace; i > 0; i--) {
-        if ((atomic_load_explicit(&me->team->arrivals, memory_order_relaxed) & ~1u) == then) {
-            return 1;
+    const fl_worker *me = work->me;
+    for (int i = 1; i < me->workers; i++) {
+        const int owner = (me->number + i) % me->workers;
+        uint64_t seen = look_at(me, owner);
+        while (find_piece(work, owner, begun_of(me, seen), piece)) {
+            if (claim(me, owner, &seen)) {
+                return 1;
+            }
         }
-        fl_pause();
     }
     return 0;
 }
 
-int fl_team_take(fl_work *work, fl_piece *piece)
+static int all_is_begun(const fl_work *work)
 {
     const fl_worker *me = work->me;
-    if (!work->helps) {
-        if (take_of(work, me->number, piece)) {
+    fl_piece piece;
+    for (int i = 1; i < me->workers; i++) {
+        const int owner = (me->number + i) % me->workers;
+        if (find_piece(work, owner, begun_of(me, look_at(me, owner)), &piece)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
+/* Those who are about to be done are left alone: looking at a share takes its cache line from the
+ * owner, and a piece that another does has its weights in the owner's cache. */
+int fl_team_next(fl_work *work, fl_piece *piece)
+{
+    fl_worker *me = work->me;
+    for (;;) {
+        if (work->helps ? take_of_others(work, piece) : take_own(work, piece)) {
             return 1;
         }
-        if (others_are_done(me)) {
+        arrive(me);
+        if (wait_awake(me, me->team->grace) || all_is_begun(work) || !come_back(me)) {
+            wait_for_others(me);
             return 0;
         }
         work->helps = 1;
     }
-    for (int i = 1; i < me->workers; i++) {
-        if (take_of(work, (me->number + i) % me->workers, piece)) {
-            return 1;
-        }
-    }
-    return 0;
 }

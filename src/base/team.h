@@ -1,9 +1,9 @@
 /* A team: the workers that share a call, how they wait for each other, and how they share it.
  *
- * Between two meetings there is work in pieces, of which each worker has a share.  A worker that is
- * done with its own takes pieces of others that have not begun them: on a machine that other
- * processes use too, one that was put aside has then at most one piece left to do.  What a piece
- * computes does not depend on who does it. */
+ * Work comes in pieces, of which each worker has a share, and ends when all have met.  A worker
+ * that is done with its own and has to wait takes pieces of others that have not begun them: one
+ * that was put aside, because other processes use the machine too, has then at most one piece left
+ * to do. What a piece computes does not depend on who does it. */
 #ifndef FL_BASE_TEAM_H
 #define FL_BASE_TEAM_H
 
@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 typedef struct {
-    _Alignas(FL_ALIGN) _Atomic uint64_t taken; /* pieces that are begun, below the meeting before */
+    _Alignas(FL_ALIGN) _Atomic uint64_t taken; /* pieces that are begun, below the last meeting */
 } fl_share;
 
 typedef struct {
@@ -31,7 +31,7 @@ typedef struct {
 typedef struct {
     fl_team *team; /* NULL: it is alone */
     int number, workers;
-    uint32_t met; /* arrivals of the last meeting, when all were there */
+    uint32_t met; /* arrivals at the last meeting, when all were there */
 } fl_worker;
 
 /* What each worker of a team runs, once. */
@@ -48,39 +48,15 @@ void fl_team_close(fl_team *team);
  * parallel region spins for milliseconds. */
 void fl_work_in(fl_team *team, fl_job job, void *call, int number, int workers);
 
-/* The rest of fl_meet for those who wait long. */
-void fl_sleep_until_met(const fl_worker *me);
-void fl_wake_sleepers(fl_team *team);
-
-static inline int fl_have_met(const fl_worker *me)
-{
-    const uint32_t now = atomic_load_explicit(&me->team->arrivals, memory_order_acquire);
-    return (int32_t)((now & ~1u) - me->met) >= 0;
-}
-
 /* Returns when all workers of the team have come here.  Waiting spins for as long as going to sleep
  * and being woken takes, and then sleeps: whoever computes may need this processor. */
+void fl_team_meet(fl_worker *me);
+
 static inline void fl_meet(fl_worker *me)
 {
-    if (me->workers == 1) {
-        return;
+    if (me->workers > 1) {
+        fl_team_meet(me);
     }
-    fl_team *const team = me->team;
-    me->met += 2 * (uint32_t)me->workers;
-    const uint32_t now = atomic_fetch_add_explicit(&team->arrivals, 2, memory_order_acq_rel) + 2;
-    if ((now & ~1u) == me->met) {
-        if (now & 1u) {
-            fl_wake_sleepers(team);
-        }
-        return;
-    }
-    for (int i = team->patience; i > 0; i--) {
-        if (fl_have_met(me)) {
-            return;
-        }
-        fl_pause();
-    }
-    fl_sleep_until_met(me);
 }
 
 /* Part `i` of `parts` of [0, n): sizes differ by at most one, larger ones first. */
@@ -90,13 +66,15 @@ typedef struct {
 
 static inline fl_range fl_part(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t i)
 {
+    if (parts == 1) { /* no division: 1% of a small layer */
+        return (fl_range){0, n};
+    }
     ptrdiff_t size = n / parts, larger = n % parts;
     ptrdiff_t begin = i * size + (i < larger ? i : larger);
     return (fl_range){begin, begin + size + (i < larger)};
 }
 
-/* Work between two meetings: for each of `times`, one after the other, n units, up to `chunk` of
- * them in a piece. */
+/* For each of `times`, one after the other, n units, up to `chunk` of them in a piece. */
 typedef struct {
     ptrdiff_t n, chunk, times;
 } fl_kind;
@@ -107,44 +85,67 @@ typedef struct {
     fl_range share;             /* the share they are of */
 } fl_piece;
 
-/* How a worker goes through some kinds of work. */
+/* How a worker goes through its share of some kinds of work, and then through those of others. */
 typedef struct {
     fl_worker *me;
     const fl_kind *kinds;
     int count;
-    int helps;     /* its own share is done */
-    fl_piece last; /* where a worker that is alone has come to */
+    int helps;       /* with the shares of others; its own is done */
+    ptrdiff_t begun; /* pieces of its own */
+    fl_piece last;   /* of these */
 } fl_work;
 
-/* The only work of all workers until the next meeting. */
-static inline fl_work fl_begin(fl_worker *me, const fl_kind *kinds, int count)
+static inline fl_range fl_share_of(const fl_work *work, int kind)
 {
-    return (fl_work){.me = me, .kinds = kinds, .count = count};
+    return fl_part(work->kinds[kind].n, work->me->workers, work->me->number);
 }
 
-/* The next piece of a worker with a team; 0: all are begun. */
-int fl_team_take(fl_work *work, fl_piece *piece);
+/* What all workers do next. */
+static inline fl_work fl_begin(fl_worker *me, const fl_kind *kinds, int count)
+{
+    fl_work work = {.me = me, .kinds = kinds, .count = count};
+    work.last.share = fl_share_of(&work, 0);
+    work.last.end = work.last.share.begin;
+    return work;
+}
 
-/* The next piece that this worker is to do; 0: there is none. */
+/* The piece of a worker's own share after the last. */
+static inline int fl_advance(fl_work *work)
+{
+    fl_piece *at = &work->last;
+    for (;;) {
+        const fl_kind *kind = &work->kinds[at->kind];
+        if (at->end < at->share.end && at->time < kind->times) {
+            at->begin = at->end;
+            at->end =
+                at->share.end - at->begin < kind->chunk ? at->share.end : at->begin + kind->chunk;
+            return 1;
+        }
+        if (++at->time >= kind->times) {
+            if (++at->kind == work->count) {
+                at->kind--; /* and stays at its end */
+                return 0;
+            }
+            at->time = 0;
+            at->share = fl_share_of(work, at->kind);
+        }
+        at->end = at->share.begin;
+    }
+}
+
+int fl_team_next(fl_work *work, fl_piece *piece);
+
+/* The next piece that this worker is to do; 0: all are done, and the workers have met. */
 static inline int fl_next(fl_work *work, fl_piece *piece)
 {
     if (work->me->workers > 1) {
-        return fl_team_take(work, piece);
+        return fl_team_next(work, piece);
     }
-    fl_piece *at = &work->last;
-    for (; at->kind < work->count; at->kind++, at->time = at->end = 0) {
-        const fl_kind *kind = &work->kinds[at->kind];
-        for (; at->time < kind->times; at->time++, at->end = 0) {
-            if (at->end < kind->n) {
-                at->share = (fl_range){0, kind->n};
-                at->begin = at->end;
-                at->end = kind->n - at->begin < kind->chunk ? kind->n : at->begin + kind->chunk;
-                *piece = *at;
-                return 1;
-            }
-        }
+    if (!fl_advance(work)) {
+        return 0;
     }
-    return 0;
+    *piece = work->last;
+    return 1;
 }
 
 #endif

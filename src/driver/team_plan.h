@@ -5,10 +5,23 @@
 #include "base/arena.h"
 #include "fastlstm.h"
 
-/* Work that pays for waking a second worker (10 microseconds of one), and work between two meetings
- * of the team that pays for them.  The unit is a multiply-add; reading the weights takes as long as
- * computing one row more, so batches count for batch + 1 rows. */
-enum { FL_CALL_WORK = 500000, FL_STEP_WORK = 15000 };
+/* Work that pays for a second worker: 10 us of one in a call, to wake it, and 1 us in a step where
+ * they meet after each (Xeon, AVX-512, one row, steps of H = 64, 80, 128: 1.08, 1.04, 1.30 times as
+ * fast with two).  The unit is a multiply-add; reading the weights takes as long as computing one
+ * row more, so batches count for batch + 1 rows.
+ *
+ * Live calls, a step or a block at a time, are waited for: a worker that comes late, because the
+ * machine is busy, makes them miss a deadline, and one that waits for the next call burns a core.
+ * They have a team where it saves a third of the time and more (H = 160: 1.4, H = 256: 1.7; one
+ * step of that: 3.3). */
+typedef struct {
+    double call, step;
+} team_price;
+
+static inline team_price price_of(const fl_team_limits *limits)
+{
+    return limits->live ? (team_price){1e6, 2e5} : (team_price){5e5, 5e4};
+}
 
 static inline double work_of(double weights, ptrdiff_t batch)
 {
@@ -32,14 +45,15 @@ typedef struct {
  * keeps all others waiting (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
 static int workers_for(const team_work *call, const fl_team_limits *limits, int threads, int *split)
 {
-    const double most = call->work / FL_CALL_WORK / limits->margin + 1;
+    const team_price price = price_of(limits);
+    const double most = call->work / price.call + 1;
     int workers = most < threads ? (int)most : threads;
     *split = 0;
     if (call->batch < 4 * workers) {
         workers = (int)minimum(workers, limits->processors);
     }
     if (call->batch < 4 * workers) {
-        const double shared = call->step_work / FL_STEP_WORK / limits->margin + 1;
+        const double shared = call->step_work / price.step + 1;
         workers = shared < workers ? (int)shared : workers;
         workers = (int)minimum(workers, call->unit_parts);
         *split = workers > 1;

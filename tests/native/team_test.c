@@ -102,6 +102,7 @@ static void play(game *g, fl_worker *me)
             stay_away(g);
         }
         do_pieces(g, me, &state);
+        delay(&state);
         atomic_fetch_add(&g->arrived, 1);
         fl_meet(me);
         expect(g, atomic_load(&g->arrived) >= (round + 1) * g->workers);

@@ -119,7 +119,6 @@ static void backward(void *argument, fl_worker *team)
         if (l > 0 && call->dropout.rate > 0) {
             drop_gradients(call, team, l - 1, space.between[(l - 1) % 2]);
         }
-        fl_meet(team);
     }
     fl_fpu_leave(saved);
 }

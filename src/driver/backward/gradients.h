@@ -265,7 +265,6 @@ static void prepare_terms(const backward_pass *p, const term_rows *terms, const 
         default: pack_inputs(p, terms, &m[at.kind], at.begin);
         }
     }
-    fl_meet(team);
 }
 
 /* The gradients of the weights from some terms. */
@@ -281,7 +280,6 @@ static void weight_gradients(const backward_pass *p, const term_rows *terms,
     for (fl_piece at; fl_next(&work, &at);) {
         matrix_tiles(p, terms, &m[at.kind], at.time, (fl_range){at.begin, at.end});
     }
-    fl_meet(team);
 }
 
 /* Everything that the dz of a segment give. */
@@ -316,7 +314,6 @@ static void token_gradients(const backward_pass *p, fl_worker *team)
             }
         }
     }
-    fl_meet(team);
     if (p->x.data) {
         backward_pass of_tokens = *p;
         of_tokens.dz = p->sums.all;

@@ -282,7 +282,6 @@ static void sweep_tiles(const sweep kind, const backward_pass *p, const worker_s
             }
         }
     }
-    fl_meet(me->team);
 }
 
 static void backward_step(const backward_pass *p, const worker_share *me, ptrdiff_t s,

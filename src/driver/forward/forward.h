@@ -166,7 +166,6 @@ static void project_table(fl_forward_call *call, fl_worker *team)
             project(&p, tile, x, p.table + i * z_row, z_row, at.begin);
         }
     }
-    fl_meet(team);
 }
 
 static void forward(void *argument, fl_worker *team)

@@ -52,7 +52,6 @@ static void project_ahead(const pass *p, const worker_share *me, ptrdiff_t s0, p
     for (fl_piece at; fl_next(&work, &at);) {
         project_block(p, &me->rows, s0, total, n, at.begin);
     }
-    fl_meet(me->team);
 }
 
 /* z = bias + W x where x is a row of the unit matrix: a column of W, which is a row of a panel. */

@@ -254,12 +254,11 @@ static void end_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
         end_rows(p, me, s, rows);
     }
     if (p->second_input) {
-        fl_meet(me->team);
         second_product(p, me, s, rows);
     }
     if (ends_later(p) || p->recurrent_mask) {
-        fl_meet(me->team);
         end_hidden(p, me, s, first, rows);
+        fl_meet(me->team);
     }
 }
 
@@ -296,7 +295,6 @@ static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
     if (!p->plain) {
         end_step(p, me, s, first, rows);
     }
-    fl_meet(me->team);
 }
 
 #endif

@@ -58,7 +58,7 @@ static head_space head_space_at(const fl_head_call *call)
 static void plan_head(fl_head_call *call, fl_team_limits limits)
 {
     const double row = (double)call->hidden * (double)call->classes * (call->dy ? 3 : 1);
-    const double most = row * (double)call->n / FL_CALL_WORK / limits.margin + 1;
+    const double most = row * (double)call->n / price_of(&limits).call + 1;
     const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows;
     const ptrdiff_t tiles = divide_up(minimum(FL_TERMS, call->n), rows);
     const ptrdiff_t workers = minimum(minimum(limits.threads, limits.processors), tiles);
@@ -87,7 +87,6 @@ static void pack_head(const fl_head_call *call, const head_space *space, fl_work
         }
         pack_rows(call->weight, classes, hidden, size, group, space->forward);
     }
-    fl_meet(team);
 }
 
 static inline const real *prediction_at(const fl_head_call *call, ptrdiff_t i)
@@ -269,7 +268,6 @@ static void head_rows(const fl_head_call *call, const head_space *space, fl_rang
             head_inputs(call, space, rows, logits);
         }
     }
-    fl_meet(team);
 }
 
 /* Gradients of the weights from a block of n rows. */
@@ -289,7 +287,6 @@ static void head_gradients(const fl_head_call *call, const head_space *space, pt
             head_weights(call, space, n, at.time, units);
         }
     }
-    fl_meet(team);
 }
 
 static void head(void *argument, fl_worker *team)
