@@ -1,6 +1,6 @@
 # The C API, line for line like src/fastlstm.h, src/cells.h and what they include of src/base.
 
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t, uintptr_t
 
 ctypedef fused real:
     float
@@ -48,7 +48,11 @@ cdef extern from "base/team_size.h" nogil:
         int wanted, workers
         double work
     int fl_team_most()
-    void fl_team_remember(const fl_team_plan *, int64_t began, int64_t ended, int64_t slept)
+    ctypedef struct fl_team_call:
+        const fl_team_plan *plan
+        uintptr_t job
+        int64_t began, ended, slept
+    void fl_team_remember(const fl_team_call *)
     bint fl_calls_are_apart(int64_t began)
     void fl_team_adapts(bint on)
 

@@ -74,11 +74,11 @@ cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept no
     """Run a job in a team.  The only parallel region of layers and heads."""
     cdef fl_worker alone = fl_alone()
     cdef fl_team *team = NULL
-    cdef int64_t began, slept = 0
+    cdef fl_team_call record = fl_team_call(plan, <uintptr_t>job, 0, 0, 0)
     if plan.wanted == 1:
         job(call, &alone)
         return
-    began = fl_now()
+    record.began = fl_now()
     if plan.workers > 1:
         team = fl_team_open(plan.workers)
     if team == NULL:
@@ -86,11 +86,12 @@ cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept no
     else:
         with parallel(num_threads=plan.workers):
             fl_work_in(team, job, call, threadid(), fl_team_size())
-        slept = team.slept
+        record.slept = team.slept
         fl_team_close(team)
-        if fl_calls_are_apart(began):
+        if fl_calls_are_apart(record.began):
             fl_dismiss_threads()
-    fl_team_remember(plan, began, fl_now(), slept)
+    record.ended = fl_now()
+    fl_team_remember(&record)
 
 
 cdef void meet(fl_worker *me) noexcept nogil:

@@ -1,6 +1,7 @@
 #include "base/team_size.h"
 
 #include <limits.h>
+#include <math.h>
 #include <stdatomic.h>
 
 #define MS INT64_C(1000000) /* ns */
@@ -13,21 +14,25 @@ static const int64_t FIRST_REST = 50 * MS, LONGEST_REST = 1000 * MS;
 
 /* GNU OpenMP's threads spin for 3 to 16 ms after a call; waking them or making new ones takes 60 us
  * in a virtual machine. */
-static const int64_t APART = 2 * MS;
+static const int64_t APART = 5 * MS;
 
+/* How long some calls took, and how long they would have taken at their best. */
 typedef struct {
-    double ns, work;
+    double ns, best_ns;
 } pace;
+
+enum { RATES = 64 };
 
 typedef struct {
     int most;     /* 0: no bound */
     int before;   /* while two sizes are compared: `most` of the larger; else -1 */
-    pace now;     /* of this size, lately */
+    pace now;     /* of this size, since time was lost */
     pace larger;  /* while two sizes are compared */
     int64_t lost; /* beyond what is borne */
     int64_t rest; /* until a decision is thought over again */
     int64_t grow_at, shrink_at;
-    int64_t ended; /* of the last call */
+    int64_t ended;       /* of the last call */
+    double rates[RATES]; /* least ns for a unit of work, by kind and size of a call; 0: none yet */
 } account;
 
 static _Thread_local account mine = {.before = -1, .rest = FIRST_REST};
@@ -51,7 +56,8 @@ static void go_on_with(int most, int64_t now)
 /* The smaller team has run for a while. */
 static void compare(int64_t now)
 {
-    const int smaller_is_faster = mine.now.ns * mine.larger.work < mine.larger.ns * mine.now.work;
+    const int smaller_is_faster =
+        mine.now.ns * mine.larger.best_ns < mine.larger.ns * mine.now.best_ns;
     go_on_with(smaller_is_faster ? mine.most : mine.before, now);
     mine.shrink_at = now + mine.rest;
     mine.rest = mine.rest < LONGEST_REST / 2 ? 2 * mine.rest : LONGEST_REST;
@@ -65,47 +71,59 @@ static void try_half(int workers)
     mine.now = (pace){0, 0};
 }
 
-int fl_calls_are_apart(int64_t began) { return began - mine.ended > APART && is_adapting(); }
+/* What the call would have taken at its best.  A loop has calls of several kinds, and the two paces
+ * that are compared have not the same number of each. */
+static double best_of(const fl_team_call *call)
+{
+    int size;
+    frexp(call->plan->work, &size);
+    double *rate = &mine.rates[(call->job / 16 * 7 + (uintptr_t)(size < 0 ? 0 : size)) % RATES];
+    const double now = (double)(call->ended - call->began) / (call->plan->work + 1);
+    *rate = *rate == 0 || now < *rate ? now : *rate;
+    return *rate * (call->plan->work + 1);
+}
 
-/* Time beyond what is borne; from the first loss on it is counted how fast this size is. */
-static void count_loss(double ns, double work, int64_t loss)
+/* Time beyond what is borne. */
+static void count_loss(int64_t loss)
 {
     if (mine.lost == 0 && loss > 0) {
         mine.now = (pace){0, 0};
     }
     mine.lost = mine.lost + loss > 0 ? mine.lost + loss : 0;
-    mine.now.ns += ns;
-    mine.now.work += work;
     if (mine.now.ns > (double)MEMORY) {
         mine.now.ns /= 2;
-        mine.now.work /= 2;
+        mine.now.best_ns /= 2;
     }
 }
 
-void fl_team_remember(const fl_team_plan *team, int64_t began, int64_t ended, int64_t slept)
+int fl_calls_are_apart(int64_t began) { return began - mine.ended > APART && is_adapting(); }
+
+void fl_team_remember(const fl_team_call *call)
 {
-    const int64_t ns = ended - began;
+    const int64_t ns = call->ended - call->began, ended = call->ended;
     mine.ended = ended;
     if (!is_adapting()) {
         return;
     }
-    if (mine.before >= 0) {
-        mine.now.ns += (double)ns;
-        mine.now.work += team->work;
+    const int compares = mine.before >= 0;
+    if (!compares) {
+        count_loss(call->slept - ns / BORNE_SHARE);
+    }
+    mine.now.ns += (double)ns;
+    mine.now.best_ns += best_of(call);
+    if (compares) {
         if (mine.now.ns >= (double)COMPARED) {
             compare(ended);
         }
         return;
     }
-    if (mine.most && ended >= mine.grow_at) {
-        go_on_with(2 * mine.most < team->wanted ? 2 * mine.most : 0, ended);
-        return;
-    }
-    count_loss((double)ns, team->work, slept - ns / BORNE_SHARE);
     if (mine.lost == 0 && ended > mine.shrink_at + LONGEST_REST) {
         mine.rest = FIRST_REST;
     }
-    if (mine.lost > LOSS_BORNE && team->workers > 1 && ended >= mine.shrink_at) {
-        try_half(team->workers);
+    if (mine.most && ended >= mine.grow_at) {
+        go_on_with(2 * mine.most < call->plan->wanted ? 2 * mine.most : 0, ended);
+    } else if (mine.lost > LOSS_BORNE && mine.now.ns >= (double)COMPARED &&
+               call->plan->workers > 1 && ended >= mine.shrink_at) {
+        try_half(call->plan->workers);
     }
 }

@@ -1,9 +1,9 @@
 /* How large the next team of a thread may be: smaller where teams before it lost time.
  *
  * Beside other busy processes a worker can be put aside for milliseconds while the others wait.  A
- * team that keeps losing time in this way is compared with one of half the size, by the work they
- * do in a second, and the faster of the two goes on; after a rest, which grows, the larger one is
- * tried again.  Each thread keeps its own account.  Nothing of this changes a result. */
+ * team that keeps losing time in this way is compared with one of half the size, and the faster of
+ * the two goes on; after a rest, which grows, the larger one is tried again.  Each thread keeps its
+ * own account.  Nothing of this changes a result. */
 #ifndef FL_BASE_TEAM_SIZE_H
 #define FL_BASE_TEAM_SIZE_H
 
@@ -19,8 +19,14 @@ typedef struct {
     double work; /* in multiply-adds, about */
 } fl_team_plan;
 
-/* After a call that is worth a team.  Times in ns; slept: of all workers, waiting for others. */
-void fl_team_remember(const fl_team_plan *team, int64_t began, int64_t ended, int64_t slept);
+/* A call that is worth a team, done. */
+typedef struct {
+    const fl_team_plan *plan;
+    uintptr_t job;               /* calls of one kind have the same */
+    int64_t began, ended, slept; /* ns; of all workers, while they waited for others */
+} fl_team_call;
+
+void fl_team_remember(const fl_team_call *call);
 
 /* Whether the call that began then came so long after the last that its team should not wait for
  * the next one awake. */
