@@ -7,11 +7,16 @@ ctypedef fused real:
     double
 
 
+cdef extern from "base/openmp.h" nogil:
+    int fl_team_size()
+    int fl_has_openmp()
+    int fl_most_threads()
+    int fl_usual_threads()
+
+
 cdef extern from "base/team.h" nogil:
     ctypedef struct fl_barrier:
         pass
-    int fl_team_size()
-    int fl_has_openmp()
     int fl_threads_for(int wanted)
     void fl_barrier_wait(fl_barrier *, int)
     ctypedef uint64_t fl_fpu

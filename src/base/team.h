@@ -10,14 +10,7 @@
 #include <immintrin.h>
 #endif
 
-#ifdef _OPENMP
-#include <omp.h>
-static inline int fl_team_size(void) { return omp_get_num_threads(); }
-static inline int fl_has_openmp(void) { return 1; }
-#else
-static inline int fl_team_size(void) { return 1; }
-static inline int fl_has_openmp(void) { return 0; }
-#endif
+#include "base/openmp.h"
 
 /* How many threads the calling one can have a team of, itself among them: `wanted`, or what the
  * system granted when so many were first asked for. */
