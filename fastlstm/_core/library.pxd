@@ -3,6 +3,11 @@
 from fastlstm._core.c_api cimport fl_driver, fl_isa, fl_team_limits
 
 
+# Multiply-adds of a step: with fewer the planner takes one worker, whatever the limits.
+cdef enum:
+    ONE_WORKER = 1 << 17
+
+
 cdef fl_team_limits team_limits(int threads) except *
 cdef int threads_for(int wanted) noexcept nogil
 cdef const fl_isa *find_isa(str name) except NULL

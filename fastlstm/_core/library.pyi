@@ -3,6 +3,7 @@
 from typing import NamedTuple, final
 
 PROCESSORS: int
+USUAL_THREADS: int
 
 class Cell(NamedTuple):
     name: str
@@ -13,6 +14,7 @@ class Cell(NamedTuple):
 def cells() -> list[Cell]: ...
 def isas() -> list[str]: ...
 def has_openmp() -> bool: ...
+def most_threads() -> int: ...
 
 @final
 class Buffer:

@@ -6,7 +6,7 @@ from cython.parallel cimport parallel, threadid
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer, BufferCache, team_limits
+from fastlstm._core.library cimport ONE_WORKER, Buffer, BufferCache, team_limits
 from fastlstm._core.packed_weights cimport PackedWeights
 
 import os
@@ -83,7 +83,7 @@ cdef class Stream:
     cdef object _parameters
     cdef const long long *_version  # of these parameters, as it is now
     cdef list _states  # arrays (L, B, size), as in cells.h
-    cdef bint _release
+    cdef bint _release, _asks  # gives the GIL away; asks how many threads a step may use
     cdef fl_holder _holder
     cdef PackedWeights _packed
     cdef BufferCache _cache
@@ -126,6 +126,9 @@ cdef class Stream:
         packed.driver.plan_forward(self._call, team_limits(team), False)
         self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
         self._call.scratch = self._scratch.data
+        # With one thread nobody knows whether more would pay; for small steps they never do.
+        cdef Py_ssize_t work = (self._call.batch + 1) * self._parameters.flat.size
+        self._asks = self._call.plan.workers > 1 or (team == 1 and work > ONE_WORKER)
         # Small steps would spend a good part of their time giving the GIL away.
         self._release = packed.stack.layers * packed.stack.hidden * packed.stack.hidden > 1 << 18
         self._threads = team
@@ -170,7 +173,7 @@ cdef class Stream:
     cdef int _refresh(self) except -1:
         """See that the weights and the plan are those of now."""
         if self._version[0] != self._packed.version or self._threads == 0 or (
-                self._call.plan.workers > 1 and get_num_threads() != self._threads):
+                self._asks and get_num_threads() != self._threads):
             self._prepare()
         return 0
 
