@@ -23,7 +23,7 @@ class Decision(NamedTuple):
 
 _chosen: Decision | None = None  # by the program
 _default: Decision | None = None  # by the environment and the machine, once it is asked for
-_alone = "" if library.has_openmp() else "built without OpenMP"  # why there is one thread
+_alone = None if library.has_openmp() else Decision(1, "built without OpenMP")  # wins over both
 
 
 def _after_fork() -> None:
@@ -33,7 +33,7 @@ def _after_fork() -> None:
     them for ever.
     """
     global _alone
-    _alone = "a forked child"
+    _alone = Decision(1, "a forked child")
 
 
 if hasattr(os, "register_at_fork"):
@@ -44,7 +44,7 @@ def decision() -> Decision:
     """Return how many threads a call of this thread may use, and why."""
     chosen = _chosen or _default or _decide()
     if _alone:
-        return Decision(1, _alone)
+        return _alone
     most = library.most_threads()
     if most < chosen.threads and most < library.USUAL_THREADS and most < processors.CORES:
         return Decision(most, LIMITED)
@@ -100,8 +100,8 @@ def _openmp_number(name: str) -> int | None:
 def set_num_threads(n: int) -> None:
     """Set how many threads a call may use.
 
-    It wins over the environment and over the number of cores; see `get_num_threads` for what may
-    still lower it.  A call uses fewer where more would not pay, or where the system refuses them
+    It wins over the environment, and may be more than there are cores; see `get_num_threads` for
+    what is stronger.  A call uses fewer where more would not pay, or where the system refuses them
     when a thread first asks for so many; results do not depend on it.
 
     Parameters
@@ -134,9 +134,26 @@ def get_num_threads() -> int:
     the cores this process may use, the quota of its container, ``OMP_NUM_THREADS`` and
     ``OMP_THREAD_LIMIT``, read when the number is first asked for.
 
-    A limit that this thread has set to OpenMP holds in any case, as long as it is there:
-    ``threadpoolctl.threadpool_limits``, ``omp_set_num_threads``.  In a build without OpenMP and in
-    a forked child the number is 1.
+    Where the calling thread has limited OpenMP to less than it usually gives, and to fewer threads
+    than cores, this holds in any case: ``threadpoolctl.threadpool_limits``, and
+    ``torch.set_num_threads`` where torch shares our OpenMP.  In a build without OpenMP and in a
+    forked child the number is 1.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If it is ``FASTLSTM_NUM_THREADS`` that decides, and not an integer from 1 to 1024.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> fastlstm.get_num_threads() >= 1
+    True
     """
     return decision().threads
 

@@ -130,9 +130,10 @@ def test_the_default_is_the_cores_this_process_may_use() -> None:
 
 
 @needs_linux
-def test_threads_bound_to_processors() -> None:
-    """OpenMP then binds this thread to the first one as soon as it is loaded."""
-    assert fresh(OMP_PROC_BIND="true") == fresh()
+@pytest.mark.parametrize("name", ["OMP_PROC_BIND", "OMP_DYNAMIC"])
+def test_what_makes_no_difference(name: str) -> None:
+    """With the first OpenMP binds this thread to one processor, as soon as it is loaded."""
+    assert fresh(**{name: "true"}) == fresh()
 
 
 # Limits of OpenMP in a thread, as threadpoolctl sets them.
