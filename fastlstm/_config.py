@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from fastlstm._core import library, probes
-from fastlstm._core.threads import chosen_isa, get_num_threads, isas
+from fastlstm._core.threads import chosen_isa, explanation, isas
 
 __version__ = "0.1.0"
 
@@ -43,7 +43,7 @@ def show_config() -> None:
         "CPU": _processor(),
         "ISA": f"{chosen_isa()} (of {', '.join(isas())})",
         "OpenMP": "yes" if library.has_openmp() else "no",
-        "threads": str(get_num_threads()),
+        "threads": explanation(),
         "compiler": probes.compiler(),
     }
     for name, value in rows.items():

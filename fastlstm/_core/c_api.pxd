@@ -10,6 +10,8 @@ ctypedef fused real:
 cdef extern from "base/openmp.h" nogil:
     int fl_team_size()
     int fl_has_openmp()
+    int fl_most_threads()
+    int fl_usual_threads()
 
 
 cdef extern from "base/fpu.h" nogil:

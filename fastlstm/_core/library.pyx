@@ -56,7 +56,7 @@ def cells():
 
 
 # More workers than that never meet after each step.
-PROCESSORS = processors.count()
+PROCESSORS = min(processors.CORES, processors.QUOTA)
 
 
 cdef fl_team_limits team_limits(int threads, bint live=False) except *:
@@ -107,6 +107,14 @@ def adapt_teams(bint on):
 def has_openmp():
     """Whether this build can use more than one thread."""
     return bool(fl_has_openmp())
+
+
+def most_threads():
+    """How many threads OpenMP gives a team of the calling thread by itself."""
+    return fl_most_threads()
+
+
+USUAL_THREADS = fl_usual_threads()  # the same where nobody has set a limit
 
 
 cdef const fl_isa *find_isa(str name) except NULL:

@@ -5,7 +5,7 @@ from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer, BufferCache, run_team, team_limits
+from fastlstm._core.library cimport ONE_WORKER, Buffer, BufferCache, run_team, team_limits
 from fastlstm._core.packed_weights cimport PackedWeights
 
 import os
@@ -82,13 +82,14 @@ cdef class Stream:
     cdef object _parameters
     cdef const long long *_version  # of these parameters, as it is now
     cdef list _states  # arrays (L, B, size), as in cells.h
-    cdef bint _release
+    cdef bint _release, _asks  # gives the GIL away; asks how many threads a step may use
     cdef fl_holder _holder
     cdef PackedWeights _packed
     cdef BufferCache _cache
     cdef Buffer _scratch, _memory
     cdef fl_forward_call *_call  # in _memory: it wants whole cache lines, which objects have not
-    cdef int _type, _threads  # 0 threads: nothing is prepared
+    cdef int _type
+    cdef int _threads, _most  # limits of the plan of a step; 0 threads: nothing is prepared
 
     def __cinit__(self, layer, *states):
         if layer.bidirectional:
@@ -122,11 +123,17 @@ cdef class Stream:
             self._call.states[i] = cnp.PyArray_DATA(state)
         self._call.steps, self._call.batch = 1, state.shape[1]
         self._call.x_row, self._call.y_row = packed.stack.input, packed.state_size(0)
-        packed.driver.plan_forward(self._call, team_limits(team, live=True), False)
+        cdef fl_team_limits limits = team_limits(team, live=True)
+        self._most = limits.most
+        packed.driver.plan_forward(self._call, limits, False)
         self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
         self._call.scratch = self._scratch.data
+        # With one thread nobody knows whether more would pay; for small steps they never do.
+        cdef Py_ssize_t work = (self._call.batch + 1) * self._parameters.flat.size
+        self._asks = self._call.plan.team.wanted > 1 or (team == 1 and work > ONE_WORKER)
         # Small steps would spend a good part of their time giving the GIL away.
-        self._release = self._call.plan.team.workers > 1 or packed.stack.layers * packed.stack.hidden * packed.stack.hidden > 1 << 18
+        self._release = (self._call.plan.team.workers > 1 or
+                         packed.stack.layers * packed.stack.hidden * packed.stack.hidden > 1 << 18)
         self._threads = team
         return 0
 
@@ -166,10 +173,15 @@ cdef class Stream:
     cdef void _leave(self) noexcept:
         self._holder = 0
 
+    cdef bint _limits_differ(self) except -1:
+        """Whether a step would be planned for another team now."""
+        cdef fl_team_limits now = team_limits(get_num_threads(), live=True)
+        return now.threads != self._threads or now.most != self._most
+
     cdef int _refresh(self) except -1:
         """See that the weights and the plan are those of now."""
         if self._version[0] != self._packed.version or self._threads == 0 or (
-                self._call.plan.team.workers > 1 and get_num_threads() != self._threads):
+                self._asks and self._limits_differ()):
             self._prepare()
         return 0
 

@@ -12,7 +12,7 @@ from libc.stdlib cimport free
 
 from fastlstm._core.batch_step cimport *
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer, team_limits
+from fastlstm._core.library cimport ONE_WORKER, Buffer, team_limits
 from fastlstm._core.packed_weights cimport PackedWeights
 from fastlstm._core.slots cimport *
 
@@ -26,10 +26,8 @@ from fastlstm._validation import check_size, convert, integer, shape_text, slot_
 
 cnp.import_array()
 
-# Multiply-adds of a step.  With fewer than the first the planner takes one worker; with fewer than
-# the second, giving the GIL away would take a good part of the time.
+# Multiply-adds of a step: with fewer, giving the GIL away would take a good part of the time.
 cdef enum:
-    ONE_WORKER = 1 << 17
     KEEP_GIL = 1 << 20
 
 # Another thread may have held a lock at a fork; in the child it does not exist to give it back.

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from fastlstm import _validation
-from fastlstm._core import library
+from fastlstm._core import library, processors
 
 MOST_THREADS = 1024
+LIMITED = "limited in this thread by omp_set_num_threads (threadpoolctl, torch)"
 
-_forked = False
-_threads = 0  # 0: not decided yet
+_OPENMP = ("OMP_NUM_THREADS", "OMP_THREAD_LIMIT")
+
+
+class Decision(NamedTuple):
+    """How many threads a call may use, and who says so."""
+
+    threads: int
+    reason: str
+
+
+_chosen: Decision | None = None  # by the program
+_default: Decision | None = None  # by the environment and the machine, once it is asked for
+_alone = None if library.has_openmp() else Decision(1, "built without OpenMP")  # wins over both
 
 
 def _after_fork() -> None:
@@ -19,29 +32,77 @@ def _after_fork() -> None:
     The threads of the parent's team do not exist in a forked child, and GNU OpenMP waits for
     them for ever.
     """
-    global _forked
-    _forked = True
+    global _alone
+    _alone = Decision(1, "a forked child")
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-def _from_environment() -> int:
+def decision() -> Decision:
+    """Return how many threads a call of this thread may use, and why."""
+    chosen = _chosen or _default or _decide()
+    if _alone:
+        return _alone
+    most = library.most_threads()
+    if most < chosen.threads and most < library.USUAL_THREADS and most < processors.CORES:
+        return Decision(most, LIMITED)
+    return chosen  # torch sets as many as there are cores, and means no limit
+
+
+def explanation() -> str:
+    """Return the decision as text, with what was set in vain."""
+    threads, reason = decision()
+    ignored = [
+        f"{name}={os.environ[name]!r} is malformed and ignored"
+        for name in _OPENMP
+        if os.environ.get(name, "").strip() and _openmp_number(name) is None
+    ]
+    return "; ".join([f"{threads}: {reason}", *ignored])
+
+
+def _decide() -> Decision:
+    """The default, from the environment as it is now."""
+    global _default
     text = os.environ.get("FASTLSTM_NUM_THREADS", "")
-    if not text:
-        return library.PROCESSORS
-    if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
-        expected = f"an integer from 1 to {MOST_THREADS}"
-        raise ValueError(f"FASTLSTM_NUM_THREADS: expected {expected}, got {text!r}")
-    return int(text)
+    if text:
+        if not text.isdecimal() or not 1 <= int(text) <= MOST_THREADS:
+            expected = f"an integer from 1 to {MOST_THREADS}"
+            raise ValueError(f"FASTLSTM_NUM_THREADS: expected {expected}, got {text!r}")
+        _default = Decision(int(text), "FASTLSTM_NUM_THREADS")
+        return _default
+    limits = {
+        "the cores this process may use": processors.CORES,
+        "the quota of the container": processors.QUOTA,
+        **{name: _openmp_number(name) or processors.CORES for name in _OPENMP},
+        "what OpenMP was loaded with": library.USUAL_THREADS,
+    }
+    reason = min(limits, key=limits.__getitem__)  # the first of them
+    threads = limits[reason]
+    if threads < processors.CORES:
+        reason += f" (this process may use {processors.CORES} cores)"
+    _default = Decision(threads, reason)
+    return _default
+
+
+def _openmp_number(name: str) -> int | None:
+    """The value of a variable, the first of "4,2"; None where the OpenMP runtime ignores it."""
+    text = os.environ.get(name, "")
+    texts = text.split(",") if name == "OMP_NUM_THREADS" else [text]
+    try:
+        levels = [int(level) for level in texts]
+    except ValueError:
+        return None
+    return levels[0] if min(levels) > 0 else None
 
 
 def set_num_threads(n: int) -> None:
     """Set how many threads a call may use.
 
-    A call uses fewer where more would not pay, or where the system refuses them when a thread
-    first asks for so many; results do not depend on it.
+    It wins over the environment, and may be more than there are cores; see `get_num_threads` for
+    what is stronger.  A call uses fewer where more would not pay, or where the system refuses them
+    when a thread first asks for so many; results do not depend on it.
 
     Parameters
     ----------
@@ -62,23 +123,39 @@ def set_num_threads(n: int) -> None:
     1
     >>> fastlstm.set_num_threads(before)
     """
-    global _threads
-    _threads = _validation.integer(n, "n", 1, MOST_THREADS)
+    global _chosen
+    _chosen = Decision(_validation.integer(n, "n", 1, MOST_THREADS), "set_num_threads")
 
 
 def get_num_threads() -> int:
-    """Return how many threads a call may use.
+    """Return how many threads a call of this thread may use; `show_config` says why.
 
-    The default is ``FASTLSTM_NUM_THREADS`` or, without it, the number of processor cores this
-    process may use, by its affinity and the quota of its container.  It is 1 in a build without
-    OpenMP and in a forked child.
+    `set_num_threads` decides or, without it, ``FASTLSTM_NUM_THREADS``.  The default is the least of
+    the cores this process may use, the quota of its container, ``OMP_NUM_THREADS`` and
+    ``OMP_THREAD_LIMIT``, read when the number is first asked for.
+
+    Where the calling thread has limited OpenMP to less than it usually gives, and to fewer threads
+    than cores, this holds in any case: ``threadpoolctl.threadpool_limits``, and
+    ``torch.set_num_threads`` where torch shares our OpenMP.  In a build without OpenMP and in a
+    forked child the number is 1.
+
+    Returns
+    -------
+    int
+        At least 1.
+
+    Raises
+    ------
+    ValueError
+        If it is ``FASTLSTM_NUM_THREADS`` that decides, and not an integer from 1 to 1024.
+
+    Examples
+    --------
+    >>> import fastlstm
+    >>> fastlstm.get_num_threads() >= 1
+    True
     """
-    global _threads
-    if _threads == 0:
-        _threads = _from_environment()
-    if _forked or not library.has_openmp():
-        return 1
-    return _threads
+    return decision().threads
 
 
 def isas() -> list[str]:

@@ -10,7 +10,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastlstm import _validation
 from fastlstm._core import sequence, stream
-from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.config import Arguments
 from fastlstm._layers.inputs import Embedding, Inputs, read_inputs
 from fastlstm._layers.tape import CheckpointEvery, Dropout, Tape
@@ -82,7 +81,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         if y.size and tape:
             tape._record(inputs.time_first(y), states)
         elif y.size:
-            threads = get_num_threads()
+            threads = self._num_threads()
             y_steps, packed = inputs.time_first(y), self._packed_weights()
             sequence.forward(
                 packed, self._scratch, *inputs.part(), y_steps, states, None, None, 0, threads

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,7 @@ class Executor(Config):
     def _prepare(self) -> None:
         """Set up what is no part of the layer's value: it is neither pickled nor copied."""
         self.isa = chosen_isa()
+        self._num_threads: Callable[[], int] = get_num_threads  # a bridge may have its own
         self._packed: packed_weights.PackedWeights | None = None
         self._states = states_of(
             CELLS[self._cell].states, self._output_size, self.hidden_size, self.dtype
@@ -39,7 +41,7 @@ class Executor(Config):
         self._tapes = library.BufferCache()
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("isa", "_packed", "_states", "_scratch", "_tapes")
+        left_out = ("isa", "_num_threads", "_packed", "_states", "_scratch", "_tapes")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -70,7 +72,7 @@ class Executor(Config):
         """
         packed, parameters = self._packed, self.parameters
         if packed is None or not packed.is_of(parameters.version, backward):
-            threads = get_num_threads()
+            threads = self._num_threads()
             with parameters.lock:
                 packed, version = self._packed, parameters.version
                 if packed is None or not packed.is_of(version, False):

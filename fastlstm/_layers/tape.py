@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from fastlstm import _validation
 from fastlstm._core import library, sequence
-from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.executor import Executor
 from fastlstm._layers.inputs import Inputs
 from fastlstm._layers.trace import STATES
@@ -122,7 +121,7 @@ class Tape:
             self._buffer if taped else None,
             self._dropout,
             steps.start,
-            get_num_threads(),
+            self._executor._num_threads(),
         )
         self._check_filling(filling)
         if taped:
@@ -166,7 +165,7 @@ class Tape:
                 boundary_dz,
                 i > 0,
                 i < last,
-                get_num_threads(),
+                self._executor._num_threads(),
             )
             self._check_filling(filling)
 

@@ -10,7 +10,7 @@ each call the parameters are compared with those of the last call, bit for bit, 
 them counts, whoever made it.  A gradient belongs to the parameters of its forward call, even if an
 optimizer has changed them since.
 
-The number of threads is that of `fastlstm.set_num_threads`, not that of ``torch.set_num_threads``.
+A call uses at most `fastlstm.get_num_threads` threads, and at most ``torch.get_num_threads()``.
 Outputs are computed for float32 and float64 on the CPU, without autocast.  Gradients may be
 batched, ``torch.autograd.grad(..., is_grads_batched=True)``; they are computed one after the other.
 A module cannot be differentiated twice, nor by the transforms of ``torch.func``.

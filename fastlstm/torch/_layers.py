@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fastlstm import _validation
+from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.base import Layer
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
@@ -18,6 +20,11 @@ Array = NDArray[Any]
 AnyLayer = Layer[Any, Any, Any]
 
 CHUNK = 1 << 15  # values compared at a time: a difference is mostly in the first of them
+
+
+def num_threads() -> int:
+    """How many threads a call of a module may use: no more than torch in the thread that asks."""
+    return min(get_num_threads(), torch.get_num_threads())
 
 
 class Spec(NamedTuple):
@@ -93,7 +100,7 @@ def with_weights(layer: AnyLayer, weights: list[Array]) -> AnyLayer:
     parameters = Parameters(shapes, layer.dtype)
     with parameters.update() as flat:
         np.concatenate([weight.reshape(-1) for weight in weights], out=flat)
-    return sibling(layer, parameters=parameters, _packed=None)
+    return sibling(layer, parameters=parameters, _packed=None, _num_threads=num_threads)
 
 
 def sibling(layer: AnyLayer, **changed: Any) -> AnyLayer:

@@ -372,6 +372,7 @@ def test_workers_of_a_data_loader() -> None:
     module = fastlstm.torch.LSTM(64, 128, 2)
     data = Features(module)
     expected = torch.stack([data[i] for i in range(8)])
+    torch.set_num_threads(2)
     module(sequence(50, 64, 64))[0].sum().backward()  # threads run before the fork
     loader = torch.utils.data.DataLoader(
         data, batch_size=2, num_workers=2, multiprocessing_context="fork", timeout=60

@@ -1,4 +1,4 @@
-"""How many threads by default: cores, affinity, the quota of a container."""
+"""How many processors are worth a thread: cores, affinity, the quota of a container."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
             folder = tmp_path / f"cpus/cpu{i}/topology"
             folder.mkdir(parents=True)
             (folder / "thread_siblings_list").write_text(text)
-        return processors.count()
+        return min(processors.cores(), processors.quota())
 
     return count
 
@@ -69,4 +69,5 @@ def test_other_systems(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     monkeypatch.setattr(processors, "CGROUP", str(tmp_path))
-    assert processors.count() == 1
+    assert processors.cores() == 1
+    assert processors.quota() == processors.UNLIMITED

@@ -15,7 +15,7 @@ from support.compare import check_bits, random_call, results
 from support.processes import needs_linux, needs_openmp, python
 
 import fastlstm
-from fastlstm._core import library, probes, processors
+from fastlstm._core import library, probes, threads
 
 
 @needs_openmp
@@ -35,23 +35,7 @@ def test_without_openmp_there_is_one_thread() -> None:
         pytest.skip("built with OpenMP")
     fastlstm.set_num_threads(4)
     assert fastlstm.get_num_threads() == 1
-
-
-SHOW = "import fastlstm; print(fastlstm.get_num_threads())"
-
-
-@needs_openmp
-@pytest.mark.parametrize("n", ["1", "3", "7"])
-def test_environment(n: str) -> None:
-    assert python(SHOW, FASTLSTM_NUM_THREADS=n) == n
-
-
-@needs_linux
-@needs_openmp
-def test_default_is_the_cores_this_process_may_use() -> None:
-    assert int(python(SHOW, FASTLSTM_NUM_THREADS="")) == processors.count()
-    one = "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]); " + SHOW
-    assert python(one, FASTLSTM_NUM_THREADS="") == "1"
+    assert threads.explanation() == "1: built without OpenMP"
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "two", "1.5", " 2", "1025", "9" * 30])

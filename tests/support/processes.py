@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 
 import pytest
 
@@ -15,8 +16,8 @@ needs_openmp = pytest.mark.skipif(not library.has_openmp(), reason="built withou
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 
-def python(code: str, **environment: str) -> str:
-    """What a fresh process prints; an answer must come within 60 seconds."""
+def python(code: str, **environment: str | None) -> str:
+    """What a fresh process prints within 60 seconds; variables that are None are not set."""
     return _printed(["-c", code], environment, timeout=60).strip()
 
 
@@ -25,10 +26,13 @@ def script(path: str, *arguments: str, **environment: str) -> str:
     return _printed([str(CHECKOUT / path), *arguments], environment)
 
 
-def _printed(arguments: list[str], environment: dict[str, str], timeout: int | None = None) -> str:
+def _printed(
+    arguments: list[str], environment: Mapping[str, str | None], timeout: int | None = None
+) -> str:
+    variables = {**os.environ, **environment}
     run = subprocess.run(
         [sys.executable, *arguments],
-        env=os.environ | environment,
+        env={name: value for name, value in variables.items() if value is not None},
         capture_output=True,
         text=True,
         check=False,
