@@ -272,7 +272,9 @@ def arguments() -> argparse.Namespace:
         default=0.8,
         help="of a turn (%(default)s, so 3,000 blocks in all); of grid, a turn is one search",
     )
-    parser.add_argument("--against", metavar="PYTHON", help="that has another fastlstm")
+    parser.add_argument(
+        "--against", metavar="PYTHON", help="that has another fastlstm, with its bench.peers"
+    )
     parser.add_argument("--no-torch", dest="torch", action="store_false", help="fastlstm alone")
     parser.add_argument("--json", metavar="FILE", help="save all results")
     args = parser.parse_args()

@@ -4,8 +4,9 @@
 
 PARTS is JSON: a list of what a call does, one after the other, each a kind of work and its sizes.
 Nobody sets threads here: they are those that the library takes by itself.  Nothing is imported
-from this checkout, so that any Python with a version of fastlstm can be asked.  Answers are lines
-of JSON: one when everything is ready, and one for every turn that stdin asks for.
+from this checkout, so that any Python can be asked whose fastlstm has these parts of
+`fastlstm.bench`.  Answers are lines of JSON: one when everything is ready, and one for every turn
+that stdin asks for.
 """
 
 from __future__ import annotations
