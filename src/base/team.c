@@ -108,6 +108,8 @@ void fl_team_meet(fl_worker *me)
     wait_for_others(me);
 }
 
+static ptrdiff_t least(ptrdiff_t a, ptrdiff_t b) { return a < b ? a : b; }
+
 /* The piece with this number in a worker's share; 0: it has fewer. */
 static int find_piece(const fl_work *work, int owner, ptrdiff_t number, fl_piece *piece)
 {
@@ -117,8 +119,8 @@ static int find_piece(const fl_work *work, int owner, ptrdiff_t number, fl_piece
         const ptrdiff_t pieces = (share.end - share.begin + kind->chunk - 1) / kind->chunk;
         if (number < pieces * kind->times) {
             const ptrdiff_t begin = share.begin + number % pieces * kind->chunk;
-            const ptrdiff_t end = begin + kind->chunk < share.end ? begin + kind->chunk : share.end;
-            *piece = (fl_piece){i, number / pieces, begin, end, share};
+            const fl_range units = {begin, least(begin + kind->chunk, share.end)};
+            *piece = (fl_piece){i, number / pieces, units, share};
             return 1;
         }
         number -= pieces * kind->times;
@@ -145,12 +147,45 @@ static uint64_t look_at(const fl_worker *me, int owner)
     return atomic_load_explicit(&me->team->shares[owner].taken, memory_order_relaxed);
 }
 
+static fl_range share_of(const fl_work *work, int kind)
+{
+    return fl_part(work->kinds[kind].n, work->me->workers, work->me->number);
+}
+
+/* The piece of a worker's own share after the last: find_piece without its divisions, which would
+ * take a tenth of a small step. */
+static int advance(fl_work *work)
+{
+    fl_piece *at = &work->last;
+    if (work->begun == 0) {
+        at->share = share_of(work, 0);
+        at->units.end = at->share.begin;
+    }
+    for (;;) {
+        const fl_kind *kind = &work->kinds[at->kind];
+        if (at->units.end < at->share.end && at->time < kind->times) {
+            at->units.begin = at->units.end;
+            at->units.end = least(at->units.begin + kind->chunk, at->share.end);
+            return 1;
+        }
+        if (++at->time >= kind->times) {
+            if (++at->kind == work->count) {
+                at->kind--; /* and stays at its end */
+                return 0;
+            }
+            at->time = 0;
+            at->share = share_of(work, at->kind);
+        }
+        at->units.end = at->share.begin;
+    }
+}
+
 static int take_own(fl_work *work, fl_piece *piece)
 {
     const fl_worker *me = work->me;
     for (uint64_t seen = look_at(me, me->number);;) {
         for (; work->begun <= begun_of(me, seen); work->begun++) { /* others may have begun some */
-            if (!fl_advance(work)) {
+            if (!advance(work)) {
                 return 0;
             }
         }

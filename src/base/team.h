@@ -66,23 +66,21 @@ typedef struct {
 
 static inline fl_range fl_part(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t i)
 {
-    if (parts == 1) { /* no division: 1% of a small layer */
-        return (fl_range){0, n};
-    }
     ptrdiff_t size = n / parts, larger = n % parts;
     ptrdiff_t begin = i * size + (i < larger ? i : larger);
     return (fl_range){begin, begin + size + (i < larger)};
 }
 
-/* For each of `times`, one after the other, n units, up to `chunk` of them in a piece. */
+/* For each of `times`, one after the other, n units; a worker of a team takes up to `chunk` of them
+ * at a time, one that is alone takes all. */
 typedef struct {
     ptrdiff_t n, chunk, times;
 } fl_kind;
 
 typedef struct {
     int kind;
-    ptrdiff_t time, begin, end; /* units */
-    fl_range share;             /* the share they are of */
+    ptrdiff_t time;
+    fl_range units, share; /* what is to be done, and the share it is of */
 } fl_piece;
 
 /* How a worker goes through its share of some kinds of work, and then through those of others. */
@@ -95,42 +93,18 @@ typedef struct {
     fl_piece last;   /* of these */
 } fl_work;
 
-static inline fl_range fl_share_of(const fl_work *work, int kind)
-{
-    return fl_part(work->kinds[kind].n, work->me->workers, work->me->number);
-}
-
-/* What all workers do next. */
+/* What all workers do next.  The units of `last` are not set: that would be 3% of a small step. */
 static inline fl_work fl_begin(fl_worker *me, const fl_kind *kinds, int count)
 {
-    fl_work work = {.me = me, .kinds = kinds, .count = count};
-    work.last.share = fl_share_of(&work, 0);
-    work.last.end = work.last.share.begin;
+    fl_work work;
+    work.me = me;
+    work.kinds = kinds;
+    work.count = count;
+    work.helps = 0;
+    work.begun = 0;
+    work.last.kind = 0;
+    work.last.time = 0;
     return work;
-}
-
-/* The piece of a worker's own share after the last. */
-static inline int fl_advance(fl_work *work)
-{
-    fl_piece *at = &work->last;
-    for (;;) {
-        const fl_kind *kind = &work->kinds[at->kind];
-        if (at->end < at->share.end && at->time < kind->times) {
-            at->begin = at->end;
-            at->end =
-                at->share.end - at->begin < kind->chunk ? at->share.end : at->begin + kind->chunk;
-            return 1;
-        }
-        if (++at->time >= kind->times) {
-            if (++at->kind == work->count) {
-                at->kind--; /* and stays at its end */
-                return 0;
-            }
-            at->time = 0;
-            at->share = fl_share_of(work, at->kind);
-        }
-        at->end = at->share.begin;
-    }
 }
 
 int fl_team_next(fl_work *work, fl_piece *piece);
@@ -141,11 +115,15 @@ static inline int fl_next(fl_work *work, fl_piece *piece)
     if (work->me->workers > 1) {
         return fl_team_next(work, piece);
     }
-    if (!fl_advance(work)) {
-        return 0;
+    for (; work->last.kind < work->count; work->last.kind++, work->last.time = 0) {
+        const fl_kind *kind = &work->kinds[work->last.kind];
+        if (kind->n > 0 && work->last.time < kind->times) {
+            const fl_range all = {0, kind->n};
+            *piece = (fl_piece){work->last.kind, work->last.time++, all, all};
+            return 1;
+        }
     }
-    *piece = work->last;
-    return 1;
+    return 0;
 }
 
 #endif

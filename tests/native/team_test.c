@@ -58,9 +58,11 @@ static void do_pieces(game *g, fl_worker *me, unsigned *state)
 {
     fl_work work = fl_begin(me, g->kinds, KINDS);
     for (fl_piece at; fl_next(&work, &at);) {
-        expect(g, at.begin < at.end && at.end - at.begin <= g->kinds[at.kind].chunk);
-        expect(g, at.share.begin <= at.begin && at.end <= at.share.end);
-        for (ptrdiff_t unit = at.begin; unit < at.end; unit++) {
+        const fl_range units = at.units;
+        const ptrdiff_t most = g->workers > 1 ? g->kinds[at.kind].chunk : g->kinds[at.kind].n;
+        expect(g, units.begin < units.end && units.end - units.begin <= most);
+        expect(g, at.share.begin <= units.begin && units.end <= at.share.end);
+        for (ptrdiff_t unit = units.begin; unit < units.end; unit++) {
             atomic_fetch_add(&g->done[at.kind][at.time][unit], 1);
             atomic_fetch_add(&g->units, 1);
         }

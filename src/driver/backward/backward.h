@@ -76,9 +76,9 @@ static void drop_gradients(const fl_backward_call *call, fl_worker *team, ptrdif
     const fl_kind steps = {call->steps, 1, 1};
     fl_work work = fl_begin(team, &steps, 1);
     for (fl_piece at; fl_next(&work, &at);) {
-        real *of_step = dy + at.begin * step;
-        dropout_apply(&call->dropout, layer, (call->first_step + at.begin) * step, step, of_step,
-                      of_step);
+        real *first = dy + at.units.begin * step;
+        dropout_apply(&call->dropout, layer, (call->first_step + at.units.begin) * step,
+                      (at.units.end - at.units.begin) * step, first, first);
     }
 }
 

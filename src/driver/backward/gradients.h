@@ -28,18 +28,23 @@ static void rows_times_weights(const backward_pass *p, const real *const *dz, pt
     p->k->store(rows, n, tile, to);
 }
 
-/* dx for a tile of the rows of the segment that begins at s0, counted step by step. */
-static void input_gradient(const backward_pass *p, ptrdiff_t s0, fl_range rows, ptrdiff_t group)
+/* dx for some tiles of the n rows of the segment that begins at s0, counted step by step. */
+static void input_gradients(const backward_pass *p, ptrdiff_t s0, ptrdiff_t n, fl_range tiles,
+                            ptrdiff_t group)
 {
-    const real *dz[FL_MAX_ROWS];
-    real *dx[FL_MAX_ROWS];
-    occurrence at = occurrence_at(&p->when, s0, rows.begin);
-    const real *first = dz_at(p, at.s, at.rank);
-    for (ptrdiff_t r = 0; r < rows.end - rows.begin; r++, at = next_occurrence(&p->when, at)) {
-        dz[r] = first + r * p->dz_row;
-        dx[r] = sink_at(&p->dx, time_of(&p->when, at.rank, at.s), row_of(&p->when, at.rank));
+    const tiling cut = tile_rows(p->k, n);
+    for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
+        const fl_range rows = tile_at(&cut, tile);
+        const real *dz[FL_MAX_ROWS];
+        real *dx[FL_MAX_ROWS];
+        occurrence at = occurrence_at(&p->when, s0, rows.begin);
+        const real *first = dz_at(p, at.s, at.rank);
+        for (ptrdiff_t r = 0; r < rows.end - rows.begin; r++, at = next_occurrence(&p->when, at)) {
+            dz[r] = first + r * p->dz_row;
+            dx[r] = sink_at(&p->dx, time_of(&p->when, at.rank, at.s), row_of(&p->when, at.rank));
+        }
+        rows_times_weights(p, dz, rows.end - rows.begin, group, dx, p->add_dx);
     }
-    rows_times_weights(p, dz, rows.end - rows.begin, group, dx, p->add_dx);
 }
 
 /* Some terms of the weight gradients, one per step and row, and where their factors are. */
@@ -107,24 +112,27 @@ static void find_matrices(const backward_pass *p, const term_rows *terms, matrix
                              of_second_input};
 }
 
-/* A group of columns of the inputs. */
+/* Some groups of columns of the inputs. */
 static void pack_inputs(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
-                        ptrdiff_t group)
+                        fl_range groups)
 {
     const ptrdiff_t size = 4 * p->k->lanes;
     const real *row[FL_TERMS], *mask[FL_TERMS];
-    real *packed[FL_TERMS], *panel = m->panels + group * FL_TERMS * size;
-    for (ptrdiff_t i = 0; i < terms->n; i++) {
-        row[i] = m->inputs[i] + group * size;
-    }
-    p->k->load(terms->n, m->width - group * size, row, NULL, panel);
-    for (ptrdiff_t i = 0; m->masks && i < terms->n; i++) {
-        row[i] = packed[i] = panel + i * size;
-        mask[i] = m->masks[i] + group * size;
-    }
-    if (m->masks) {
-        const ptrdiff_t n = minimum(size, m->width - group * size);
-        p->k->multiply(terms->n, n, row, mask, packed);
+    real *packed[FL_TERMS];
+    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+        real *panel = m->panels + group * FL_TERMS * size;
+        for (ptrdiff_t i = 0; i < terms->n; i++) {
+            row[i] = m->inputs[i] + group * size;
+        }
+        p->k->load(terms->n, m->width - group * size, row, NULL, panel);
+        for (ptrdiff_t i = 0; m->masks && i < terms->n; i++) {
+            row[i] = packed[i] = panel + i * size;
+            mask[i] = m->masks[i] + group * size;
+        }
+        if (m->masks) {
+            const ptrdiff_t n = minimum(size, m->width - group * size);
+            p->k->multiply(terms->n, n, row, mask, packed);
+        }
     }
 }
 
@@ -237,6 +245,13 @@ static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t
     }
 }
 
+/* The columns of some groups of 4*VL. */
+static inline fl_range columns_of(const backward_pass *p, fl_range groups, ptrdiff_t columns)
+{
+    const ptrdiff_t size = 4 * p->k->lanes;
+    return (fl_range){groups.begin * size, minimum(groups.end * size, columns)};
+}
+
 /* What needs no more than the dz of the segment that begins at s0: dx, single units, tokens, and
  * what the products with dz are made of. */
 static void prepare_terms(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
@@ -245,7 +260,6 @@ static void prepare_terms(const backward_pass *p, const term_rows *terms, const 
     enum { UNITS = FL_MATRICES, TOKENS, INPUTS, KINDS };
     const ptrdiff_t size = 4 * p->k->lanes;
     const int with_dx = p->dx.data && first == 0; /* of the whole segment at once */
-    const tiling tiles = tile_rows(p->k, n);
     const fl_kind kinds[KINDS] = {
         {divide_up(m[0].width, size), 1, 1},
         {divide_up(m[1].width, size), 1, 1},
@@ -256,13 +270,11 @@ static void prepare_terms(const backward_pass *p, const term_rows *terms, const 
     };
     fl_work work = fl_begin(team, kinds, KINDS);
     for (fl_piece at; fl_next(&work, &at);) {
-        const ptrdiff_t columns = at.kind == TOKENS ? p->rows : p->hidden;
-        const fl_range group = {at.begin * size, minimum(at.end * size, columns)};
         switch (at.kind) {
-        case UNITS: unit_gradients(p, terms, group); break;
-        case TOKENS: sum_tokens(p, terms, s0, first, group); break;
-        case INPUTS: input_gradient(p, s0, tile_at(&tiles, at.begin), at.time); break;
-        default: pack_inputs(p, terms, &m[at.kind], at.begin);
+        case UNITS: unit_gradients(p, terms, columns_of(p, at.units, p->hidden)); break;
+        case TOKENS: sum_tokens(p, terms, s0, first, columns_of(p, at.units, p->rows)); break;
+        case INPUTS: input_gradients(p, s0, n, at.units, at.time); break;
+        default: pack_inputs(p, terms, &m[at.kind], at.units);
         }
     }
 }
@@ -278,7 +290,7 @@ static void weight_gradients(const backward_pass *p, const term_rows *terms,
     }
     fl_work work = fl_begin(team, kinds, FL_MATRICES);
     for (fl_piece at; fl_next(&work, &at);) {
-        matrix_tiles(p, terms, &m[at.kind], at.time, (fl_range){at.begin, at.end});
+        matrix_tiles(p, terms, &m[at.kind], at.time, at.units);
     }
 }
 
@@ -301,11 +313,10 @@ static void segment_gradients(const backward_pass *p, fl_worker *team, ptrdiff_t
  * Without a table, the gradients of W are the sums themselves. */
 static void token_gradients(const backward_pass *p, fl_worker *team)
 {
-    const ptrdiff_t size = 4 * p->k->lanes;
-    const fl_kind groups = {divide_up(p->rows, size), 1, 1};
+    const fl_kind groups = {divide_up(p->rows, 4 * p->k->lanes), 1, 1};
     fl_work work = fl_begin(team, &groups, 1);
     for (fl_piece at; fl_next(&work, &at);) {
-        const fl_range columns = {at.begin * size, minimum(at.end * size, p->rows)};
+        const fl_range columns = columns_of(p, at.units, p->rows);
         settle_tokens(&p->sums, p->k, columns);
         for (ptrdiff_t j = columns.begin; !p->x.data && j < columns.end; j++) {
             const ptrdiff_t row = row_of_column(p, 0, j);

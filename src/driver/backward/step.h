@@ -262,24 +262,32 @@ static void reset_tile(const backward_pass *p, const worker_share *me, const bac
 typedef enum { PLAIN, OUTPUT, OPTIONS, NORM, RESET } sweep;
 
 /* `rows` rows of this worker active at step s, `going_on` of them also at the step after. */
+static void sweep_group(const sweep kind, const backward_pass *p, const worker_share *me,
+                        ptrdiff_t group, ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
+{
+    _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
+    tiling tiles = tile_rows(p->k, rows);
+    for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+        tile = next_tile(&tiles);
+        const backward_tile at = {s, i, tile, going_on, group};
+        switch (kind) {
+        case PLAIN: plain_tile(p, me, &at); break;
+        case OUTPUT: output_tile(p, me, &at, dh); break;
+        case OPTIONS: options_tile(p, me, &at); break;
+        case NORM: norm_tile(p, me, &at); break;
+        case RESET: reset_tile(p, me, &at); break;
+        }
+    }
+}
+
 static void sweep_tiles(const sweep kind, const backward_pass *p, const worker_share *me,
                         ptrdiff_t columns, ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
 {
-    _Alignas(FL_ALIGN) real dh[FL_MAX_TILE];
     const fl_kind groups = {divide_up(columns, 4 * p->k->lanes), 1, 1};
     fl_work work = fl_begin(me->team, &groups, 1);
-    for (fl_piece piece; fl_next(&work, &piece);) {
-        tiling tiles = tile_rows(p->k, rows);
-        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
-            tile = next_tile(&tiles);
-            const backward_tile at = {s, i, tile, going_on, piece.begin};
-            switch (kind) {
-            case PLAIN: plain_tile(p, me, &at); break;
-            case OUTPUT: output_tile(p, me, &at, dh); break;
-            case OPTIONS: options_tile(p, me, &at); break;
-            case NORM: norm_tile(p, me, &at); break;
-            case RESET: reset_tile(p, me, &at); break;
-            }
+    for (fl_piece at; fl_next(&work, &at);) {
+        for (ptrdiff_t group = at.units.begin; group < at.units.end; group++) {
+            sweep_group(kind, p, me, group, s, rows, going_on);
         }
     }
 }
@@ -303,34 +311,41 @@ static void backward_step(const backward_pass *p, const worker_share *me, ptrdif
     }
 }
 
+static void state_gradient(const backward_pass *p, const worker_share *me, ptrdiff_t rows,
+                           ptrdiff_t group)
+{
+    const ptrdiff_t size = 4 * p->k->lanes;
+    tiling tiles = tile_rows(p->k, rows);
+    for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+        tile = next_tile(&tiles);
+        _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+        const real *dz[FL_MAX_ROWS], *before[FL_MAX_ROWS], *recurrent_mask[FL_MAX_ROWS];
+        real *dh[FL_MAX_ROWS];
+        for (ptrdiff_t r = 0; r < tile; r++) {
+            const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
+            const int reset = is_reset(&p->when, rank, time_of(&p->when, rank, 0));
+            dz[r] = reset ? p->zeros : dz_at(p, 0, rank);
+            dh[r] = p->dh + b * p->out_size + group * size;
+            before[r] = p->zoneout_h.rate > 0 ? dh[r] : zeros;
+            if (p->tape.recurrent_mask) {
+                recurrent_mask[r] = p->tape.recurrent_mask + b * p->out_size + group * size;
+            }
+        }
+        p->k->load(tile, p->out_size - group * size, before, NULL, local);
+        add_recurrent(0, p, dz, recurrent_mask, tile, group, local);
+        p->k->store(tile, p->out_size - group * size, local, dh);
+    }
+}
+
 /* The gradient of the initial hidden state, dz[0] U, of the rows that have a step; under zoneout
  * also what passed by it. */
 static void state_gradients(const backward_pass *p, const worker_share *me, ptrdiff_t rows)
 {
-    const ptrdiff_t size = 4 * p->k->lanes;
-    const fl_kind groups = {divide_up(p->out_size, size), 1, 1};
+    const fl_kind groups = {divide_up(p->out_size, 4 * p->k->lanes), 1, 1};
     fl_work work = fl_begin(me->team, &groups, 1);
-    for (fl_piece piece; fl_next(&work, &piece);) {
-        const ptrdiff_t group = piece.begin;
-        tiling tiles = tile_rows(p->k, rows);
-        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
-            tile = next_tile(&tiles);
-            _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
-            const real *dz[FL_MAX_ROWS], *before[FL_MAX_ROWS], *recurrent_mask[FL_MAX_ROWS];
-            real *dh[FL_MAX_ROWS];
-            for (ptrdiff_t r = 0; r < tile; r++) {
-                const ptrdiff_t rank = rank_at(&me->rows, i + r), b = row_of(&p->when, rank);
-                const int reset = is_reset(&p->when, rank, time_of(&p->when, rank, 0));
-                dz[r] = reset ? p->zeros : dz_at(p, 0, rank);
-                dh[r] = p->dh + b * p->out_size + group * size;
-                before[r] = p->zoneout_h.rate > 0 ? dh[r] : zeros;
-                if (p->tape.recurrent_mask) {
-                    recurrent_mask[r] = p->tape.recurrent_mask + b * p->out_size + group * size;
-                }
-            }
-            p->k->load(tile, p->out_size - group * size, before, NULL, local);
-            add_recurrent(0, p, dz, recurrent_mask, tile, group, local);
-            p->k->store(tile, p->out_size - group * size, local, dh);
+    for (fl_piece at; fl_next(&work, &at);) {
+        for (ptrdiff_t group = at.units.begin; group < at.units.end; group++) {
+            state_gradient(p, me, rows, group);
         }
     }
 }

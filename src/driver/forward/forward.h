@@ -148,7 +148,20 @@ static int forward_chunk(const fl_forward_call *call, const worker_share *me, fl
     return 1;
 }
 
-/* Projections of the rows of the table. */
+/* Projections of all rows of the table. */
+static void project_rows(const pass *p, ptrdiff_t rows, ptrdiff_t z_row, ptrdiff_t block)
+{
+    tiling tiles = tile_rows(p->k, rows);
+    for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+        const real *x[FL_MAX_ROWS];
+        tile = next_tile(&tiles);
+        for (ptrdiff_t r = 0; r < tile; r++) {
+            x[r] = p->x.data + (i + r) * p->x.row;
+        }
+        project(p, tile, x, p->table + i * z_row, z_row, block);
+    }
+}
+
 static void project_table(fl_forward_call *call, fl_worker *team)
 {
     const ptrdiff_t z_row = table_row_of(&call->plan, call->kernels);
@@ -156,14 +169,8 @@ static void project_table(fl_forward_call *call, fl_worker *team)
     fl_work work = fl_begin(team, &blocks, 1);
     for (fl_piece at; fl_next(&work, &at);) {
         const pass p = make_pass(call, team->number, 0, at.time, 0);
-        tiling tiles = tile_rows(p.k, call->tokens.count);
-        for (ptrdiff_t i = 0, tile; i < call->tokens.count; i += tile) {
-            const real *x[FL_MAX_ROWS];
-            tile = next_tile(&tiles);
-            for (ptrdiff_t r = 0; r < tile; r++) {
-                x[r] = p.x.data + (i + r) * p.x.row;
-            }
-            project(&p, tile, x, p.table + i * z_row, z_row, at.begin);
+        for (ptrdiff_t block = at.units.begin; block < at.units.end; block++) {
+            project_rows(&p, call->tokens.count, z_row, block);
         }
     }
 }

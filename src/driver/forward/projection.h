@@ -50,7 +50,9 @@ static void project_ahead(const pass *p, const worker_share *me, ptrdiff_t s0, p
     const fl_kind blocks = {p->blocks, 1, 1};
     fl_work work = fl_begin(me->team, &blocks, 1);
     for (fl_piece at; fl_next(&work, &at);) {
-        project_block(p, &me->rows, s0, total, n, at.begin);
+        for (ptrdiff_t block = at.units.begin; block < at.units.end; block++) {
+            project_block(p, &me->rows, s0, total, n, block);
+        }
     }
 }
 

@@ -199,21 +199,28 @@ static void candidate_tile(const pass *p, const worker_share *me, const step_til
     p->k->next[p->kind](at->rows, &tile);
 }
 
+static void second_group(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows,
+                         ptrdiff_t group)
+{
+    tiling tiles = tile_rows(p->k, rows);
+    for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
+        tile = next_tile(&tiles);
+        const step_tile at = {.s = s, .i = i, .rows = tile, .block = 4 * group, .groups = 4};
+        if (p->second_is_candidate) {
+            candidate_tile(p, me, &at);
+        } else {
+            projection_tile(p, me, &at);
+        }
+    }
+}
+
 static void second_product(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
 {
     const fl_kind groups = {divide_up(p->out_size, 4 * p->k->lanes), 1, 1};
     fl_work work = fl_begin(me->team, &groups, 1);
-    for (fl_piece piece; fl_next(&work, &piece);) {
-        const ptrdiff_t block = 4 * piece.begin;
-        tiling tiles = tile_rows(p->k, rows);
-        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
-            tile = next_tile(&tiles);
-            const step_tile at = {.s = s, .i = i, .rows = tile, .block = block, .groups = 4};
-            if (p->second_is_candidate) {
-                candidate_tile(p, me, &at);
-            } else {
-                projection_tile(p, me, &at);
-            }
+    for (fl_piece at; fl_next(&work, &at);) {
+        for (ptrdiff_t group = at.units.begin; group < at.units.end; group++) {
+            second_group(p, me, s, rows, group);
         }
     }
 }
@@ -273,24 +280,35 @@ static inline ptrdiff_t groups_of_row(const fl_kernels *k, ptrdiff_t blocks)
 /* Blocks outside, rows inside: a block's panel stays in cache for all rows.  Every other step takes
  * the blocks in the opposite order: what the caches still hold of the weights is what comes first.
  */
-static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t rows,
-                     const real *z)
+static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, int first,
+                        ptrdiff_t rows, const real *z, const fl_piece *at, ptrdiff_t most)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes, z_row = p->blocks * vectors;
-    const ptrdiff_t share = divide_up(p->blocks, me->team->workers);
-    const fl_kind blocks = {p->blocks, rows > 1 ? 1 : groups_of_row(p->k, share), 1};
+    const ptrdiff_t blocks = at->units.end - at->units.begin;
+    const ptrdiff_t opposite = at->share.begin + at->share.end - at->units.end;
+    const ptrdiff_t begin = s % 2 ? opposite : at->units.begin;
     const tiling cut = tile_rows(p->k, rows);
-    fl_work work = fl_begin(me->team, &blocks, 1);
-    for (fl_piece piece; fl_next(&work, &piece);) {
-        const ptrdiff_t groups = piece.end - piece.begin;
-        const ptrdiff_t opposite = piece.share.begin + piece.share.end - piece.end;
-        const ptrdiff_t block = s % 2 ? opposite : piece.begin;
+    for (ptrdiff_t done = 0; done < blocks; done += most) {
+        const ptrdiff_t groups = minimum(most, blocks - done);
+        const ptrdiff_t block = begin + (s % 2 ? blocks - done - groups : done);
         tiling tiles = cut;
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            const step_tile at = {s, first, i, tile, block, groups};
-            run_tile(p, me, &at, z ? z + i * z_row + block * vectors : NULL, z_row);
+            const step_tile tile_at = {s, first, i, tile, block, groups};
+            run_tile(p, me, &tile_at, z ? z + i * z_row + block * vectors : NULL, z_row);
         }
+    }
+}
+
+static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t rows,
+                     const real *z)
+{
+    const ptrdiff_t share = divide_up(p->blocks, me->team->workers);
+    const ptrdiff_t most = rows > 1 ? 1 : groups_of_row(p->k, share);
+    const fl_kind blocks = {p->blocks, most, 1};
+    fl_work work = fl_begin(me->team, &blocks, 1);
+    for (fl_piece at; fl_next(&work, &at);) {
+        step_blocks(p, me, s, first, rows, z, &at, most);
     }
     if (!p->plain) {
         end_step(p, me, s, first, rows);

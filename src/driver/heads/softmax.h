@@ -77,15 +77,14 @@ static void pack_head(const fl_head_call *call, const head_space *space, fl_work
     const real *bias = call->bias;
     fl_work work = fl_begin(team, groups, 2);
     for (fl_piece at; fl_next(&work, &at);) {
-        const fl_range group = {at.begin, at.end};
         if (at.kind == 1) {
-            pack_columns(call->weight, classes, hidden, size, group, space->backward);
+            pack_columns(call->weight, classes, hidden, size, at.units, space->backward);
             continue;
         }
-        for (ptrdiff_t v = at.begin * size; v < at.end * size; v++) {
+        for (ptrdiff_t v = at.units.begin * size; v < at.units.end * size; v++) {
             space->bias[v] = v < classes ? bias[v] : -(real)INFINITY;
         }
-        pack_rows(call->weight, classes, hidden, size, group, space->forward);
+        pack_rows(call->weight, classes, hidden, size, at.units, space->forward);
     }
 }
 
@@ -191,17 +190,19 @@ static void head_inputs(const fl_head_call *call, const head_space *space, fl_ra
     }
 }
 
-/* y of a block, a group of hidden units. */
-static void head_panel(const fl_head_call *call, const head_space *space, fl_range block,
-                       ptrdiff_t group)
+/* y of a block, some groups of hidden units. */
+static void head_panels(const fl_head_call *call, const head_space *space, fl_range block,
+                        fl_range groups)
 {
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t h = group * group_of(call), n = block.end - block.begin;
+    const ptrdiff_t size = group_of(call), n = block.end - block.begin;
     const real *y[FL_TERMS];
-    for (ptrdiff_t i = 0; i < n; i++) {
-        y[i] = prediction_at(call, block.begin + i) + h;
+    for (ptrdiff_t h = groups.begin * size; h < groups.end * size; h += size) {
+        for (ptrdiff_t i = 0; i < n; i++) {
+            y[i] = prediction_at(call, block.begin + i) + h;
+        }
+        k->load(n, call->hidden - h, y, NULL, space->panels + h * FL_TERMS);
     }
-    k->load(n, call->hidden - h, y, NULL, space->panels + h * FL_TERMS);
 }
 
 /* Adds dlogits^T y of a block of n rows to some tiles of a group of columns of dW. */
@@ -245,7 +246,7 @@ static void head_bias(const fl_head_call *call, const head_space *space, ptrdiff
 static ptrdiff_t rows_of_piece(const fl_head_call *call, const fl_worker *team)
 {
     const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows;
-    return team->workers == 1 ? FL_TERMS : divide_up(FL_TERMS, 4 * team->workers * rows) * rows;
+    return divide_up(FL_TERMS, 4 * team->workers * rows) * rows;
 }
 
 /* The losses of a block and, if dy is wanted, what the gradients of its weights are made of. */
@@ -258,11 +259,11 @@ static void head_rows(const fl_head_call *call, const head_space *space, fl_rang
     fl_work work = fl_begin(team, kinds, 2);
     for (fl_piece at; fl_next(&work, &at);) {
         if (at.kind == 1) {
-            head_panel(call, space, block, at.begin);
+            head_panels(call, space, block, at.units);
             continue;
         }
-        const fl_range rows = {block.begin + at.begin, block.begin + at.end};
-        real *logits = space->logits + at.begin * logits_row_of(call);
+        const fl_range rows = {block.begin + at.units.begin, block.begin + at.units.end};
+        real *logits = space->logits + at.units.begin * logits_row_of(call);
         head_loss(call, space, rows, logits, scale);
         if (call->dy) {
             head_inputs(call, space, rows, logits);
@@ -280,11 +281,10 @@ static void head_gradients(const fl_head_call *call, const head_space *space, pt
         {call->classes, size, 1}};
     fl_work work = fl_begin(team, kinds, 2);
     for (fl_piece at; fl_next(&work, &at);) {
-        const fl_range units = {at.begin, at.end};
         if (at.kind == 1) {
-            head_bias(call, space, n, units);
+            head_bias(call, space, n, at.units);
         } else {
-            head_weights(call, space, n, at.time, units);
+            head_weights(call, space, n, at.time, at.units);
         }
     }
 }
