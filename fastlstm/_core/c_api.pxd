@@ -38,7 +38,9 @@ cdef extern from "base/team.h" nogil:
     ctypedef struct fl_range:
         Py_ssize_t begin, end
     fl_worker fl_alone()
-    fl_team *fl_team_open(int workers)
+    ctypedef struct fl_team_space:
+        pass
+    fl_team *fl_team_open(int workers, fl_team_space *)
     void fl_team_close(fl_team *)
     void fl_work_in(fl_team *, fl_job, void *call, int number, int workers)
     void fl_meet(fl_worker *)

@@ -73,6 +73,7 @@ cdef int threads_for(int wanted) noexcept nogil:
 cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept nogil:
     """Run a job in a team.  The only parallel region of layers and heads."""
     cdef fl_worker alone = fl_alone()
+    cdef fl_team_space space
     cdef fl_team *team = NULL
     cdef fl_team_call record = fl_team_call(plan, <uintptr_t>job, 0, 0, 0)
     if plan.wanted == 1:
@@ -80,7 +81,7 @@ cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept no
         return
     record.began = fl_now()
     if plan.workers > 1:
-        team = fl_team_open(plan.workers)
+        team = fl_team_open(plan.workers, &space)
     if team == NULL:
         job(call, &alone)
     else:

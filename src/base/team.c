@@ -7,17 +7,21 @@
  * woken too, and 5 to 10 elsewhere. */
 enum { FL_PATIENCE = 20000, FL_GRACE = 1000 }; /* ns */
 
-fl_team *fl_team_open(int workers)
+fl_team *fl_team_open(int workers, fl_team_space *space)
 {
-    const size_t size = sizeof(fl_team) + (size_t)workers * sizeof(fl_share);
-    void *memory = malloc(size + FL_ALIGN);
-    if (!memory) {
-        return NULL;
+    const size_t shares = (size_t)workers * sizeof(fl_share);
+    fl_team *team = &space->team;
+    void *memory = NULL;
+    if (workers > FL_SMALL_TEAM) {
+        memory = malloc(sizeof(fl_team) + shares + FL_ALIGN);
+        if (!memory) {
+            return NULL;
+        }
+        team = (fl_team *)(((uintptr_t)memory + FL_ALIGN) / FL_ALIGN * FL_ALIGN);
     }
-    const uintptr_t start = ((uintptr_t)memory + FL_ALIGN) / FL_ALIGN * FL_ALIGN;
-    fl_team *team = (fl_team *)start;
-    memset(team, 0, size);
+    memset(team, 0, sizeof(fl_team) + shares);
     team->memory = memory;
+    team->shares = (fl_share *)(team + 1);
     team->patience = fl_pauses(FL_PATIENCE);
     team->grace = fl_pauses(FL_GRACE);
     return team;

@@ -24,8 +24,16 @@ typedef struct {
     _Alignas(FL_ALIGN) int patience, grace; /* pauses before a worker sleeps; before it helps */
     _Atomic int64_t slept;                  /* nanoseconds, of all workers */
     void *memory;                           /* as malloc gave it */
-    fl_share shares[];                      /* of the workers */
+    fl_share *shares;                       /* of the workers */
 } fl_team;
+
+/* For teams of the usual sizes: allocating one would be 1% of a short call. */
+enum { FL_SMALL_TEAM = 8 };
+
+typedef struct {
+    fl_team team;
+    fl_share shares[FL_SMALL_TEAM];
+} fl_team_space;
 
 /* A worker of a team. */
 typedef struct {
@@ -39,8 +47,8 @@ typedef void (*fl_job)(void *call, fl_worker *me);
 
 static inline fl_worker fl_alone(void) { return (fl_worker){NULL, 0, 1, 0}; }
 
-/* For so many workers; NULL: there is no memory for it. */
-fl_team *fl_team_open(int workers);
+/* A team of so many workers, in the space if it is large enough; NULL: there is no memory. */
+fl_team *fl_team_open(int workers, fl_team_space *space);
 
 void fl_team_close(fl_team *team);
 

@@ -147,7 +147,8 @@ static void run_team(fl_job run, void *call, int workers)
     enum { MOST = 8 };
     pthread_t threads[MOST];
     worker all[MOST];
-    fl_team *team = fl_team_open(workers);
+    fl_team_space space;
+    fl_team *team = fl_team_open(workers, &space);
     for (int i = 0; i < workers; i++) {
         all[i] = (worker){team, run, call, i, workers};
         if (i > 0 && pthread_create(&threads[i], NULL, work, &all[i])) {

@@ -137,7 +137,8 @@ static void play_with(game *g)
 {
     pthread_t threads[MOST];
     player players[MOST];
-    fl_team *team = fl_team_open(g->workers);
+    fl_team_space space;
+    fl_team *team = fl_team_open(g->workers, &space);
     atomic_store(&team->arrivals, first_arrival(g));
     for (int i = 0; i < g->workers; i++) {
         players[i] = (player){team, g, i};

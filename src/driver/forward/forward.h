@@ -63,7 +63,6 @@ static int run_pass(const pass *p, const worker_share *me, fl_watch *watch, ptrd
         }
     }
     keep_state(p, me, s0, s1);
-    fl_meet(me->team);
     return 1;
 }
 
@@ -129,6 +128,9 @@ static int forward_chunk(const fl_forward_call *call, const worker_share *me, fl
     for (ptrdiff_t l = 0; l < s->layers; l++) {
         for (ptrdiff_t d = 0; d < s->directions; d++) {
             const pass p = make_pass(call, worker, l, d, begin);
+            if (begin > 0 || l > 0 || d > 0) {
+                fl_meet(me->team); /* what the pass before has left is all there */
+            }
             if (call->tape) {
                 tape_states(call, &p, rows, l, d, 0);
                 fl_meet(me->team);
@@ -137,6 +139,7 @@ static int forward_chunk(const fl_forward_call *call, const worker_share *me, fl
                 return 0;
             }
             if (call->tape) {
+                fl_meet(me->team);
                 tape_states(call, &p, rows, l, d, 1);
             }
         }
