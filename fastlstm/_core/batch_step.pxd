@@ -1,5 +1,5 @@
-# A step of some streams of a pool, as one batch: its plan, its work space, its run.  As slots.pxd
-# it is C only, and the pool's lock is held.
+# A block of steps of some streams of a pool, as one batch: its plan, its work space, its run.  As
+# slots.pxd it is C only, and the pool's lock is held.
 
 from cython.parallel cimport parallel, threadid
 from libc.stdlib cimport free, malloc
@@ -18,8 +18,18 @@ cdef struct BatchStep:
     Py_ssize_t work_nbytes
 
 
-cdef inline bint is_planned(const BatchStep *step, Py_ssize_t k, fl_team_limits limits) noexcept nogil:
-    return (step.call.batch == k and step.limits.threads == limits.threads
+cdef struct Block:  # what some streams are to compute
+    const Py_ssize_t *slots  # (k,)
+    Py_ssize_t steps, k
+    const char *x  # (steps, k, I), with x_step and x_row elements from one to the next
+    Py_ssize_t x_step, x_row
+    char *y  # (steps, k, Hout)
+
+
+cdef inline bint is_planned(const BatchStep *step, const Block *block,
+                            fl_team_limits limits) noexcept nogil:
+    return (step.call.batch == block.k and step.call.steps == block.steps
+            and step.limits.threads == limits.threads
             and step.limits.processors == limits.processors)
 
 
@@ -33,15 +43,16 @@ cdef inline Py_ssize_t state_nbytes(const Slots *slots, int state, Py_ssize_t k)
 
 
 cdef inline outcome plan_step(BatchStep *step, const Slots *slots, PackedWeights packed,
-                              Py_ssize_t k, fl_team_limits limits) noexcept:
-    """Plan a step of k rows, and see that there is work space for it."""
+                              const Block *block, fl_team_limits limits) noexcept:
+    """Plan a call for the block, and see that there is work space for it."""
     cdef fl_forward_call *call = step.call
-    cdef Py_ssize_t states = 0
+    cdef Py_ssize_t k = block.k, states = 0
     cdef int i
     memset(call, 0, sizeof(call[0]))
     call.stack, call.kernels, call.packed = packed.stack, packed.kernels, packed.weights.data
-    call.steps, call.batch = 1, k
-    call.x_row, call.y_row = packed.stack.input, packed.state_size(0)
+    call.steps, call.batch = block.steps, k
+    call.y_row = packed.state_size(0)
+    call.y_step = k * call.y_row
     packed.driver.plan_forward(call, limits, False)
     for i in range(slots.state_count):
         states += state_nbytes(slots, i, k)

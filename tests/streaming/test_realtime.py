@@ -112,13 +112,22 @@ def test_blocks_with_out_allocate_nothing(
     steps: int,
     repeats: int,
 ) -> None:
-    """Of changing lengths, whether they keep the GIL or not."""
+    """Of a stream and of a pool, of changing lengths, whether they keep the GIL or not."""
     sizes = {"input": input_size, "hidden": hidden, "layers": layers, "batch": batch}
-    statement = "stream.run(x_T, out_T); stream.run(x_5, out_5); step(x, out)"
-    count = calls_of(
-        interposer, statement, "allocations", repeats, steps=steps, dtype="float32", **sizes
-    )
-    assert count < 5
+    for statement in (
+        "stream.run(x_T, out_T); stream.run(x_5, out_5); step(x, out)",
+        "pool.run(x_T, slots, out_T); pool.run(x_5, slots, out_5); pool_step(x, slots, out)",
+    ):
+        count = calls_of(
+            interposer,
+            statement,
+            "allocations",
+            repeats,
+            steps=steps,
+            dtype="float32",
+            **sizes,
+        )
+        assert count < 5
 
 
 def test_a_long_block_with_out_allocates_nothing(interposer: Path) -> None:
