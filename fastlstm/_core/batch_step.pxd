@@ -1,5 +1,5 @@
-# A step of some streams of a pool, as one batch: its plan, its work space, its run.  As slots.pxd
-# it is C only, and the pool's lock is held.
+# A block of steps of some streams of a pool, as one batch: its plan, its work space, its run.  As
+# slots.pxd it is C only, and the pool's lock is held.
 
 from libc.stdlib cimport free, malloc
 from libc.string cimport memset
@@ -18,13 +18,23 @@ cdef struct BatchStep:
     Py_ssize_t work_nbytes
 
 
-cdef struct StepOfSlots:
+cdef struct BlockOfSlots:
     BatchStep *step
     Slots *slots
 
 
-cdef inline bint is_planned(const BatchStep *step, Py_ssize_t k, fl_team_limits limits) noexcept nogil:
-    return (step.call.batch == k and step.limits.threads == limits.threads
+cdef struct Block:  # what some streams are to compute
+    const Py_ssize_t *slots  # (k,)
+    Py_ssize_t steps, k
+    const char *x  # (steps, k, I), with x_step and x_row elements from one to the next
+    Py_ssize_t x_step, x_row
+    char *y  # (steps, k, Hout)
+
+
+cdef inline bint is_planned(const BatchStep *step, const Block *block,
+                            fl_team_limits limits) noexcept nogil:
+    return (step.call.batch == block.k and step.call.steps == block.steps
+            and step.limits.threads == limits.threads
             and step.limits.processors == limits.processors and step.limits.most == limits.most)
 
 
@@ -38,15 +48,16 @@ cdef inline Py_ssize_t state_nbytes(const Slots *slots, int state, Py_ssize_t k)
 
 
 cdef inline outcome plan_step(BatchStep *step, const Slots *slots, PackedWeights packed,
-                              Py_ssize_t k, fl_team_limits limits) noexcept:
-    """Plan a step of k rows, and see that there is work space for it."""
+                              const Block *block, fl_team_limits limits) noexcept:
+    """Plan a call for the block, and see that there is work space for it."""
     cdef fl_forward_call *call = step.call
-    cdef Py_ssize_t states = 0
+    cdef Py_ssize_t k = block.k, states = 0
     cdef int i
     memset(call, 0, sizeof(call[0]))
     call.stack, call.kernels, call.packed = packed.stack, packed.kernels, packed.weights.data
-    call.steps, call.batch = 1, k
-    call.x_row, call.y_row = packed.stack.input, packed.state_size(0)
+    call.steps, call.batch = block.steps, k
+    call.y_row = packed.state_size(0)
+    call.y_step = k * call.y_row
     packed.driver.plan_forward(call, limits, False)
     for i in range(slots.state_count):
         states += state_nbytes(slots, i, k)
@@ -68,13 +79,13 @@ cdef inline outcome plan_step(BatchStep *step, const Slots *slots, PackedWeights
 
 
 cdef inline void run_step(BatchStep *step, Slots *slots) noexcept nogil:
-    cdef StepOfSlots both = StepOfSlots(step, slots)
+    cdef BlockOfSlots both = BlockOfSlots(step, slots)
     run_team(run_share, &both, &step.call.plan.team)
 
 
 cdef inline void run_share(void *argument, fl_worker *me) noexcept nogil:
     """What one worker does: gather a part of the states, compute, put that part back."""
-    cdef StepOfSlots *both = <StepOfSlots *>argument
+    cdef BlockOfSlots *both = <BlockOfSlots *>argument
     cdef fl_forward_call *call = both.step.call
     cdef fl_range part = fl_part(call.batch, me.workers, me.number)
     copy_chosen(both.slots, part.begin, part.end, call.batch, call.states, True)

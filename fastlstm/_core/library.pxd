@@ -5,11 +5,6 @@ from fastlstm._core.c_api cimport (
 )
 
 
-# Multiply-adds of a step: with fewer the planner takes one worker, whatever the limits.
-cdef enum:
-    ONE_WORKER = 1 << 17
-
-
 cdef fl_team_limits team_limits(int threads, bint live=*) except *
 cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept nogil
 cdef void meet(fl_worker *me) noexcept nogil

@@ -52,10 +52,6 @@ def read_tape(
 ) -> None: ...
 
 @final
-class Interrupt:
-    def __new__(cls) -> Interrupt: ...
-
-@final
 class Rows:
     def __new__(
         cls, order: _Array | None, lengths: _Array | None, steps: int, reset: _Array | None

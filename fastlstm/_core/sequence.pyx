@@ -1,24 +1,14 @@
 # Layers over whole sequences: forward, backward.  Typed memoryviews in, one parallel region per
 # call, no arithmetic.  It allocates what the C driver needs and is the last place that knows shapes.
 
-from cpython.exc cimport PyErr_CheckSignals
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
+from fastlstm._core.interrupts cimport Interrupt, interrupt_of
 from fastlstm._core.library cimport Buffer, BufferCache, run_team, team_limits
 from fastlstm._core.packed_weights cimport PackedWeights, dropout_of
 
-from threading import get_ident, main_thread
-
 import numpy as np
-
-cdef extern from "<time.h>" nogil:
-    enum:
-        TIME_UTC
-    cdef struct timespec:
-        long long tv_sec
-        long tv_nsec
-    int timespec_get(timespec *, int)
 
 
 cdef int _check_array(str name, const real[:, :, :] a, Py_ssize_t n0, Py_ssize_t n1,
@@ -106,65 +96,6 @@ cdef class Rows:
         return rows
 
 
-# A call of so many multiply-adds, or a hundredth of a second, is worth looking for signals in.
-cdef enum:
-    LONG_CALL = 100_000_000
-
-
-cdef double SECONDS_TO_LOOK = 0.1
-
-
-cdef double _now() noexcept nogil:
-    cdef timespec time
-    timespec_get(&time, TIME_UTC)  # C11: Windows has it too
-    return time.tv_sec + 1e-9 * time.tv_nsec
-
-
-cdef class Interrupt:
-    """Looks for signals during a long call, in the thread that made it.
-
-    Between two looks the GIL is not taken: another thread may keep it for 5 ms.
-    """
-
-    cdef fl_interrupt call
-    cdef double looked
-    cdef object error  # what a signal handler raised
-
-    def __cinit__(self):
-        memset(&self.call, 0, sizeof(self.call))
-        self.call.ask, self.call.context = _ask, <void *>self
-        self.looked = _now()
-
-    cdef bint look(self) noexcept:
-        try:
-            PyErr_CheckSignals()
-        except BaseException as error:
-            self.error = error
-        self.looked = _now()
-        return self.error is not None
-
-    cdef int end(self) except -1:
-        """After the call: raise what a handler raised."""
-        if self.error is not None:
-            raise self.error
-        return 0
-
-
-cdef int _ask(void *context) noexcept nogil:
-    if 0 <= _now() - (<Interrupt>context).looked < SECONDS_TO_LOOK:
-        return 0
-    with gil:
-        return (<Interrupt>context).look()
-
-
-cdef Interrupt _interrupt(const fl_stack *s, Py_ssize_t steps, Py_ssize_t batch):
-    """For a long call of the thread that handles signals; None for others."""
-    cdef double weights = <double>s.hidden * (s.input + s.hidden) * s.layers
-    if 4 * weights * s.directions * steps * batch < LONG_CALL:
-        return None
-    return Interrupt() if get_ident() == main_thread().ident else None
-
-
 def forward(PackedWeights packed not None, BufferCache cache not None, x, tokens, Rows rows, y,
             list states, Buffer tape, dropout, Py_ssize_t first_step, int threads):
     """Run all steps; y and states are written, states hold the initial ones before.
@@ -225,7 +156,7 @@ cdef int _forward(PackedWeights packed, BufferCache cache, const real[:, :, :] x
     driver.plan_forward(&call, team_limits(threads), tape is not None)
     scratch = cache.take(call.plan.scratch * size)
     call.scratch = scratch.data
-    interrupt = _interrupt(&packed.stack, call.steps, call.batch)
+    interrupt = interrupt_of(&packed.stack, call.steps, call.batch)
     if interrupt is not None:
         call.interrupt = &interrupt.call
     with nogil:
@@ -330,7 +261,7 @@ cdef int _backward(PackedWeights packed, BufferCache cache, const real[:, :, :] 
     driver.plan_backward(&call, team_limits(threads))
     scratch = cache.take(call.plan.scratch * size)
     call.scratch = scratch.data
-    interrupt = _interrupt(&packed.stack, call.steps, call.batch)
+    interrupt = interrupt_of(&packed.stack, call.steps, call.batch)
     if interrupt is not None:
         call.interrupt = &interrupt.call
     with nogil:

@@ -1,7 +1,7 @@
 # Slots of a pool: which are open, and their states.  C only, so that none of it can call back into
 # the pool; the pool's lock is held.
 
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from fastlstm._core.c_api cimport FL_MAX_STATES
@@ -20,14 +20,21 @@ cdef struct Slots:
     Py_ssize_t row[FL_MAX_STATES]  # bytes of their sizes
     long long *marks  # (capacity,): the number of the last step that named the slot, or CLOSED
     long long steps
+    long long *openings  # (capacity,): how often the slot was opened
     Py_ssize_t *chosen  # (capacity,): the slots of a step
     Py_ssize_t count, lowest  # how many are open; none below `lowest` is free
+
+cdef struct Moment:  # k streams as they were, to put them back
+    void *states[FL_MAX_STATES]  # each (layers, k, size)
+    long long *openings  # (k,)
+    bint is_kept
 
 
 cdef inline bint allocate(Slots *s) noexcept nogil:
     s.marks = <long long *>malloc(s.capacity * sizeof(long long))
+    s.openings = <long long *>calloc(s.capacity, sizeof(long long))
     s.chosen = <Py_ssize_t *>malloc(s.capacity * sizeof(Py_ssize_t))
-    if s.marks == NULL or s.chosen == NULL:
+    if s.marks == NULL or s.openings == NULL or s.chosen == NULL:
         return False
     memset(s.marks, 0xff, s.capacity * sizeof(long long))  # CLOSED
     return True
@@ -35,6 +42,7 @@ cdef inline bint allocate(Slots *s) noexcept nogil:
 
 cdef inline void release(Slots *s) noexcept nogil:
     free(s.marks)
+    free(s.openings)
     free(s.chosen)
 
 
@@ -59,6 +67,7 @@ cdef inline Py_ssize_t open_lowest(Slots *s) noexcept nogil:
         s.lowest += 1
     if s.lowest < s.capacity:
         s.marks[s.lowest] = 0
+        s.openings[s.lowest] += 1
         s.count += 1
     return s.lowest
 
@@ -93,7 +102,7 @@ cdef inline outcome choose(Slots *s, const Py_ssize_t *slots, Py_ssize_t k,
     return DONE
 
 
-cdef inline void copy_chosen(Slots *s, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t k,
+cdef inline void copy_chosen(const Slots *s, Py_ssize_t begin, Py_ssize_t end, Py_ssize_t k,
                              void **states, bint gather) noexcept nogil:
     """Copy states of some of the k chosen slots to rows of (layers, k, size) each, or back."""
     cdef char *row
@@ -110,3 +119,33 @@ cdef inline void copy_chosen(Slots *s, Py_ssize_t begin, Py_ssize_t end, Py_ssiz
                     memcpy(row, kept, size)
                 else:
                     memcpy(kept, row, size)
+
+
+cdef inline void keep(const Slots *s, Py_ssize_t k, Moment *moment) noexcept nogil:
+    """Keep the k chosen streams as they are now."""
+    cdef Py_ssize_t j
+    copy_chosen(s, 0, k, k, moment.states, True)
+    for j in range(k):
+        moment.openings[j] = s.openings[s.chosen[j]]
+    moment.is_kept = True
+
+
+cdef inline outcome are_those(const Slots *s, Py_ssize_t k, const Moment *moment,
+                              Py_ssize_t *last) noexcept nogil:
+    """Whether the chosen streams are those that were kept, not others in their slots."""
+    cdef Py_ssize_t j
+    for j in range(k):
+        last[0] = s.chosen[j]
+        if s.openings[last[0]] != moment.openings[j]:
+            return NOT_OPEN
+    return DONE
+
+
+cdef inline void put_back(Slots *s, const Py_ssize_t *slots, Py_ssize_t k,
+                          Moment *moment) noexcept nogil:
+    """Make the streams what they were, but for those that have been closed since."""
+    cdef Py_ssize_t j
+    for j in range(k):
+        if s.marks[slots[j]] != CLOSED and s.openings[slots[j]] == moment.openings[j]:
+            s.chosen[j] = slots[j]
+            copy_chosen(s, j, j + 1, k, moment.states, False)

@@ -1,11 +1,15 @@
-# A layer step by step.  A step allocates nothing, takes no lock and packs no weights.
+# A layer step by step or block by block.  A step allocates nothing, takes no lock and packs no
+# weights; a block of a length that has been planned allocates nothing.
 
 cimport numpy as cnp
 from cpython.exc cimport PyErr_CheckSignals
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
+from fastlstm._core.arguments cimport data_of, is_plain, new_output, overlap, stride_of
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport ONE_WORKER, Buffer, BufferCache, run_team, team_limits
+from fastlstm._core.holder cimport fl_holder, fl_take
+from fastlstm._core.interrupts cimport Interrupt, interrupt_of
+from fastlstm._core.library cimport Buffer, run_team, team_limits
 from fastlstm._core.packed_weights cimport PackedWeights
 
 import os
@@ -13,31 +17,13 @@ import os
 import numpy as np
 
 from fastlstm._core import threads
-from fastlstm._core.sequence import forward
-from fastlstm._validation import convert, row_indices, sequence
+from fastlstm._validation import convert, row_indices, shape_text
 
 cnp.import_array()
 
-cdef extern from *:
-    """
-    /* Who holds a stream: a process, or nobody, 0.  Under the GIL no thread can come between. */
-    #ifdef Py_GIL_DISABLED
-    #include <stdatomic.h>
-    typedef atomic_int fl_holder;
-    static int fl_take(fl_holder *holder, int free, int process)
-    {
-        return atomic_compare_exchange_strong(holder, &free, process);
-    }
-    #else
-    typedef int fl_holder;
-    static int fl_take(fl_holder *holder, int free, int process)
-    {
-        return *holder == free ? (*holder = process, 1) : 0;
-    }
-    #endif
-    """
-    ctypedef int fl_holder
-    bint fl_take(fl_holder *holder, int free, int process) noexcept nogil
+# Multiply-adds of a block.  With fewer, giving the GIL away would take a good part of the time.
+cdef enum:
+    KEEP_GIL = 1 << 20
 
 
 cdef int process = 1  # this one; its parents have lower numbers
@@ -59,11 +45,11 @@ cdef int get_num_threads() except -1:
 cdef class Stream:
     """A layer step by step, with its state kept in between; made by `LSTM.stream`.
 
-    Steps, chunks of any size and the whole sequence give the same bits.
+    Steps, blocks of any size and the whole sequence give the same bits.
 
     One thread at a time: while one is in a method, all methods raise ``RuntimeError`` in others.
     An edit of the layer's parameters counts from the next call on.  In a forked child a stream
-    goes on from its last complete chunk; a step that another thread was in the middle of may have
+    goes on from its last complete block; a step that another thread was in the middle of may have
     left the state half-way, so `reset` it there.
 
     Examples
@@ -81,83 +67,119 @@ cdef class Stream:
     cdef readonly object layer
     cdef object _parameters
     cdef const long long *_version  # of these parameters, as it is now
-    cdef list _states  # arrays (L, B, size), as in cells.h
-    cdef bint _release, _asks  # gives the GIL away; asks how many threads a step may use
+    cdef list _states, _spare  # arrays (L, B, size), as in cells.h; a block runs in the spare ones
+    cdef bint _release, _asks  # gives the GIL away for a step; asks how many workers it may have
     cdef fl_holder _holder
     cdef PackedWeights _packed
-    cdef BufferCache _cache
     cdef Buffer _scratch, _memory
     cdef fl_forward_call *_call  # in _memory: it wants whole cache lines, which objects have not
+    cdef Interrupt _interrupt
+    cdef Py_ssize_t _batch, _inputs, _width, _weights  # of x, of y, and how many there are
     cdef int _type
-    cdef int _threads, _most  # limits of the plan of a step; 0 threads: nothing is prepared
+    cdef int _threads, _most  # limits of the team that was planned; 0 threads: nothing is prepared
 
     def __cinit__(self, layer, *states):
         if layer.bidirectional:
             raise ValueError("stream: expected a layer of one direction, got a bidirectional one")
-        batch = np.shape(states[0])[1] if np.ndim(states[0]) == 3 else 1
+        self._batch = np.shape(states[0])[1] if np.ndim(states[0]) == 3 else 1
         state = layer._states.from_core(states)
         self.layer = layer
-        self._states = layer._states.to_core(state, "state", (layer.num_layers, batch))
-        self._cache = BufferCache()
+        self._states = layer._states.to_core(state, "state", (layer.num_layers, self._batch))
         self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
+        self._inputs, self._width = layer.input_size, self._states[0].shape[2]
+        self._weights = layer.parameters.flat.size
+        self._interrupt = Interrupt()
+        self._scratch = Buffer(0)
         self._memory = Buffer(sizeof(fl_forward_call))
         self._call = <fl_forward_call *>self._memory.data
         self._prepare()
+        self._plan(1)
 
     cdef int _prepare(self) except -1:
-        """Take the layer's weights as they are now and plan a step."""
-        cdef cnp.ndarray state
-        cdef int i
+        """Take the layer's weights as they are now."""
         self._parameters = self.layer.parameters  # first: if others come, these get a new version
         self._version = <const long long *>cnp.PyArray_DATA(self._parameters._watched)
         cdef PackedWeights packed = self.layer._packed_weights()
-        cdef int team = get_num_threads()
         self._packed = packed
-        self._threads = 0  # until all of it is done
+        self._threads = 0  # until there is a plan, too
         memset(self._call, 0, sizeof(self._call[0]))
         self._call.stack = packed.stack
         self._call.kernels = packed.kernels
         self._call.packed = packed.weights.data
-        for i in range(packed.state_count):
-            state = self._states[i]
-            self._call.states[i] = cnp.PyArray_DATA(state)
-        self._call.steps, self._call.batch = 1, state.shape[1]
-        self._call.x_row, self._call.y_row = packed.stack.input, packed.state_size(0)
-        cdef fl_team_limits limits = team_limits(team, live=True)
-        self._most = limits.most
-        packed.driver.plan_forward(self._call, limits, False)
-        self._scratch = Buffer(self._call.plan.scratch * packed.itemsize)
-        self._call.scratch = self._scratch.data
-        # With one thread nobody knows whether more would pay; for small steps they never do.
-        cdef Py_ssize_t work = (self._call.batch + 1) * self._parameters.flat.size
-        self._asks = self._call.plan.team.wanted > 1 or (team == 1 and work > ONE_WORKER)
+        self._call.batch = self._batch
+        self._call.y_step, self._call.y_row = self._batch * self._width, self._width
+        self._run_in(self._states)
         # Small steps would spend a good part of their time giving the GIL away.
-        self._release = (self._call.plan.team.workers > 1 or
-                         packed.stack.layers * packed.stack.hidden * packed.stack.hidden > 1 << 18)
-        self._threads = team
+        self._release = packed.stack.layers * packed.stack.hidden * packed.stack.hidden > 1 << 18
         return 0
 
-    cdef bint _is_plain(self, object a, Py_ssize_t size):
-        """Whether `a` can be used as it is: an array (size,) or (B, size) of the right type."""
-        if not cnp.PyArray_Check(a):
-            return False
-        cdef cnp.ndarray array = a
-        if cnp.PyArray_TYPE(array) != self._type or not cnp.PyArray_ISCARRAY_RO(array):
-            return False
-        if array.ndim == 1:
-            return self._call.batch == 1 and array.shape[0] == size
-        return array.ndim == 2 and array.shape[0] == self._call.batch and array.shape[1] == size
+    cdef int _plan(self, Py_ssize_t steps) except -1:
+        """Plan a call of so many steps."""
+        cdef fl_team_limits limits = team_limits(2, live=True)
+        self._threads = 0  # until all of it is done
+        self._call.steps = steps
+        limits.most = 1  # a second worker is not looked for, only whether it would pay
+        self._packed.driver.plan_forward(self._call, limits, False)
+        self._asks = self._call.plan.team.wanted > 1
+        limits = team_limits(get_num_threads(), live=True)
+        if self._asks:
+            self._packed.driver.plan_forward(self._call, limits, False)
+        cdef Py_ssize_t nbytes = self._call.plan.scratch * self._packed.itemsize
+        if nbytes > self._scratch.nbytes:
+            self._scratch = Buffer(nbytes)
+        self._call.scratch = self._scratch.data
+        self._threads, self._most = limits.threads, limits.most
+        return 0
 
-    cdef str _expected(self, Py_ssize_t size):
-        if self._call.batch == 1:
-            return f"({size},) or (1, {size})"
-        return f"({self._call.batch}, {size})"
+    cdef void _run_in(self, list states) noexcept:
+        """Let calls start from these states, and change them."""
+        cdef int i
+        for i in range(self._packed.state_count):
+            self._call.states[i] = data_of(states[i])
 
-    cdef object _convert(self, object x_t):
-        cdef Py_ssize_t inputs = self._call.stack.input
-        x = np.array(convert(x_t, "x_t", self.layer.dtype), order="C")
-        if not self._is_plain(x, inputs):
-            raise ValueError(f"x_t: expected {self._expected(inputs)}, got {np.shape(x_t)}")
+    cdef bint _fits(self, cnp.ndarray a, int lead, Py_ssize_t size) noexcept:
+        """Whether it has the shape of a step, (size,) or (B, size), or with 1 `lead` of a block."""
+        if a.ndim == lead + 1:
+            return self._batch == 1 and a.shape[lead] == size
+        return a.ndim == lead + 2 and a.shape[lead] == self._batch and a.shape[lead + 1] == size
+
+    cdef str _expected(self, str steps, Py_ssize_t size):
+        """Shapes that fit; `steps`: of a block, else empty."""
+        rows = f"({steps}{self._batch}, {size})"
+        if self._batch > 1:
+            return rows
+        return f"({steps}{size}) or {rows}" if steps else f"({size},) or {rows}"
+
+    cdef cnp.ndarray _input(self, object x, int lead):
+        """`x`, or an array of its values whose features are adjacent."""
+        if (cnp.PyArray_CheckExact(x) and is_plain(x, self._type)
+                and self._fits(x, lead, self._inputs)):
+            return x
+        name = "x" if lead else "x_t"
+        cdef cnp.ndarray array = convert(x, name, self.layer.dtype)
+        if not self._fits(array, lead, self._inputs):
+            expected = self._expected("T, " if lead else "", self._inputs)
+            raise ValueError(f"{name}: expected {expected}, got {shape_text(np.shape(array))}")
+        return array
+
+    cdef cnp.ndarray _output(self, object out, cnp.ndarray x, int lead):
+        """`out`, if it can take the results for `x`, or a new array."""
+        if out is None:
+            return new_output(x, self._width)
+        if (is_plain(out, self._type) and self._fits(out, lead, self._width)
+                and (lead == 0 or (<cnp.ndarray>out).shape[0] == x.shape[0])
+                and cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out)):
+            return out
+        expected = self._expected(f"{x.shape[0]}, " if lead else "", self._width)
+        raise ValueError(f"out: expected a writable C-contiguous {self.layer.dtype} array "
+                         f"{expected}")
+
+    cdef cnp.ndarray _connect(self, cnp.ndarray x, cnp.ndarray y):
+        """Let the call read x and write y; returns what it reads: a copy if they overlap."""
+        if overlap(x, y):
+            x = x.copy()
+        self._call.x, self._call.y = data_of(x), data_of(y)
+        self._call.x_step, self._call.x_row = stride_of(x, 0), stride_of(x, max(x.ndim - 2, 0))
         return x
 
     cdef int _enter(self) except -1:
@@ -174,15 +196,17 @@ cdef class Stream:
         self._holder = 0
 
     cdef bint _limits_differ(self) except -1:
-        """Whether a step would be planned for another team now."""
+        """Whether another team would be planned now."""
         cdef fl_team_limits now = team_limits(get_num_threads(), live=True)
         return now.threads != self._threads or now.most != self._most
 
-    cdef int _refresh(self) except -1:
-        """See that the weights and the plan are those of now."""
-        if self._version[0] != self._packed.version or self._threads == 0 or (
-                self._asks and self._limits_differ()):
+    cdef int _refresh(self, Py_ssize_t steps) except -1:
+        """See that the weights are those of now, and the plan one of so many steps."""
+        if self._version[0] != self._packed.version or self._threads == 0:
             self._prepare()
+        if self._threads == 0 or self._call.steps != steps or (
+                self._asks and self._limits_differ()):
+            self._plan(steps)
         return 0
 
     def step(self, x_t, out=None):
@@ -214,73 +238,99 @@ cdef class Stream:
             self._leave()
 
     cdef object _step(self, x_t, out):
-        self._refresh()
-        cdef Py_ssize_t inputs = self._call.stack.input, width = self._call.y_row
-        if not self._is_plain(x_t, inputs):
-            x_t = self._convert(x_t)
-        cdef cnp.ndarray x = x_t, y
-        if out is None:
-            shape = [width] if x.ndim == 1 else [self._call.batch, width]
-            out = np.empty(shape, self.layer.dtype)
-        elif not self._is_plain(out, width) or not cnp.PyArray_ISWRITEABLE(out):
-            raise ValueError(f"out: expected a writable C-contiguous {self.layer.dtype} array "
-                             f"{self._expected(width)}")
-        y = out
-        cdef char *x_data = <char *>cnp.PyArray_DATA(x)
-        cdef char *y_data = <char *>cnp.PyArray_DATA(y)
-        if x_data < y_data + cnp.PyArray_NBYTES(y) and y_data < x_data + cnp.PyArray_NBYTES(x):
-            x_t = x_t.copy()
-            x_data = <char *>cnp.PyArray_DATA(x_t)
-        self._call.x, self._call.y = x_data, y_data
-        self._run_step()
-        return out
+        cdef cnp.ndarray x = self._input(x_t, 0), y = self._output(out, x, 0)
+        self._refresh(1)
+        x = self._connect(x, y)
+        self._run_call(self._release)
+        return y
 
-    cdef void _run_step(self) noexcept:
+    cdef void _run_call(self, bint share_gil) noexcept:
         cdef fl_forward_call *call = self._call
         cdef const fl_driver *driver = self._packed.driver
-        if self._release:
+        if share_gil or call.plan.team.workers > 1:
             with nogil:
                 run_team(driver.forward, call, &call.plan.team)
         else:
             run_team(driver.forward, call, &call.plan.team)
 
-    def run(self, x):
-        """Advance by a chunk of steps.
+    def run(self, x, out=None):
+        """Advance by a block of steps.
 
         Parameters
         ----------
         x : (T, B, I) array, or (T, I) if B = 1
+        out : array like the result, optional
+            C-contiguous, of the layer's dtype.  With it, and with `x` contiguous too, a call
+            allocates no memory once one of as many steps, or of more, was made.
 
         Returns
         -------
         y : (T, B, Hout) array, or (T, Hout) if `x` is (T, I)
+            `out` if it was given.
 
         Raises
         ------
         TypeError, ValueError
-            If `x` has the wrong dtype or shape.
+            If `x` or `out` have the wrong dtype or shape.
         RuntimeError
             If another thread is using the stream.
+
+        Notes
+        -----
+        A block that is interrupted, as by Ctrl-C, leaves the state as it was before it; what is in
+        `out` then is of no use.
+
+        Examples
+        --------
+        Sound, in blocks that are as long as the buffers it comes in:
+
+        >>> import numpy as np
+        >>> import fastlstm
+        >>> stream = fastlstm.LSTM(1, 40, seed=0).stream()
+        >>> sound = np.zeros((6400, 1), np.float32)
+        >>> y = np.empty((64, 40), np.float32)
+        >>> for block in sound.reshape(-1, 64, 1):
+        ...     y = stream.run(block, out=y)
         """
-        x = sequence(x, "x", self.layer.input_size, self.layer.dtype, False)
-        batch = self._call.batch
-        if (x.ndim == 2 and batch != 1) or (x.ndim == 3 and x.shape[1] != batch):
-            raise ValueError(f"x: expected (T, {batch}, {self.layer.input_size}), got {x.shape}")
-        y = np.empty((*x.shape[:x.ndim - 1], self._states[0].shape[2]), self.layer.dtype)
-        if not y.size:
-            return y
-        x3, y3 = (x[:, None], y[:, None]) if x.ndim == 2 else (x, y)
         self._enter()
         try:
-            self._refresh()
-            states = [state.copy() for state in self._states]
-            forward(self._packed, self._cache, x3, None, None, y3, states, None, None, 0,
-                    get_num_threads())
-            PyErr_CheckSignals()  # the last moment to leave the state as it was
-            self._set(states)
+            return self._run(x, out)
         finally:
             self._leave()
+
+    cdef object _run(self, x, out):
+        cdef cnp.ndarray block = self._input(x, 1), y = self._output(out, block, 1)
+        cdef Py_ssize_t steps = block.shape[0]
+        if steps == 0:
+            return y
+        self._refresh(steps)
+        block = self._connect(block, y)
+        cdef Interrupt interrupt
+        try:
+            self._run_in(self._copy_to_spare())
+            interrupt = interrupt_of(&self._call.stack, steps, self._batch, self._interrupt)
+            if interrupt is not None:
+                self._call.interrupt = &interrupt.call
+            self._run_call(<double>steps * self._batch * self._weights > KEEP_GIL)
+            if interrupt is not None:
+                interrupt.end()
+            PyErr_CheckSignals()  # the last moment to leave the state as it was
+            self._states, self._spare = self._spare, self._states
+        finally:
+            self._call.interrupt = NULL
+            self._run_in(self._states)
         return y
+
+    cdef list _copy_to_spare(self):
+        """The spare states, a copy of the others."""
+        cdef cnp.ndarray state
+        cdef int i
+        if self._spare is None:
+            self._spare = [np.empty_like(state) for state in self._states]
+        for i in range(self._packed.state_count):
+            state = self._states[i]
+            memcpy(data_of(self._spare[i]), data_of(state), cnp.PyArray_NBYTES(state))
+        return self._spare
 
     @property
     def state(self):

@@ -106,6 +106,7 @@ def test_a_stream_stays_where_it_was(alarm: Alarm, threads: int) -> None:
     stream.run(x[:5])
     same.run(x[:5])
     assert alarm.runs_during(lambda: stream.run(x), last=2) == 2
+    assert same_bits(stream.step(x[0]), same.step(x[0]))
     assert same_bits(stream.run(x[:5]), same.run(x[:5]))
 
 

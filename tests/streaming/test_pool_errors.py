@@ -43,6 +43,7 @@ BAD_STEPS: list[tuple[Any, Any, type[Exception], str]] = [
     (ONES[:, :4], [0, 2], ValueError, r"x: expected \(2, 5\), got \(2, 4\)"),
     (ONES.astype("f8"), [0, 2], TypeError, "x: expected float32, got float64; cast it with"),
     (None, [0, 2], TypeError, "x: expected float32, got object"),
+    (np.ma.masked_equal(ONES, 1), [0, 2], ValueError, "x: expected an array without masked values"),
 ]
 
 

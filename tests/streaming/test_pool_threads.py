@@ -201,6 +201,7 @@ for k in range(2000):
     Session()
     pool.step(np.ones((1, 4), np.float32), [kept])
     pool.step([np.ones(4, np.float32)], (kept,))
+    pool.run(np.ones((3, 1, 4), np.float32), [kept])
     if k % 10 == 0:
         lstm.parameters.flat = lstm.parameters.flat
     pool.state(kept), pool.open_slots

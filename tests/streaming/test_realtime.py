@@ -1,4 +1,4 @@
-"""A step of a stream allocates no memory and takes no lock; one of a pool allocates none."""
+"""Steps and blocks, of streams and pools, allocate no memory; a step of a stream takes no lock."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ stream = fastlstm.LSTM({input}, {hidden}, {layers}, dtype={dtype!r}, seed=0).str
 x = np.ones(({batch}, {input}), {dtype!r})
 out = np.empty(({batch}, {hidden}), {dtype!r})
 step = stream.step
+x_T = np.ones(({steps}, {batch}, {input}), {dtype!r})
+out_T = np.empty(({steps}, {batch}, {hidden}), {dtype!r})
+x_5, out_5 = x_T[:5], out_T[:5]
 pool = fastlstm.StreamPool(stream.layer, {batch})
 slots = np.array([pool.open() for _ in range({batch})])
 pool_step, x_1, slots_1, out_1 = pool.step, x[:1], slots[:1], out[:1]
@@ -37,7 +40,7 @@ def run(steps):
         {statement}
     return calls() - before
 
-none, many = (None,) * 10, (None,) * 1000
+none, many = (None,) * 10, (None,) * {repeats}
 run(many)
 print(run(many) - run(none))
 """
@@ -55,10 +58,12 @@ def interposer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return library
 
 
-def calls_of_1000_steps(
-    interposer: Path, statement: str, counted: str = "calls", **sizes: object
+def calls_of(
+    interposer: Path, statement: str, counted: str = "calls", repeats: int = 1000, **sizes: object
 ) -> int:
-    script = COUNT.format(statement=statement, counted=counted, **sizes)
+    """How many calls so many repetitions of the statement make."""
+    options = {"steps": 20, "counted": counted, "repeats": repeats, **sizes}
+    script = COUNT.format(statement=statement, **options)
     run = subprocess.run(
         [sys.executable, "-c", script, str(interposer)],
         env={**os.environ, "LD_PRELOAD": str(interposer), "PYTHONMALLOC": "malloc"},
@@ -78,7 +83,7 @@ def test_a_step_with_out_allocates_and_locks_nothing(
 ) -> None:
     sizes = {"input": input_size, "hidden": hidden, "layers": layers, "batch": batch}
     # Not 0: counting makes integers, and one of them may be new.
-    assert calls_of_1000_steps(interposer, "step(x, out)", dtype=dtype, **sizes) < 5
+    assert calls_of(interposer, "step(x, out)", dtype=dtype, **sizes) < 5
 
 
 @pytest.mark.parametrize(
@@ -90,13 +95,53 @@ def test_a_step_of_a_pool_with_out_allocates_nothing(
     """Whether it keeps the GIL or gives it away, and with changing numbers of streams."""
     sizes = {"input": input_size, "hidden": hidden, "layers": layers, "batch": batch}
     statement = "pool_step(x, slots, out); pool_step(x_1, slots_1, out_1)"
-    count = calls_of_1000_steps(interposer, statement, "allocations", dtype="float32", **sizes)
+    count = calls_of(interposer, statement, "allocations", dtype="float32", **sizes)
+    assert count < 5
+
+
+@pytest.mark.parametrize(
+    ("input_size", "hidden", "layers", "batch", "steps", "repeats"),
+    [(1, 40, 1, 1, 64, 1000), (7, 33, 3, 5, 20, 300), (64, 64, 2, 20, 20, 100)],
+)
+def test_blocks_with_out_allocate_nothing(
+    interposer: Path,
+    input_size: int,
+    hidden: int,
+    layers: int,
+    batch: int,
+    steps: int,
+    repeats: int,
+) -> None:
+    """Of a stream and of a pool, of changing lengths, whether they keep the GIL or not."""
+    sizes = {"input": input_size, "hidden": hidden, "layers": layers, "batch": batch}
+    for statement in (
+        "stream.run(x_T, out_T); stream.run(x_5, out_5); step(x, out)",
+        "pool.run(x_T, slots, out_T); pool.run(x_5, slots, out_5); pool_step(x, slots, out)",
+    ):
+        count = calls_of(
+            interposer,
+            statement,
+            "allocations",
+            repeats,
+            steps=steps,
+            dtype="float32",
+            **sizes,
+        )
+        assert count < 5
+
+
+def test_a_long_block_with_out_allocates_nothing(interposer: Path) -> None:
+    """One that looks for signals."""
+    sizes = {"input": 128, "hidden": 128, "layers": 1, "batch": 1, "steps": 1000}
+    statement = "stream.run(x_T, out_T)"
+    count = calls_of(interposer, statement, "allocations", 20, dtype="float32", **sizes)
     assert count < 5
 
 
 def test_the_counter_counts(interposer: Path) -> None:
     sizes = {"input": 32, "hidden": 32, "layers": 1, "batch": 1, "dtype": "float32"}
-    assert calls_of_1000_steps(interposer, "step(x)", **sizes) >= 1000
+    assert calls_of(interposer, "step(x)", **sizes) >= 1000
+    assert calls_of(interposer, "stream.run(x_T)", "allocations", 30, **sizes) >= 30
 
 
 def test_a_step_leaves_no_objects_behind() -> None:

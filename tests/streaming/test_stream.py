@@ -221,7 +221,7 @@ def test_refused_out_changes_nothing(lstm: fastlstm.LSTM, x: Array, out: Any) ->
     [
         (np.ones((T, I), "f4"), ValueError, r"x: expected \(T, 3, 5\), got \(6, 5\)"),
         (np.ones((T, 2, I), "f4"), ValueError, r"x: expected \(T, 3, 5\), got \(6, 2, 5\)"),
-        (np.ones((T, B, 4), "f4"), ValueError, r"x: expected \(T, B, 5\).*, got \(6, 3, 4\)"),
+        (np.ones((T, B, 4), "f4"), ValueError, r"x: expected \(T, 3, 5\), got \(6, 3, 4\)"),
         (np.ones((T, B, I)), TypeError, "x: expected float32, got float64"),
     ],
 )
