@@ -3,14 +3,17 @@
 #include <limits.h>
 #include <math.h>
 #include <stdatomic.h>
+#include <string.h>
 
 #define MS INT64_C(1000000) /* ns */
 
 /* A worker that is put aside returns after 3 to 4 ms on Linux.  One such loss now and then, of at
  * most an eighth of the time, is borne. */
 enum { BORNE_SHARE = 8 };
-static const int64_t LOSS_BORNE = 6 * MS, COMPARED = 20 * MS, MEMORY = 60 * MS;
-static const int64_t FIRST_REST = 50 * MS, LONGEST_REST = 1000 * MS;
+static const int64_t LOSS_BORNE = 6 * MS, FIRST_REST = 50 * MS, LONGEST_REST = 1000 * MS;
+
+/* Long enough for several turns of busy processes. */
+static const int64_t WATCHED = 20 * MS, MOST_WATCHED = 100 * MS;
 
 /* GNU OpenMP's threads spin for 3 to 16 ms after a call; waking them or making new ones takes 60 us
  * in a virtual machine. */
@@ -21,21 +24,21 @@ typedef struct {
     double ns, best_ns;
 } pace;
 
-enum { RATES = 64 };
+enum { LARGER, SMALLER, SIZES, RATES = 64 };
 
 typedef struct {
-    int most;     /* 0: no bound */
-    int before;   /* while two sizes are compared: `most` of the larger; else -1 */
-    pace now;     /* of this size, since time was lost */
-    pace larger;  /* while two sizes are compared */
-    int64_t lost; /* beyond what is borne */
-    int64_t rest; /* until a decision is thought over again */
+    int most;                  /* 0: no bound */
+    int sizes[SIZES], compare; /* `most` of two that are compared; whether the smaller is tried */
+    pace paces[SIZES];         /* of these, while time is lost, the older the less */
+    pace now;                  /* of this size, since time was lost */
+    int64_t lost;              /* beyond what is borne */
+    int64_t rest;              /* until a decision is thought over again */
     int64_t grow_at, shrink_at;
     int64_t ended;       /* of the last call */
     double rates[RATES]; /* least ns for a unit of work, by kind and size of a call; 0: none yet */
 } account;
 
-static _Thread_local account mine = {.before = -1, .rest = FIRST_REST};
+static _Thread_local account mine = {.rest = FIRST_REST};
 static atomic_int adapts = 1;
 
 static int is_adapting(void) { return atomic_load_explicit(&adapts, memory_order_relaxed); }
@@ -44,31 +47,57 @@ void fl_team_adapts(int on) { atomic_store_explicit(&adapts, on, memory_order_re
 
 int fl_team_most(void) { return mine.most && is_adapting() ? mine.most : INT_MAX; }
 
+static void fade(pace *p, double kept)
+{
+    p->ns *= kept;
+    p->best_ns *= kept;
+}
+
+/* What was seen of one of the two sizes is added to what was seen before. */
+static void learn(int size)
+{
+    fade(&mine.paces[size], 0.7);
+    mine.paces[size].ns += mine.now.ns;
+    mine.paces[size].best_ns += mine.now.best_ns;
+    mine.now = (pace){0, 0};
+}
+
 static void go_on_with(int most, int64_t now)
 {
     mine.most = most;
-    mine.before = -1;
-    mine.now = (pace){0, 0};
+    mine.compare = 0;
     mine.lost = 0;
     mine.grow_at = now + mine.rest;
 }
 
-/* The smaller team has run for a while. */
-static void compare(int64_t now)
+static void try_half(int workers)
 {
-    const int smaller_is_faster =
-        mine.now.ns * mine.larger.best_ns < mine.larger.ns * mine.now.best_ns;
-    go_on_with(smaller_is_faster ? mine.most : mine.before, now);
+    if (mine.sizes[SMALLER] != workers / 2) {
+        memset(mine.paces, 0, sizeof mine.paces);
+    }
+    learn(LARGER);
+    mine.sizes[LARGER] = mine.most;
+    mine.sizes[SMALLER] = mine.most = workers / 2;
+    mine.compare = 1;
+}
+
+/* The smaller team has run for a while. */
+static void decide(int64_t now)
+{
+    learn(SMALLER);
+    const pace *larger = &mine.paces[LARGER], *smaller = &mine.paces[SMALLER];
+    const int faster = smaller->ns * larger->best_ns < larger->ns * smaller->best_ns;
+    go_on_with(mine.sizes[faster ? SMALLER : LARGER], now);
     mine.shrink_at = now + mine.rest;
     mine.rest = mine.rest < LONGEST_REST / 2 ? 2 * mine.rest : LONGEST_REST;
 }
 
-static void try_half(int workers)
+static void grow(int wanted, int64_t now)
 {
-    mine.before = mine.most;
-    mine.most = workers / 2;
-    mine.larger = mine.now;
-    mine.now = (pace){0, 0};
+    if (mine.most == mine.sizes[SMALLER]) {
+        learn(SMALLER);
+    }
+    go_on_with(2 * mine.most < wanted ? 2 * mine.most : 0, now);
 }
 
 /* What the call would have taken at its best.  A loop has calls of several kinds, and the two paces
@@ -90,9 +119,8 @@ static void count_loss(int64_t loss)
         mine.now = (pace){0, 0};
     }
     mine.lost = mine.lost + loss > 0 ? mine.lost + loss : 0;
-    if (mine.now.ns > (double)MEMORY) {
-        mine.now.ns /= 2;
-        mine.now.best_ns /= 2;
+    if (mine.now.ns > (double)MOST_WATCHED) {
+        fade(&mine.now, 0.5);
     }
 }
 
@@ -105,25 +133,23 @@ void fl_team_remember(const fl_team_call *call)
     if (!is_adapting()) {
         return;
     }
-    const int compares = mine.before >= 0;
-    if (!compares) {
+    if (!mine.compare) {
         count_loss(call->slept - ns / BORNE_SHARE);
     }
     mine.now.ns += (double)ns;
     mine.now.best_ns += best_of(call);
-    if (compares) {
-        if (mine.now.ns >= (double)COMPARED) {
-            compare(ended);
+    const int watched = mine.now.ns >= (double)WATCHED;
+    if (mine.compare) {
+        if (watched) {
+            decide(ended);
         }
-        return;
-    }
-    if (mine.lost == 0 && ended > mine.shrink_at + LONGEST_REST) {
-        mine.rest = FIRST_REST;
-    }
-    if (mine.most && ended >= mine.grow_at) {
-        go_on_with(2 * mine.most < call->plan->wanted ? 2 * mine.most : 0, ended);
-    } else if (mine.lost > LOSS_BORNE && mine.now.ns >= (double)COMPARED &&
-               call->plan->workers > 1 && ended >= mine.shrink_at) {
+    } else if (mine.most && ended >= mine.grow_at) {
+        grow(call->plan->wanted, ended);
+    } else if (mine.lost > LOSS_BORNE && watched && call->plan->workers > 1 &&
+               ended >= mine.shrink_at) {
         try_half(call->plan->workers);
+    } else if (mine.lost == 0 && ended > mine.shrink_at + LONGEST_REST) {
+        mine.rest = FIRST_REST;
+        mine.sizes[SMALLER] = 0; /* what was learned is of another time */
     }
 }
