@@ -227,7 +227,7 @@ def heading(found: dict[str, Any]) -> list[str]:
     """When, where and with which settings."""
     kept = {k: v for k, v in os.environ.items() if k.startswith(("OMP_", "GOMP_", "FASTLSTM_"))}
     settings = [f"{name}={value}" for name, value in kept.items() if not sets_threads(name)]
-    system = f"{platform.system()} {platform.release()}, {processors.count()} cores"
+    system = f"{platform.system()} {platform.release()}, {processors.CORES} cores"
     return [*report.heading(found), ", ".join([system, *settings])]
 
 

@@ -1,9 +1,9 @@
 /* A team: the workers that share a call, how they wait for each other, and how they share it.
  *
  * Work comes in pieces, of which each worker has a share, and ends when all have met.  A worker
- * that is done with its own and has to wait takes pieces of others that have not begun them: one
- * that was put aside, because other processes use the machine too, has then at most one piece left
- * to do. What a piece computes does not depend on who does it. */
+ * that is done with its own and has to wait takes pieces that others have not begun: one that was
+ * put aside, because other processes use the machine too, has then at most one piece left to do.
+ * What a piece computes does not depend on who does it. */
 #ifndef FL_BASE_TEAM_H
 #define FL_BASE_TEAM_H
 
@@ -79,15 +79,15 @@ static inline fl_range fl_part(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t i)
     return (fl_range){begin, begin + size + (i < larger)};
 }
 
-/* For each of `times`, one after the other, n units; a worker of a team takes up to `chunk` of them
- * at a time, one that is alone takes all. */
+/* Work of one kind: `times` rounds of n units.  A worker of a team takes up to `chunk` units of a
+ * round at a time, one that is alone takes all n. */
 typedef struct {
     ptrdiff_t n, chunk, times;
 } fl_kind;
 
 typedef struct {
     int kind;
-    ptrdiff_t time;
+    ptrdiff_t time;        /* which round */
     fl_range units, share; /* what is to be done, and the share it is of */
 } fl_piece;
 

@@ -17,7 +17,7 @@ static const int64_t WATCHED = 20 * MS, MOST_WATCHED = 100 * MS;
 
 /* GNU OpenMP's threads spin for 3 to 16 ms after a call; waking them or making new ones takes 60 us
  * in a virtual machine. */
-static const int64_t APART = 5 * MS;
+static const int64_t APART = 5 * MS, BURST = 20 * MS;
 
 /* How long some calls took, and how long they would have taken at their best. */
 typedef struct {
@@ -27,14 +27,17 @@ typedef struct {
 enum { LARGER, SMALLER, SIZES, RATES = 64 };
 
 typedef struct {
-    int most;                  /* 0: no bound */
-    int sizes[SIZES], compare; /* `most` of two that are compared; whether the smaller is tried */
-    pace paces[SIZES];         /* of these, while time is lost, the older the less */
-    pace now;                  /* of this size, since time was lost */
-    int64_t lost;              /* beyond what is borne */
-    int64_t rest;              /* until a decision is thought over again */
+    int most;          /* 0: no bound */
+    int sizes[SIZES];  /* `most` of two that are compared */
+    int compares;      /* the smaller of them is watched, then it is decided */
+    int retries;       /* the larger is used again, since the smaller was faster */
+    pace paces[SIZES]; /* of these, while time is lost, the older the less */
+    pace now;          /* of this size, since time was lost */
+    int64_t lost;      /* beyond what is borne */
+    int64_t clock;     /* time in calls: that between them says nothing */
+    int64_t rest;      /* until a decision is thought over again */
     int64_t grow_at, shrink_at;
-    int64_t ended;       /* of the last call */
+    int64_t ended, burst_until; /* of the last call; of the last calls that were apart */
     double rates[RATES]; /* least ns for a unit of work, by kind and size of a call; 0: none yet */
 } account;
 
@@ -62,42 +65,48 @@ static void learn(int size)
     mine.now = (pace){0, 0};
 }
 
-static void go_on_with(int most, int64_t now)
+static void go_on_with(int most)
 {
     mine.most = most;
-    mine.compare = 0;
+    mine.compares = mine.retries = 0;
     mine.lost = 0;
-    mine.grow_at = now + mine.rest;
+    mine.grow_at = mine.clock + mine.rest;
 }
 
+static void decide(void)
+{
+    const pace *larger = &mine.paces[LARGER], *smaller = &mine.paces[SMALLER];
+    const int faster = smaller->ns * larger->best_ns < larger->ns * smaller->best_ns;
+    go_on_with(mine.sizes[faster ? SMALLER : LARGER]);
+    mine.shrink_at = mine.clock + mine.rest;
+    mine.rest = mine.rest < LONGEST_REST / 2 ? 2 * mine.rest : LONGEST_REST;
+}
+
+/* Too much was lost. */
 static void try_half(int workers)
 {
     if (mine.sizes[SMALLER] != workers / 2) {
         memset(mine.paces, 0, sizeof mine.paces);
     }
-    learn(LARGER);
+    mine.sizes[SMALLER] = workers / 2;
     mine.sizes[LARGER] = mine.most;
-    mine.sizes[SMALLER] = mine.most = workers / 2;
-    mine.compare = 1;
+    learn(LARGER);
+    if (mine.retries) {
+        decide(); /* the smaller was watched until then */
+    } else {
+        mine.most = mine.sizes[SMALLER];
+        mine.compares = 1;
+    }
 }
 
-/* The smaller team has run for a while. */
-static void decide(int64_t now)
+static void grow(int wanted)
 {
-    learn(SMALLER);
-    const pace *larger = &mine.paces[LARGER], *smaller = &mine.paces[SMALLER];
-    const int faster = smaller->ns * larger->best_ns < larger->ns * smaller->best_ns;
-    go_on_with(mine.sizes[faster ? SMALLER : LARGER], now);
-    mine.shrink_at = now + mine.rest;
-    mine.rest = mine.rest < LONGEST_REST / 2 ? 2 * mine.rest : LONGEST_REST;
-}
-
-static void grow(int wanted, int64_t now)
-{
-    if (mine.most == mine.sizes[SMALLER]) {
+    const int known = mine.most == mine.sizes[SMALLER];
+    if (known) {
         learn(SMALLER);
     }
-    go_on_with(2 * mine.most < wanted ? 2 * mine.most : 0, now);
+    go_on_with(2 * mine.most < wanted ? 2 * mine.most : 0);
+    mine.retries = known;
 }
 
 /* What the call would have taken at its best.  A loop has calls of several kinds, and the two paces
@@ -124,32 +133,40 @@ static void count_loss(int64_t loss)
     }
 }
 
-int fl_calls_are_apart(int64_t began) { return began - mine.ended > APART && is_adapting(); }
+int fl_calls_are_apart(int64_t began)
+{
+    if (began - mine.ended > APART) {
+        mine.burst_until = began + BURST; /* calls that come together may be followed by a pause */
+    }
+    return began < mine.burst_until && is_adapting();
+}
 
 void fl_team_remember(const fl_team_call *call)
 {
-    const int64_t ns = call->ended - call->began, ended = call->ended;
-    mine.ended = ended;
+    const int64_t ns = call->ended - call->began;
+    mine.ended = call->ended;
     if (!is_adapting()) {
         return;
     }
-    if (!mine.compare) {
+    mine.clock += ns;
+    if (!mine.compares) {
         count_loss(call->slept - ns / BORNE_SHARE);
     }
     mine.now.ns += (double)ns;
     mine.now.best_ns += best_of(call);
     const int watched = mine.now.ns >= (double)WATCHED;
-    if (mine.compare) {
-        if (watched) {
-            decide(ended);
-        }
-    } else if (mine.most && ended >= mine.grow_at) {
-        grow(call->plan->wanted, ended);
-    } else if (mine.lost > LOSS_BORNE && watched && call->plan->workers > 1 &&
-               ended >= mine.shrink_at) {
+    const int too_much = mine.lost > LOSS_BORNE && (watched || mine.retries);
+    if (mine.compares && watched) {
+        learn(SMALLER);
+        decide();
+    } else if (mine.compares) {
+        return;
+    } else if (mine.most && mine.clock >= mine.grow_at) {
+        grow(call->plan->wanted);
+    } else if (too_much && call->plan->workers > 1 && mine.clock >= mine.shrink_at) {
         try_half(call->plan->workers);
-    } else if (mine.lost == 0 && ended > mine.shrink_at + LONGEST_REST) {
+    } else if (mine.lost == 0 && mine.clock > mine.shrink_at + LONGEST_REST) {
         mine.rest = FIRST_REST;
-        mine.sizes[SMALLER] = 0; /* what was learned is of another time */
+        mine.retries = mine.sizes[SMALLER] = 0; /* what was learned is of another time */
     }
 }

@@ -32,7 +32,7 @@ def started(*arguments: str) -> subprocess.Popen[str]:
 def test_fastlstm_alone(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     options = [*TINY, "--no-torch", "--against", sys.executable, "--json", str(path)]
-    more = processors.count() + 1
+    more = processors.CORES + 1
     settings = {"FASTLSTM_NUM_THREADS": str(more), "OMP_WAIT_POLICY": "passive"}
     text = script(SCRIPT, *options, **settings, **BESIDE_IT)
     found = json.loads(path.read_text())
