@@ -121,9 +121,13 @@ static double best_of(const fl_team_call *call)
     return *rate * (call->plan->work + 1);
 }
 
-/* Time beyond what is borne. */
-static void count_loss(int64_t loss)
+/* Time beyond what is borne: that workers slept, or that a call took beyond its best, because
+ * threads were long in coming.  (Calls of one kind and size differ, so their best is known
+ * roughly.) */
+static void count_loss(const fl_team_call *call, double best)
 {
+    const int64_t ns = call->ended - call->began, late = ns - (int64_t)(1.5 * best);
+    const int64_t loss = (late > call->slept ? late : call->slept) - ns / BORNE_SHARE;
     if (mine.lost == 0 && loss > 0) {
         mine.now = (pace){0, 0};
     }
@@ -149,11 +153,12 @@ void fl_team_remember(const fl_team_call *call)
         return;
     }
     mine.clock += ns;
+    const double best = best_of(call);
     if (!mine.compares) {
-        count_loss(call->slept - ns / BORNE_SHARE);
+        count_loss(call, best);
     }
     mine.now.ns += (double)ns;
-    mine.now.best_ns += best_of(call);
+    mine.now.best_ns += best;
     const int watched = mine.now.ns >= (double)WATCHED;
     const int too_much = mine.lost > LOSS_BORNE && (watched || mine.retries);
     if (mine.compares && watched) {
