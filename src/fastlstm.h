@@ -79,7 +79,7 @@ typedef struct {
 /* How many workers a call may have.  `processors` of them can run at a time. */
 typedef struct {
     int threads, processors;
-    int most;   /* for a while, because teams lose time: see base/team_size.h */
+    int most; /* for a while, because teams lose time: see base/team_size.h */
     int live; /* a step or a block of a stream, which somebody waits for */
 } fl_team_limits;
 
@@ -101,6 +101,7 @@ typedef struct {
     ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
     ptrdiff_t between[2];  /* forward: where the outputs of lower layers lie in the work space */
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
+    ptrdiff_t z_rows;      /* of them */
     ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */
     ptrdiff_t gates;               /* forward: where rows of gates wait for the rest of a step */
     ptrdiff_t second_input;        /* forward: where rows for the second product of a step lie */

@@ -136,7 +136,7 @@ cdef extern from "fastlstm.h" nogil:
         int split_units
         Py_ssize_t blocks, chunk, ahead, segment
         Py_ssize_t between[2]
-        Py_ssize_t z, z_worker
+        Py_ssize_t z, z_worker, z_rows
         Py_ssize_t zeros, zeros_worker
         Py_ssize_t gates, second_input, masked_h
         Py_ssize_t zoneout_keep, zoneout_keep_worker

@@ -5,7 +5,7 @@
 
 /* Going to sleep and being woken takes 60 us in a virtual machine, where the processor must be
  * woken too, and 5 to 10 elsewhere. */
-enum { FL_PATIENCE = 20000, FL_GRACE = 1000 }; /* ns */
+enum { FL_PATIENCE = 20000, FL_GRACE = 2000 }; /* ns */
 
 fl_team *fl_team_open(int workers, fl_team_space *space)
 {
@@ -13,11 +13,11 @@ fl_team *fl_team_open(int workers, fl_team_space *space)
     fl_team *team = &space->team;
     void *memory = NULL;
     if (workers > FL_SMALL_TEAM) {
-        memory = malloc(sizeof(fl_team) + shares + FL_ALIGN);
+        memory = malloc(sizeof(fl_team) + shares + 2 * FL_ALIGN);
         if (!memory) {
             return NULL;
         }
-        team = (fl_team *)(((uintptr_t)memory + FL_ALIGN) / FL_ALIGN * FL_ALIGN);
+        team = (fl_team *)(((uintptr_t)memory + 2 * FL_ALIGN) / (2 * FL_ALIGN) * (2 * FL_ALIGN));
     }
     memset(team, 0, sizeof(fl_team) + shares);
     team->memory = memory;

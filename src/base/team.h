@@ -15,16 +15,17 @@
 #include <stdint.h>
 
 typedef struct {
-    _Alignas(FL_ALIGN) _Atomic uint64_t taken; /* pieces that are begun, below the last meeting */
+    _Alignas(2 *
+             FL_ALIGN) _Atomic uint64_t taken; /* pieces that are begun, below the last meeting */
 } fl_share;
 
 typedef struct {
     /* Twice the arrivals at all meetings so far, plus 1 while someone sleeps. */
-    _Alignas(FL_ALIGN) _Atomic uint32_t arrivals;
-    _Alignas(FL_ALIGN) int patience, grace; /* pauses before a worker sleeps; before it helps */
-    _Atomic int64_t slept;                  /* nanoseconds, of all workers */
-    void *memory;                           /* as malloc gave it */
-    fl_share *shares;                       /* of the workers */
+    _Alignas(2 * FL_ALIGN) _Atomic uint32_t arrivals;
+    _Alignas(2 * FL_ALIGN) int patience, grace; /* pauses before a worker sleeps; before it helps */
+    _Atomic int64_t slept;                      /* nanoseconds, of all workers */
+    void *memory;                               /* as malloc gave it */
+    fl_share *shares;                           /* of the workers */
 } fl_team;
 
 /* For teams of the usual sizes: allocating one would be 1% of a short call. */

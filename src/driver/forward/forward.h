@@ -40,7 +40,6 @@ static int run_pass(const pass *p, const worker_share *me, fl_watch *watch, ptrd
                     ptrdiff_t s1)
 {
     const double work = step_work(p->slots, p->hidden, p->input + p->out_size, p->when.batch);
-    const ptrdiff_t z_row = p->blocks * 4 * p->k->lanes;
     const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
     ptrdiff_t rows = active_rows(&p->when, &me->rows, s0, me->rows.count);
     if (p->recurrent_mask) {
@@ -48,7 +47,7 @@ static int run_pass(const pass *p, const worker_share *me, fl_watch *watch, ptrd
     }
     for (ptrdiff_t a = s0; a < s1; a += stride) {
         const ptrdiff_t end = minimum(a + stride, s1);
-        const real *z = p->ahead ? p->z : NULL;
+        ptrdiff_t projected = p->ahead ? 0 : -1;
         if (p->ahead) {
             rows = active_rows(&p->when, &me->rows, a, rows);
             project_ahead(p, me, a, end, rows);
@@ -58,8 +57,8 @@ static int run_pass(const pass *p, const worker_share *me, fl_watch *watch, ptrd
                 return 0;
             }
             rows = active_rows(&p->when, &me->rows, s, rows);
-            run_step(p, me, s, s == s0, rows, z);
-            z = z ? z + rows * z_row : NULL;
+            run_step(p, me, s, s == s0, rows, projected);
+            projected = p->ahead ? projected + rows : -1;
         }
     }
     keep_state(p, me, s0, s1);
@@ -161,7 +160,7 @@ static void project_rows(const pass *p, ptrdiff_t rows, ptrdiff_t z_row, ptrdiff
         for (ptrdiff_t r = 0; r < tile; r++) {
             x[r] = p->x.data + (i + r) * p->x.row;
         }
-        project(p, tile, x, p->table + i * z_row, z_row, block);
+        project(p, tile, x, p->table + i * z_row + block * 4 * p->k->lanes, z_row, block);
     }
 }
 

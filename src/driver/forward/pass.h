@@ -36,8 +36,9 @@ typedef struct {
     const real *recurrent_mask; /* [B][Hout]: what h is multiplied by before U, or NULL */
     real *masked_h;             /* [2][B][Hout]: the products, of this step and the next */
     ptrdiff_t ahead;
-    real *z;     /* [ahead * rows][blocks][4][VL]: projections, of this worker's share */
-    real *table; /* [count][blocks][4][VL]: projections of a table's rows, or NULL */
+    real *z;          /* projections ahead, see z_place */
+    ptrdiff_t z_rows; /* of which there is room */
+    real *table;      /* [count][blocks][4][VL]: projections of a table's rows, or NULL */
 } pass;
 
 /* The cell state of a row after step s - 1. */
@@ -189,6 +190,7 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .h = state_at(s, call->states, FL_STATE_H, call->batch, l, d),
         .c = state_at(s, call->states, FL_STATE_C, call->batch, l, d),
         .ahead = call->plan.ahead,
+        .z_rows = call->plan.z_rows,
         .z = scratch + call->plan.z + (call->plan.split_units ? 0 : worker * call->plan.z_worker),
     };
     if (call->tape) {

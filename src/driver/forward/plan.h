@@ -38,7 +38,8 @@ static void cut_steps(fl_forward_call *call, int training)
         const ptrdiff_t most = FL_AHEAD_BYTES / (rows * blocks * 4 * k->lanes * size) + 1;
         plan->ahead = minimum(most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS, plan->chunk);
     }
-    plan->z_worker = aligned(plan->ahead * rows * plan->blocks * 4 * k->lanes);
+    plan->z_rows = plan->ahead * rows;
+    plan->z_worker = aligned(plan->z_rows * plan->blocks * 4 * k->lanes);
 }
 
 /* Where things lie in the work space.  Its base is not known yet: an arena without one measures

@@ -14,14 +14,28 @@ static void project(const pass *p, ptrdiff_t rows, const real *const *x, real *z
         init[r] = p->cell.bias + block * vectors;
     }
     const fl_term term = {x, 1, p->cell.w + block * p->input * vectors, p->input};
-    p->k->product(rows, vectors_of_blocks(p, block, 1), init, &term, 1, z + block * vectors, z_row);
+    p->k->product(rows, vectors_of_blocks(p, block, 1), init, &term, 1, z, z_row);
+}
+
+/* Where the projections ahead of a block lie: those of a share are together, so that its worker
+ * reads no lines that another one wrote. */
+typedef struct {
+    real *first; /* of the first row */
+    ptrdiff_t row;
+} z_place;
+
+static inline z_place z_place_of(const pass *p, fl_range share, ptrdiff_t block)
+{
+    const ptrdiff_t vectors = 4 * p->k->lanes;
+    return (z_place){p->z + (share.begin * p->z_rows + block - share.begin) * vectors,
+                     (share.end - share.begin) * vectors};
 }
 
 /* The same for the rows active at steps from s0 on, `total` in all of them, `active` at s0. */
 static void project_block(const pass *p, const ranks *rows, ptrdiff_t s0, ptrdiff_t total,
-                          ptrdiff_t active, ptrdiff_t block)
+                          ptrdiff_t active, fl_range share, ptrdiff_t block)
 {
-    const ptrdiff_t z_row = p->blocks * 4 * p->k->lanes;
+    const z_place z = z_place_of(p, share, block);
     tiling tiles = tile_rows(p->k, total);
     ptrdiff_t s = s0, i = 0;
     for (ptrdiff_t done = 0, tile; done < total; done += tile) {
@@ -35,7 +49,7 @@ static void project_block(const pass *p, const ranks *rows, ptrdiff_t s0, ptrdif
             const ptrdiff_t t = time_of(&p->when, rank, s) - p->first;
             x[r] = source_at(&p->x, t, row_of(&p->when, rank));
         }
-        project(p, tile, x, p->z + done * z_row, z_row, block);
+        project(p, tile, x, z.first + done * z.row, z.row, block);
     }
 }
 
@@ -51,7 +65,7 @@ static void project_ahead(const pass *p, const worker_share *me, ptrdiff_t s0, p
     fl_work work = fl_begin(me->team, &blocks, 1);
     for (fl_piece at; fl_next(&work, &at);) {
         for (ptrdiff_t block = at.units.begin; block < at.units.end; block++) {
-            project_block(p, &me->rows, s0, total, n, block);
+            project_block(p, &me->rows, s0, total, n, at.share, block);
         }
     }
 }

@@ -281,9 +281,11 @@ static inline ptrdiff_t groups_of_row(const fl_kernels *k, ptrdiff_t blocks)
  * the blocks in the opposite order: what the caches still hold of the weights is what comes first.
  */
 static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, int first,
-                        ptrdiff_t rows, const real *z, const fl_piece *at, ptrdiff_t most)
+                        ptrdiff_t rows, ptrdiff_t projected, const fl_piece *at, ptrdiff_t most)
 {
-    const ptrdiff_t vectors = 4 * p->k->lanes, z_row = p->blocks * vectors;
+    const ptrdiff_t vectors = 4 * p->k->lanes;
+    const z_place place = z_place_of(p, at->share, at->share.begin);
+    const real *z = projected < 0 ? NULL : place.first + projected * place.row;
     const ptrdiff_t blocks = at->units.end - at->units.begin;
     const ptrdiff_t opposite = at->share.begin + at->share.end - at->units.end;
     const ptrdiff_t begin = s % 2 ? opposite : at->units.begin;
@@ -295,20 +297,25 @@ static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, int 
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
             const step_tile tile_at = {s, first, i, tile, block, groups};
-            run_tile(p, me, &tile_at, z ? z + i * z_row + block * vectors : NULL, z_row);
+            const ptrdiff_t offset = i * place.row + (block - at->share.begin) * vectors;
+            run_tile(p, me, &tile_at, z ? z + offset : NULL, place.row);
         }
     }
 }
 
+/* Blocks of a piece of work: with 2, taking them would be 5% of a small step (H = 128, one row). */
+enum { FL_BLOCKS_AT_ONCE = 4 };
+
+/* `projected`: the first of this step's rows among those whose input is projected; -1: none is. */
 static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int first, ptrdiff_t rows,
-                     const real *z)
+                     ptrdiff_t projected)
 {
     const ptrdiff_t share = divide_up(p->blocks, me->team->workers);
     const ptrdiff_t most = rows > 1 ? 1 : groups_of_row(p->k, share);
-    const fl_kind blocks = {p->blocks, most, 1};
+    const fl_kind blocks = {p->blocks, most > FL_BLOCKS_AT_ONCE ? most : FL_BLOCKS_AT_ONCE, 1};
     fl_work work = fl_begin(me->team, &blocks, 1);
     for (fl_piece at; fl_next(&work, &at);) {
-        step_blocks(p, me, s, first, rows, z, &at, most);
+        step_blocks(p, me, s, first, rows, projected, &at, most);
     }
     if (!p->plain) {
         end_step(p, me, s, first, rows);
