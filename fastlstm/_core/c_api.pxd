@@ -21,7 +21,7 @@ cdef extern from "base/fpu.h" nogil:
 
 
 cdef extern from "base/threads.h" nogil:
-    int fl_threads_for(int wanted)
+    int fl_ask_for_threads(int wanted)
     void fl_dismiss_threads()
 
 

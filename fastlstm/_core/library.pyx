@@ -66,8 +66,8 @@ cdef fl_team_limits team_limits(int threads, bint live=False) except *:
 
 
 cdef int threads_for(int wanted) noexcept nogil:
-    """How many threads the next team of this thread can have."""
-    return fl_threads_for(min(wanted, fl_team_most()))
+    """How many threads a team that starts at once can have."""
+    return fl_ask_for_threads(min(wanted, fl_team_most()))
 
 
 cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept nogil:
@@ -75,6 +75,7 @@ cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept no
     cdef fl_worker alone = fl_alone()
     cdef fl_team_space space
     cdef fl_team *team = NULL
+    cdef int workers
     cdef fl_team_call record = fl_team_call(plan, <uintptr_t>job, 0, 0, 0)
     if plan.wanted == 1:
         job(call, &alone)
@@ -85,7 +86,9 @@ cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept no
     if team == NULL:
         job(call, &alone)
     else:
-        with parallel(num_threads=plan.workers):
+        # Plans are kept, and teams made smaller since: the system may refuse the threads now.
+        workers = fl_ask_for_threads(plan.workers)
+        with parallel(num_threads=workers):
             fl_work_in(team, job, call, threadid(), fl_team_size())
         record.slept = team.slept
         fl_team_close(team)

@@ -102,8 +102,8 @@ cdef class PackedWeights:
         cdef Buffer to = Buffer(size * self.itemsize)
         cdef fl_pack_call call = fl_pack_call(stack, kernels, flat, to.data)
         cdef fl_job pack = driver.pack_backward if backward else driver.pack_forward
-        cdef int workers = threads_for(threads) if to.nbytes >= PARALLEL_PACKING else 1
-        cdef fl_team_plan team = fl_team_plan(workers, workers, size)
+        cdef int wanted = threads if to.nbytes >= PARALLEL_PACKING else 1
+        cdef fl_team_plan team = fl_team_plan(wanted, threads_for(wanted), size)
         with nogil:
             run_team(pack, &call, &team)
         return to

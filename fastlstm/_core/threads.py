@@ -101,8 +101,8 @@ def set_num_threads(n: int) -> None:
     """Set how many threads a call may use.
 
     It wins over the environment, and may be more than there are cores; see `get_num_threads` for
-    what is stronger.  A call uses fewer where more would not pay, or where the system refuses them
-    when a thread first asks for so many; results do not depend on it.
+    what is stronger.  A call uses fewer where more would not pay, or where the system refuses them;
+    results do not depend on it.
 
     Parameters
     ----------

@@ -4,6 +4,7 @@
 #include "base/openmp.h"
 
 #if defined(_OPENMP) && !defined(_WIN32)
+#include <limits.h>
 #include <pthread.h>
 
 static void *wait_for_others(void *all_are_there)
@@ -13,7 +14,7 @@ static void *wait_for_others(void *all_are_there)
     return NULL;
 }
 
-/* Of `wanted` threads of a team, the caller among them, how many there can be at a time. */
+/* How many of `wanted` threads there can be at a time. */
 static int count_threads(int wanted)
 {
     enum { MOST = 1024 };
@@ -21,7 +22,7 @@ static int count_threads(int wanted)
     pthread_mutex_t all_are_there = PTHREAD_MUTEX_INITIALIZER;
     int made = 0;
     pthread_mutex_lock(&all_are_there);
-    while (made < wanted - 1 && made < MOST &&
+    while (made < wanted && made < MOST &&
            pthread_create(&threads[made], NULL, wait_for_others, &all_are_there) == 0) {
         made++;
     }
@@ -29,31 +30,46 @@ static int count_threads(int wanted)
     for (int i = 0; i < made; i++) {
         pthread_join(threads[i], NULL);
     }
-    return made + 1;
+    return made;
 }
 
-/* OpenMP keeps a team for each thread that calls it: asking takes 20 us, once. */
-static _Thread_local int asked = 1, given = 1;
+/* OpenMP keeps the threads of the last team of each thread that calls it, but no more: after a
+ * smaller team it makes new ones. */
+static _Thread_local int kept = 1, granted = INT_MAX;
 
-int fl_threads_for(int wanted)
+int fl_threads_for(int wanted) { return wanted < granted ? wanted : granted; }
+
+int fl_ask_for_threads(int wanted)
 {
-    if (wanted > asked) {
-        asked = wanted;
-        given = count_threads(wanted);
+    if (omp_get_level() > 0) { /* a signal's handler, in the middle of a call: teams of one */
+        return 1;
     }
-    return given < wanted ? given : wanted;
+    int threads = fl_threads_for(wanted);
+    if (threads > kept) {
+        const int found = kept + count_threads(threads - kept);
+        if (found < threads) {
+            threads = granted = found;
+        }
+    }
+    if (threads > 1) { /* a team of one leaves the others where they are */
+        kept = threads;
+    }
+    return threads;
+}
+
+void fl_dismiss_threads(void)
+{
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
+    /* Asked for this machine alone, GNU OpenMP would first look for GPUs: in 80 places, and with
+     * drivers that do not survive a fork. */
+    if (omp_pause_resource_all(omp_pause_soft) == 0) {
+        kept = 1;
+        granted = INT_MAX; /* the system may have more by then */
+    }
+#endif
 }
 #else
 int fl_threads_for(int wanted) { return wanted; }
-#endif
-
-#if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
-void fl_dismiss_threads(void)
-{
-    if (omp_pause_resource(omp_pause_soft, omp_get_initial_device()) == 0) {
-        asked = given = 1; /* the next ones may be refused */
-    }
-}
-#else
-void fl_dismiss_threads(void) {} /* no such call is known */
+int fl_ask_for_threads(int wanted) { return wanted; }
+void fl_dismiss_threads(void) {}
 #endif
