@@ -72,7 +72,7 @@ cdef class Stream:
     cdef fl_holder _holder
     cdef PackedWeights _packed
     cdef Buffer _scratch, _memory
-    cdef fl_forward_call *_call  # in _memory: it wants whole cache lines, which objects have not
+    cdef fl_forward_call *_call  # in _memory
     cdef Interrupt _interrupt
     cdef Py_ssize_t _batch, _inputs, _width, _weights  # of x, of y, and how many there are
     cdef int _type

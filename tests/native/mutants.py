@@ -1,7 +1,8 @@
 """Would the tests notice?  Builds the core with one mistake at a time; the tests must fail.
 
 Run by `make mutants`, in a copy of the checkout; it takes three or four minutes.  The exit status
-is 1 if a mutant survives, or if what it changes is no longer there.
+is 1 if a mutant survives, or if what it changes is no longer there.  Words after its name: only the
+mutants of tests whose path has one of them, as in `mutants.py shared_machine head`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 KERNEL_FOLDERS = ("kernels", "simd")  # of src/: what only kernels include
-# The tests that must notice; the mistake; what stands in one place in a header of src/; what is put
+# The tests that must notice; the mistake; what stands in one place in a file of src/; what is put
 # there instead.
 MUTANTS = {
     "numerics/test_kernels.py": {
@@ -58,6 +59,22 @@ MUTANTS = {
     "numerics/test_vmath.py": {
         "tanh saturates early": ("v_set1(TANH_MAX)", "v_set1(5)"),
         "exp with a term less": ("EXP_P, EXP_DEGREE)", "EXP_P, EXP_DEGREE - 1)"),
+    },
+    "package/test_shared_machine.py": {
+        "z of all workers in one place": ("? 0 : worker * call->plan.z_worker", "? 0 : 0"),
+        "no meeting after the projection ahead": (
+            "fl_next(&work, &at);) {\n        project_block",
+            "fl_advance(&work) && (at = work.last, 1);) {\n        project_block",
+        ),
+        "no meeting when dz are there": ("fl_meet(team); /* all dz", "/* all dz"),
+        "workers leave at different turns": ("w->turn > stop", "w->turn > stop + w->worker"),
+        "a piece begun by two": (
+            "return atomic_compare_exchange_strong_explicit(&me->team->shares[owner].taken, seen,"
+            " next,\n                                                   memory_order_relaxed,"
+            " memory_order_relaxed);",
+            "return atomic_store(&me->team->shares[owner].taken, next), 1;",
+        ),
+        "nobody is woken": ("        fl_wake(arrivals);\n", ""),
     },
     "layers/test_checkpoint.py": {
         "edge between segments": (
@@ -183,10 +200,11 @@ class Copy:
         show = "import fastlstm; print(*fastlstm.isas())"
         self.isa, *self.others = shell([sys.executable, "-c", show], self.folder).split()
 
-    def build(self, header: Path) -> dict[Path, bytes]:
-        """Compile what includes `header`, for the best instruction set; return what was there."""
-        folder = header.relative_to(self.folder / "src").parts[0]
-        part = f"/isa/{self.isa}_" if folder in KERNEL_FOLDERS else "/driver/driver_"
+    def build(self, path: Path) -> dict[Path, bytes]:
+        """Compile a file, or what includes it, for the best vectors; return what was there."""
+        name = path.relative_to(self.folder)
+        part = f"/isa/{self.isa}_" if name.parts[1] in KERNEL_FOLDERS else "/driver/driver_"
+        part = str(name) if path.suffix == ".c" else part
         commands = [line for source, line in self.compilers.items() if part in source]
         objects = [self.folder / line[line.index("-o") + 1] for line in commands]
         before = {path: path.read_bytes() for path in objects}
@@ -200,7 +218,7 @@ class Copy:
         command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests]
         command += ["-k", " and ".join(f"not {isa}" for isa in self.others)]
         run = subprocess.run(
-            ["timeout", "120", *command],
+            ["timeout", "240", *command],
             cwd=self.tests,
             env=os.environ | {"PYTHONPATH": str(self.folder)},
             capture_output=True,
@@ -209,19 +227,20 @@ class Copy:
         )
         if run.returncode in (2, 3, 4, 5):  # pytest could not do its work
             sys.exit(run.stdout + run.stderr)
+        self.output = run.stdout
         return run.returncode != 0
 
     def dies(self, tests: str, old: str, new: str) -> bool:
         """Whether `tests` notice that `old` became `new`."""
-        headers = {path: path.read_text() for path in (self.folder / "src").rglob("*.h")}
-        places = [path for path, text in headers.items() for _ in range(text.count(old))]
+        files = {path: path.read_text() for path in (self.folder / "src").rglob("*.[ch]")}
+        places = [path for path, text in files.items() for _ in range(text.count(old))]
         if len(places) != 1:
             sys.exit(f"{old!r} stands in {len(places)} places of src/")
-        [header] = places
-        header.write_text(headers[header].replace(old, new))
-        before = self.build(header)
+        [file] = places
+        file.write_text(files[file].replace(old, new))
+        before = self.build(file)
         dead = self.fails(tests)
-        header.write_text(headers[header])
+        file.write_text(files[file])
         for path, content in before.items():
             path.write_bytes(content)
         return dead
@@ -229,17 +248,19 @@ class Copy:
 
 def main() -> int:
     os.environ.pop("FASTLSTM_WERROR", None)  # a mutant may leave a variable unused
+    words = sys.argv[1:] or [""]
+    chosen = {name: MUTANTS[name] for name in MUTANTS if any(word in name for word in words)}
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))
-        if copy.fails(*MUTANTS):
-            sys.exit("the tests fail without any mutant")
-        for tests, mutants in MUTANTS.items():
+        if copy.fails(*chosen):
+            sys.exit(f"the tests fail without any mutant\n{copy.output}")
+        for tests, mutants in chosen.items():
             for mistake, (old, new) in mutants.items():
                 dead = copy.dies(tests, old, new)
                 survivors += not dead
                 print(f"{'died' if dead else 'SURVIVED':9}{mistake}", flush=True)
-    count = sum(len(mutants) for mutants in MUTANTS.values())
+    count = sum(len(mutants) for mutants in chosen.values())
     print(f"{count - survivors} of {count} mutants died")
     return int(survivors > 0)
 
