@@ -1,9 +1,9 @@
-/* A team: the workers that share a call, how they wait for each other, and how they share it.
+/* A team: the workers that share a call, how they wait for each other, and how they share its work.
  *
- * Work comes in pieces, of which each worker has a share, and ends when all have met.  A worker
- * that is done with its own and has to wait takes pieces that others have not begun: one that was
- * put aside, because other processes use the machine too, has then at most one piece left to do.
- * What a piece computes does not depend on who does it. */
+ * Work comes in pieces.  Each worker has a share of them, and the work ends when all workers have
+ * met.  One that has finished its share takes pieces that others have not begun: a worker that was
+ * put aside, because other processes use the machine too, then has at most one piece left to do.
+ * What a piece computes depends neither on who does it nor on any other piece. */
 #ifndef FL_BASE_TEAM_H
 #define FL_BASE_TEAM_H
 
@@ -80,8 +80,9 @@ static inline fl_range fl_part(ptrdiff_t n, ptrdiff_t parts, ptrdiff_t i)
     return (fl_range){begin, begin + size + (i < larger)};
 }
 
-/* Work of one kind: `times` rounds of n units.  A worker of a team takes up to `chunk` units of a
- * round at a time, one that is alone takes all n. */
+/* Work of one kind: `times` rounds over n units.  A worker of a team takes up to `chunk` units of a
+ * round at a time, one that is alone takes all n.  Each goes through its share round by round;
+ * others may be in another round. */
 typedef struct {
     ptrdiff_t n, chunk, times;
 } fl_kind;
@@ -92,17 +93,19 @@ typedef struct {
     fl_range units, share; /* what is to be done, and the share it is of */
 } fl_piece;
 
-/* How a worker goes through its share of some kinds of work, and then through those of others. */
+/* How a worker goes through its share of some kinds of work, and then through what is left of
+ * others'. */
 typedef struct {
     fl_worker *me;
     const fl_kind *kinds;
     int count;
-    int helps;       /* with the shares of others; its own is done */
-    ptrdiff_t begun; /* pieces of its own */
+    int helps;       /* its own share is done: it takes pieces of others */
+    ptrdiff_t begun; /* pieces of its own, by itself or by others */
     fl_piece last;   /* of these */
 } fl_work;
 
-/* What all workers do next.  The units of `last` are not set: that would be 3% of a small step. */
+/* What all workers do next.  Each goes on until fl_next is 0: the others wait for it.  The units of
+ * `last` are not set: that would be 3% of a small step. */
 static inline fl_work fl_begin(fl_worker *me, const fl_kind *kinds, int count)
 {
     fl_work work;
