@@ -66,6 +66,10 @@ void fl_wake(_Atomic uint32_t *word)
 
 #elif defined(_WIN32)
 
+#if defined(_MSC_VER)
+#pragma comment(lib, "synchronization.lib")
+#endif
+
 void fl_sleep(_Atomic uint32_t *word, uint32_t value)
 {
     WaitOnAddress((volatile void *)word, &value, sizeof value, INFINITE);

@@ -17,6 +17,7 @@ import torch
 import fastlstm.torch
 fastlstm.set_num_threads(3)
 fastlstm._core.library.PROCESSORS = 3
+fastlstm._core.library.adapt_teams(False)
 fastlstm._core.library.most_threads = lambda: 4  # as where torch has an OpenMP of its own
 module = fastlstm.torch.replace(torch.nn.LSTM(64, 100))
 x = torch.ones(4, 16, 64)

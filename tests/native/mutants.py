@@ -63,8 +63,11 @@ MUTANTS = {
     "package/test_shared_machine.py": {
         "z of all workers in one place": ("? 0 : worker * call->plan.z_worker", "? 0 : 0"),
         "no meeting after the projection ahead": (
-            "fl_next(&work, &at);) {\n        project_block",
-            "fl_advance(&work) && (at = work.last, 1);) {\n        project_block",
+            "fl_next(&work, &at);) {\n        for (ptrdiff_t block = at.units.begin; block < "
+            "at.units.end; block++) {\n            project_block",
+            "work.last.kind++ == 0 && (at.share = at.units = fl_part(p->blocks, me->team->workers, "
+            "me->team->number), 1);) {\n        for (ptrdiff_t block = at.units.begin; block < "
+            "at.units.end; block++) {\n            project_block",
         ),
         "no meeting when dz are there": ("fl_meet(team); /* all dz", "/* all dz"),
         "workers leave at different turns": ("w->turn > stop", "w->turn > stop + w->worker"),
@@ -86,8 +89,8 @@ MUTANTS = {
     },
     "layers/test_embedding.py": {
         "sum of recent tokens lost": (
-            "    settle_tokens(&p->sums, p->k, columns);\n    if (p->x",
-            "    if (p->x",
+            "        settle_tokens(&p->sums, p->k, columns);\n        for",
+            "        for",
         ),
         "token of the row before": (
             "p->x.tokens[t * p->x.step + b];\n    if",

@@ -119,7 +119,7 @@ def test_the_comparison_notices(
 
 
 def test_what_mutants_in_c_change_is_there() -> None:
-    headers = [path.read_text() for path in (CHECKOUT / "src").rglob("*.h")]
+    files = [path.read_text() for path in (CHECKOUT / "src").rglob("*.[ch]")]
     for mutants in IN_C.values():
         for mistake, (old, _) in mutants.items():
-            assert sum(text.count(old) for text in headers) == 1, mistake
+            assert sum(text.count(old) for text in files) == 1, mistake
