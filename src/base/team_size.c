@@ -82,13 +82,16 @@ static void decide(void)
     mine.rest = mine.rest < LONGEST_REST / 2 ? 2 * mine.rest : LONGEST_REST;
 }
 
-/* Too much was lost. */
-static void try_half(int workers)
+/* Too much was lost: half the size is tried, or one worker, if half was tried last. */
+static void try_smaller(int workers)
 {
-    if (mine.sizes[SMALLER] != workers / 2) {
+    const int half = workers / 2, last = mine.sizes[SMALLER];
+    mine.retries = mine.retries && last < workers;
+    const int smaller = mine.retries ? last : last == half ? 1 : half;
+    if (smaller != last) {
         memset(mine.paces, 0, sizeof mine.paces);
     }
-    mine.sizes[SMALLER] = workers / 2;
+    mine.sizes[SMALLER] = smaller;
     mine.sizes[LARGER] = mine.most;
     learn(LARGER);
     if (mine.retries) {
@@ -169,7 +172,7 @@ void fl_team_remember(const fl_team_call *call)
     } else if (mine.most && mine.clock >= mine.grow_at) {
         grow(call->plan->wanted);
     } else if (too_much && call->plan->workers > 1 && mine.clock >= mine.shrink_at) {
-        try_half(call->plan->workers);
+        try_smaller(call->plan->workers);
     } else if (mine.lost == 0 && mine.clock > mine.shrink_at + LONGEST_REST) {
         mine.rest = FIRST_REST;
         mine.retries = mine.sizes[SMALLER] = 0; /* what was learned is of another time */

@@ -154,50 +154,73 @@ static void play_with(game *g)
     fl_team_close(team);
 }
 
-/* A call of a loop of two kinds: the second takes three times as long for a unit of work.  Forward
- * takes `alone` ms with one worker, and `both` with two, who lose `lost` of them. */
-static int64_t call_once(int64_t now, int number, double alone, double both, double lost)
+/* What calls take with one, two and four workers, in ms, and what of it is lost. */
+enum { SIZES_OF_TEAMS = 3 };
+
+typedef struct {
+    int wanted;
+    double ms[SIZES_OF_TEAMS], lost[SIZES_OF_TEAMS];
+    int size;           /* one of these ... */
+    double least, most; /* ... is used for so much of the time, in percent */
+} machine;
+
+static int size_now(const machine *m)
 {
-    const double times = number % 2 ? 3 : 1;
-    const fl_team_plan plan = {2, fl_team_most() < 2 ? 1 : 2, 1e6};
-    const int64_t ns = (int64_t)(1e6 * times * (plan.workers == 1 ? alone : both));
-    const int64_t slept = plan.workers == 1 ? 0 : (int64_t)(1e6 * times * lost);
-    fl_team_remember(&(fl_team_call){&plan, (uintptr_t)(number % 2 * 64), now, now + ns, slept});
-    return now + ns;
+    const int workers = fl_team_most() < m->wanted ? fl_team_most() : m->wanted;
+    return workers < 2 ? 0 : workers < 4 ? 1 : 2;
 }
 
-/* How much of ten seconds, in percent, passes in calls of two workers. */
-static double share_of_two(double alone, double both, double lost)
+/* A call of a loop of two kinds: the second takes three times as long for a unit of work. */
+static int64_t call_once(const machine *m, int64_t now, int number)
+{
+    const double ns = number % 2 ? 3e6 : 1e6;
+    const int size = size_now(m);
+    const fl_team_plan plan = {m->wanted, 1 << size, 1e6};
+    const int64_t ended = now + (int64_t)(ns * m->ms[size]);
+    const uintptr_t job = (uintptr_t)(number % 2 * 64);
+    fl_team_remember(&(fl_team_call){&plan, job, now, ended, (int64_t)(ns * m->lost[size])});
+    return ended;
+}
+
+/* How much of ten seconds, in percent, passes in calls of the size that is asked for. */
+static double share_of_size(const machine *m)
 {
     static int64_t now = 0;
     const int64_t start = now;
-    double of_two = 0;
+    double of_size = 0;
     for (int number = 0; now - start < INT64_C(10000000000); number++) {
-        const int two = fl_team_most() >= 2;
-        const int64_t next = call_once(now, number, alone, both, lost);
-        of_two += two ? (double)(next - now) : 0;
+        const int size = size_now(m);
+        const int64_t next = call_once(m, now, number);
+        of_size += size == m->size ? (double)(next - now) : 0;
         now = next;
     }
-    return of_two / 1e8;
+    return of_size / 1e8;
 }
 
 /* The size follows what is faster: teams become smaller where they lose more than they save, not
  * where they lose, and are tried again. */
 static int check_size(void)
 {
-    static const struct {
-        double alone, both, lost, least, most;
-    } loads[] = {
-        {10, 5, 0.3, 100, 100},    {10, 20, 18, 1, 10},  /* busy */
-        {10, 5, 0.3, 85, 100},     {20, 12, 6, 90, 100}, /* busy, but one is slower still */
-        {0.2, 0.1, 0.01, 95, 100}, {0.2, 0.4, 0.2, 1, 20}, {0.2, 0.1, 0.01, 85, 100},
+    static const machine machines[] = {
+        {2, {10, 5}, {0, 0.3}, 1, 100, 100},
+        {2, {10, 20}, {0, 18}, 1, 1, 10}, /* busy */
+        {2, {10, 5}, {0, 0.3}, 1, 85, 100},
+        {2, {20, 12}, {0, 6}, 1, 90, 100}, /* busy, but one is slower still */
+        {2, {0.2, 0.1}, {0, 0.01}, 1, 95, 100},
+        {2, {0.2, 0.4}, {0, 0.2}, 1, 1, 20},
+        {2, {0.2, 0.1}, {0, 0.01}, 1, 85, 100},
+        {4, {10, 5, 2.5}, {0, 0.1, 0.1}, 2, 90, 100},
+        {4, {10, 5, 20}, {0, 0.1, 18}, 1, 70, 100}, /* two find a processor each */
+        {4, {10, 30, 20}, {0, 25, 18}, 0, 20, 100}, /* none does */
+        {4, {10, 5, 2.5}, {0, 0.1, 0.1}, 2, 50, 100},
     };
     int right = 1;
-    for (size_t i = 0; i < sizeof loads / sizeof *loads; i++) {
-        const double share = share_of_two(loads[i].alone, loads[i].both, loads[i].lost);
-        printf("%.1f ms alone, %.1f together, %.2f lost: together for %.1f%%\n", loads[i].alone,
-               loads[i].both, loads[i].lost, share);
-        right = right && loads[i].least <= share && share <= loads[i].most;
+    for (size_t i = 0; i < sizeof machines / sizeof *machines; i++) {
+        const machine *m = &machines[i];
+        const double share = share_of_size(m);
+        printf("%.1f, %.1f, %.1f ms with 1, 2, 4 workers: %d for %.1f%%\n", m->ms[0], m->ms[1],
+               m->ms[2], 1 << m->size, share);
+        right = right && m->least <= share && share <= m->most;
     }
     return right;
 }
