@@ -4,8 +4,10 @@
 
 #include <stdatomic.h>
 
-/* Multiply-adds between two questions: about a millisecond, 20 where weights come from memory. */
-#define FL_WORK_TO_ASK 5e7
+/* Multiply-adds between two questions: about a tenth of a millisecond, 2 where weights come from
+ * memory.  A question takes 20 ns; beside busy processes a meeting can take 4 ms, and there are up
+ * to 50 of them between two questions. */
+#define FL_WORK_TO_ASK 5e6
 
 /* Of a call. */
 typedef struct {
