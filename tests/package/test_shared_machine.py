@@ -5,38 +5,25 @@ No time is asserted, but all that waits has a limit: a call that hangs fails its
 
 from __future__ import annotations
 
+import importlib
 import os
-import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import ExitStack
 
 import pytest
+from support.checkout import CHECKOUT
 from support.processes import needs_openmp, python
 
 pytestmark = needs_openmp
 
-# Ends with the tests of this file, at the latest when the process that runs them does.
-BUSY = """
-import os, sys
-parent = int(sys.argv[1])
-print(flush=True)
-while os.getppid() == parent:
-    for _ in range(100_000):
-        pass
-"""
-
 
 @pytest.fixture(scope="module", autouse=True)
-def busy_processes() -> Generator[None, None, None]:
-    """One more than processors: workers are put aside, each at another moment."""
-    command = [sys.executable, "-I", "-S", "-c", BUSY, str(os.getpid())]
-    with ExitStack() as stack:
-        for _ in range((os.cpu_count() or 1) + 1):
-            process = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
-            stack.callback(process.kill)
-            assert process.stdout
-            process.stdout.readline()  # it runs
+def busy_machine() -> Generator[None, None, None]:
+    """One busy process more than processors: workers are put aside, each at another moment."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(CHECKOUT / "benchmarks")
+        children = importlib.import_module("busy_children")
+    with children.busy_processes((os.cpu_count() or 1) + 1):
         yield
 
 

@@ -11,16 +11,11 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 from support.compare import Array, same_bits
-from support.pools import H, I, full_pool, random_state, same_state, states
+from support.pools import CELLS, H, I, full_pool, random_state, same_state, states
 from support.processes import script
 
 import fastlstm
 from fastlstm import StreamPool
-
-
-@pytest.fixture
-def lstm() -> fastlstm.LSTM:
-    return fastlstm.LSTM(I, H, 2, seed=1)
 
 
 def to_stream(state: Any) -> Any:
@@ -48,14 +43,6 @@ def test_open_and_close(lstm: fastlstm.LSTM) -> None:
     assert pool.open_slots.dtype == np.intp
     assert [type(pool.open()) for _ in range(2)] == [int, int]
     assert pool.open_slots.tolist() == [0, 1, 2]
-
-
-CELLS: dict[str, Callable[[str], Any]] = {
-    "LSTM": lambda dtype: fastlstm.LSTM(7, 20, 2, dtype=dtype, seed=1),
-    "LSTM, one layer, wide": lambda dtype: fastlstm.LSTM(33, 130, dtype=dtype, seed=1),
-    "GRU": lambda dtype: fastlstm.GRU(7, 20, 3, dtype=dtype, seed=1),
-    "RNN": lambda dtype: fastlstm.RNN(7, 20, 2, dtype=dtype, seed=1),
-}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

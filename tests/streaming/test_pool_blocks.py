@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from numpy.random import Generator as Random
 from support.compare import Array, same_bits
-from support.pools import H, I, full_pool, random_state, same_state, states
+from support.pools import CELLS, H, I, full_pool, random_state, same_state, states
 from support.processes import needs_openmp
 
 import fastlstm
@@ -22,23 +22,10 @@ from fastlstm import StreamPool
 T = 6
 
 
-@pytest.fixture
-def lstm() -> fastlstm.LSTM:
-    return fastlstm.LSTM(I, H, 2, seed=1)
-
-
 def twins(layer: Any, capacity: int) -> tuple[StreamPool, StreamPool]:
     """Two pools of streams in the same states."""
     one, other = (full_pool(layer, capacity, np.random.default_rng(1)) for _ in range(2))
     return one, other
-
-
-CELLS: dict[str, Callable[[str], Any]] = {
-    "LSTM": lambda dtype: fastlstm.LSTM(7, 20, 2, dtype=dtype, seed=1),
-    "LSTM, one layer, wide": lambda dtype: fastlstm.LSTM(33, 130, dtype=dtype, seed=1),
-    "GRU": lambda dtype: fastlstm.GRU(7, 20, 3, dtype=dtype, seed=1),
-    "RNN": lambda dtype: fastlstm.RNN(7, 20, 2, dtype=dtype, seed=1),
-}
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -290,3 +277,24 @@ def test_a_stream_is_closed_during_a_run(rng: Random, at_a_signal: Any, open_aga
         assert same_state(pool.state(slot), before[slot])
     if open_again:
         assert same_state(pool.state(3), state)
+
+
+def test_other_threads_have_turns_during_a_run(rng: Random) -> None:
+    """One that waits for the pool has it at the next cut, of which there are ten."""
+    pool, x = long_run(rng)
+    begun, done, turns = threading.Event(), threading.Event(), []
+
+    def step() -> None:
+        while not done.is_set():
+            turns.append(pool.step(x[0, :1], [5]))
+            begun.set()
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    begun.wait()
+    first = len(turns)
+    pool.run(x, [4, 0, 3, 1])
+    during = len(turns) - first
+    done.set()
+    thread.join()
+    assert during >= 3

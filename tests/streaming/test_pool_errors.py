@@ -15,12 +15,6 @@ from support.pools import H, I, full_pool, same_state, states
 import fastlstm
 from fastlstm import StreamPool
 
-
-@pytest.fixture
-def lstm() -> fastlstm.LSTM:
-    return fastlstm.LSTM(I, H, 2, seed=1)
-
-
 ONES = np.ones((2, I), "f4")
 
 BAD_STEPS: list[tuple[Any, Any, type[Exception], str]] = [

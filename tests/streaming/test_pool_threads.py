@@ -20,11 +20,6 @@ import fastlstm
 from fastlstm import StreamPool
 
 
-@pytest.fixture
-def lstm() -> fastlstm.LSTM:
-    return fastlstm.LSTM(I, H, 2, seed=1)
-
-
 def test_edits_under_way(rng: Generator) -> None:
     """A step computes with the parameters of one moment, old or new, never with both."""
     lstm = fastlstm.LSTM(20, 64, seed=1)

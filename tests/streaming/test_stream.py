@@ -19,11 +19,6 @@ T, B, I, H = 6, 3, 5, 4
 
 
 @pytest.fixture
-def lstm() -> fastlstm.LSTM:
-    return fastlstm.LSTM(I, H, 2, seed=1)
-
-
-@pytest.fixture
 def x(rng: Generator) -> Array:
     return rng.random((T, B, I), "f4")
 

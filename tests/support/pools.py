@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numpy.random import Generator
@@ -11,6 +12,13 @@ from fastlstm import StreamPool
 from support.compare import Array, same_bits
 
 I, H = 5, 4
+
+CELLS: dict[str, Callable[[str], Any]] = {
+    "LSTM": lambda dtype: fastlstm.LSTM(7, 20, 2, dtype=dtype, seed=1),
+    "LSTM, one layer, wide": lambda dtype: fastlstm.LSTM(33, 130, dtype=dtype, seed=1),
+    "GRU": lambda dtype: fastlstm.GRU(7, 20, 3, dtype=dtype, seed=1),
+    "RNN": lambda dtype: fastlstm.RNN(7, 20, 2, dtype=dtype, seed=1),
+}
 
 
 def parts(state: Any) -> tuple[Array, ...]:
