@@ -71,16 +71,16 @@ cdef int threads_for(int wanted) noexcept nogil:
 
 
 cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept nogil:
-    """Run a job in a team.  The only parallel region of layers and heads."""
+    """Run a job in a team: the parallel region of layers and heads."""
     cdef fl_worker alone = fl_alone()
     cdef fl_team_space space
     cdef fl_team *team = NULL
     cdef int workers
-    cdef fl_team_call record = fl_team_call(plan, <uintptr_t>job, 0, 0, 0)
+    cdef fl_team_call record
     if plan.wanted == 1:
         job(call, &alone)
         return
-    record.began = fl_now()
+    record = begin_call(plan, <uintptr_t>job)
     if plan.workers > 1:
         team = fl_team_open(plan.workers, &space)
     if team == NULL:
@@ -92,10 +92,20 @@ cdef void run_team(fl_job job, void *call, const fl_team_plan *plan) noexcept no
             fl_work_in(team, job, call, threadid(), fl_team_size())
         record.slept = team.slept
         fl_team_close(team)
-        if fl_calls_are_apart(record.began):
-            fl_dismiss_threads()
-    record.ended = fl_now()
-    fl_team_remember(&record)
+    end_call(&record)
+
+
+cdef fl_team_call begin_call(const fl_team_plan *plan, uintptr_t kind) noexcept nogil:
+    """Before a call that is worth a team; calls of one kind have the same number."""
+    return fl_team_call(plan, kind, fl_now(), 0, 0)
+
+
+cdef void end_call(fl_team_call *call) noexcept nogil:
+    """After it: its threads go if they would only spin, and the sizes of the next teams follow."""
+    if call.plan.workers > 1 and fl_calls_are_apart(call.began):
+        fl_dismiss_threads()
+    call.ended = fl_now()
+    fl_team_remember(call)
 
 
 cdef void meet(fl_worker *me) noexcept nogil:

@@ -13,8 +13,10 @@
 from cython.parallel cimport parallel, prange
 from libc.math cimport sqrt, sqrtf
 
-from fastlstm._core.c_api cimport fl_fpu, fl_fpu_enter, fl_fpu_leave, real
-from fastlstm._core.library cimport threads_for
+from fastlstm._core.c_api cimport (
+    fl_fpu, fl_fpu_enter, fl_fpu_leave, fl_team_call, fl_team_plan, real,
+)
+from fastlstm._core.library cimport begin_call, end_call, threads_for
 
 import numpy as np
 
@@ -45,8 +47,29 @@ cdef inline real _lerp(real start, real end, real pull, bint small) noexcept nog
     return (start if small else end) + (end - start) * pull
 
 
-cdef int _team(Py_ssize_t n, int threads) noexcept nogil:
-    return threads_for(max(1, min(threads, n // PER_THREAD)))
+cdef enum:  # kinds of calls, for begin_call
+    SGD = 16
+    RMSPROP = 32
+    ADAGRAD = 48
+    ADAM = 64
+    SQUARES = 80
+
+
+cdef struct Region:
+    fl_team_plan plan
+    fl_team_call call
+
+
+cdef void _begin(Region *region, int kind, Py_ssize_t n, int threads) noexcept nogil:
+    cdef int wanted = max(1, min(threads, n // PER_THREAD))
+    region.plan = fl_team_plan(wanted, threads_for(wanted), n)
+    if wanted > 1:
+        region.call = begin_call(&region.plan, kind)
+
+
+cdef void _end(Region *region) noexcept nogil:
+    if region.plan.wanted > 1:
+        end_call(&region.call)
 
 
 cdef int _check(const real[::1] vector, Py_ssize_t n) except -1:
@@ -77,13 +100,15 @@ def sgd(real[::1] p not None, const real[::1] g not None, real[::1] velocity, *,
     threads : int
         At most so many; the result does not depend on it.
     """
+    cdef Region region
     cdef fl_fpu before = 0
     cdef Py_ssize_t i, n = p.shape[0]
     cdef bint moves = velocity is not None
     cdef real d, v
     _check[real](g, n)
     _check[real](velocity, n)
-    with nogil, parallel(num_threads=_team(n, threads)):
+    _begin(&region, SGD, n, threads)
+    with nogil, parallel(num_threads=region.plan.workers):
         before = fl_fpu_enter()
         for i in prange(n, schedule="dynamic", chunksize=PIECE):
             d = _with_decay(g[i], p[i], decay)
@@ -93,6 +118,7 @@ def sgd(real[::1] p not None, const real[::1] g not None, real[::1] velocity, *,
                 d = v * momentum + d if nesterov else v
             p[i] = p[i] - d * lr
         fl_fpu_leave(before)
+    _end(&region)
 
 
 def rmsprop(real[::1] p not None, const real[::1] g not None, real[::1] square not None,
@@ -119,6 +145,7 @@ def rmsprop(real[::1] p not None, const real[::1] g not None, real[::1] square n
     threads : int
         At most so many; the result does not depend on it.
     """
+    cdef Region region
     cdef fl_fpu before = 0
     cdef Py_ssize_t i, n = p.shape[0]
     cdef bint centered = mean is not None, moves = velocity is not None, small = _is_small(weight)
@@ -128,7 +155,8 @@ def rmsprop(real[::1] p not None, const real[::1] g not None, real[::1] square n
     _check[real](square, n)
     _check[real](mean, n)
     _check[real](velocity, n)
-    with nogil, parallel(num_threads=_team(n, threads)):
+    _begin(&region, RMSPROP, n, threads)
+    with nogil, parallel(num_threads=region.plan.workers):
         before = fl_fpu_enter()
         if centered:  # apart: the compiler would make no vectors of a loop with so many cases
             for i in prange(n, schedule="dynamic", chunksize=PIECE):
@@ -146,6 +174,7 @@ def rmsprop(real[::1] p not None, const real[::1] g not None, real[::1] square n
                 velocity[i] = d
             p[i] = p[i] - d * lr
         fl_fpu_leave(before)
+    _end(&region)
 
 
 def adagrad(real[::1] p not None, const real[::1] g not None, real[::1] total not None, *,
@@ -166,12 +195,14 @@ def adagrad(real[::1] p not None, const real[::1] g not None, real[::1] total no
     threads : int
         At most so many; the result does not depend on it.
     """
+    cdef Region region
     cdef fl_fpu before = 0
     cdef Py_ssize_t i, n = p.shape[0]
     cdef real d, v
     _check[real](g, n)
     _check[real](total, n)
-    with nogil, parallel(num_threads=_team(n, threads)):
+    _begin(&region, ADAGRAD, n, threads)
+    with nogil, parallel(num_threads=region.plan.workers):
         before = fl_fpu_enter()
         for i in prange(n, schedule="dynamic", chunksize=PIECE):
             d = _with_decay(g[i], p[i], decay)
@@ -179,6 +210,7 @@ def adagrad(real[::1] p not None, const real[::1] g not None, real[::1] total no
             total[i] = v
             p[i] = p[i] - d / (_sqrt(v) + eps) * lr
         fl_fpu_leave(before)
+    _end(&region)
 
 
 def adam(real[::1] p not None, const real[::1] g not None, real[::1] mean not None,
@@ -205,6 +237,7 @@ def adam(real[::1] p not None, const real[::1] g not None, real[::1] mean not No
     threads : int
         At most so many; the result does not depend on it.
     """
+    cdef Region region
     cdef fl_fpu before = 0
     cdef Py_ssize_t i, n = p.shape[0]
     cdef bint amsgrad = largest is not None, small = _is_small(weight)
@@ -214,7 +247,8 @@ def adam(real[::1] p not None, const real[::1] g not None, real[::1] mean not No
     _check[real](mean, n)
     _check[real](square, n)
     _check[real](largest, n)
-    with nogil, parallel(num_threads=_team(n, threads)):
+    _begin(&region, ADAM, n, threads)
+    with nogil, parallel(num_threads=region.plan.workers):
         before = fl_fpu_enter()
         for i in prange(n, schedule="dynamic", chunksize=PIECE):
             d = _with_decay(g[i], p[i], decay)
@@ -227,6 +261,7 @@ def adam(real[::1] p not None, const real[::1] g not None, real[::1] mean not No
                 largest[i] = v
             p[i] = p[i] * shrink - m / (_sqrt(v) + eps) * lr
         fl_fpu_leave(before)
+    _end(&region)
 
 
 def sum_of_squares(const real[::1] vector not None, int threads):
@@ -240,15 +275,18 @@ def sum_of_squares(const real[::1] vector not None, int threads):
     >>> sum_of_squares(np.array([3.0, 4.0]), threads=1)
     25.0
     """
+    cdef Region region
     cdef fl_fpu before = 0
     cdef Py_ssize_t i, n = vector.shape[0], blocks = (n + BLOCK - 1) // BLOCK
     cdef double[::1] sums = np.empty(blocks)
     cdef double total = 0
-    with nogil, parallel(num_threads=_team(n, threads)):
+    _begin(&region, SQUARES, n, threads)
+    with nogil, parallel(num_threads=region.plan.workers):
         before = fl_fpu_enter()
         for i in prange(blocks, schedule="dynamic", chunksize=2):
             sums[i] = _sum_block(vector, i * BLOCK, min(n, (i + 1) * BLOCK))
         fl_fpu_leave(before)
+    _end(&region)
     for i in range(blocks):
         total += sums[i]
     return total

@@ -93,6 +93,39 @@ def test_the_contract_is_tested_with_real_teams(name: str, call: str) -> None:
 
 @needs_linux
 @needs_openmp
+@pytest.mark.parametrize(
+    "call", ["lstm(x)", "lstm.backward(tape, y)", "adam.step(gradients)"], ids=str
+)
+def test_calls_that_are_apart_leave_no_thread_behind(call: str) -> None:
+    """It would spin for milliseconds after each of them."""
+    code = f"""
+import os, time
+import numpy as np
+import fastlstm
+
+def count_threads():
+    return len(os.listdir("/proc/self/task"))
+
+lstm = fastlstm.LSTM(256, 256, seed=1)
+adam = fastlstm.optim.Adam(lstm.parameters)
+x = np.ones((20, 16, 256), np.float32)
+fastlstm.set_num_threads(1)
+y, _, tape = lstm.forward(x)
+gradients = lstm.backward(tape, y)[-1]
+before = count_threads()
+fastlstm.set_num_threads(2)
+counts = []
+for _ in range(3):
+    time.sleep(0.02)
+    {call}
+    counts.append(count_threads() - before)
+print(max(counts))
+"""
+    assert python(code) == "0"
+
+
+@needs_linux
+@needs_openmp
 @pytest.mark.parametrize(("name", "expected"), [("rows", "1 2 3"), ("units", "1 1 1")])
 def test_workers_that_wait_for_each_other_have_a_processor_each(name: str, expected: str) -> None:
     """Those that share the hidden units meet after each step; those that share rows never do."""

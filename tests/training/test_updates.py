@@ -180,7 +180,10 @@ import os
 import numpy as np
 import fastlstm
 from fastlstm.optim import Adam, clip_grad_norm
+from fastlstm._core.library import adapt_teams
 from fastlstm._parameters import Gradients, Parameters
+
+adapt_teams(False)
 
 def call(size):
     grads = Gradients({"w": (size,)}, np.ones(size, "f4"))
