@@ -11,7 +11,7 @@ from fastlstm._core.slots cimport NO_MEMORY, DONE, Slots, copy_chosen, outcome
 
 
 cdef struct BatchStep:
-    fl_forward_call *call  # the one that was planned; of no rows: none
+    fl_forward_call call  # the one that was planned; of no rows: none
     fl_team_limits limits  # that it was planned with
     const fl_driver *driver
     void *work
@@ -50,7 +50,7 @@ cdef inline Py_ssize_t state_nbytes(const Slots *slots, int state, Py_ssize_t k)
 cdef inline outcome plan_step(BatchStep *step, const Slots *slots, PackedWeights packed,
                               const Block *block, fl_team_limits limits) noexcept:
     """Plan a call for the block, and see that there is work space for it."""
-    cdef fl_forward_call *call = step.call
+    cdef fl_forward_call *call = &step.call
     cdef Py_ssize_t k = block.k, states = 0
     cdef int i
     memset(call, 0, sizeof(call[0]))
@@ -86,7 +86,7 @@ cdef inline void run_step(BatchStep *step, Slots *slots) noexcept nogil:
 cdef inline void run_share(void *argument, fl_worker *me) noexcept nogil:
     """What one worker does: gather a part of the states, compute, put that part back."""
     cdef BlockOfSlots *both = <BlockOfSlots *>argument
-    cdef fl_forward_call *call = both.step.call
+    cdef fl_forward_call *call = &both.step.call
     cdef fl_range part = fl_part(call.batch, me.workers, me.number)
     copy_chosen(both.slots, part.begin, part.end, call.batch, call.states, True)
     meet(me)

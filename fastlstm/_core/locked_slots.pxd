@@ -4,24 +4,23 @@ from cpython.pythread cimport PyThread_type_lock
 
 from fastlstm._core.batch_step cimport BatchStep, Block
 from fastlstm._core.c_api cimport fl_team_limits
-from fastlstm._core.library cimport Buffer
 from fastlstm._core.packed_weights cimport PackedWeights
 from fastlstm._core.slots cimport Moment, Slots, outcome
 
 
 cdef class LockedSlots:
     cdef object __weakref__
-    cdef PyThread_type_lock _lock
+    cdef PyThread_type_lock _lock, _turnstile
     # What it guards:
     cdef Slots slots
     cdef list _states  # arrays (L, capacity, size), as in cells.h
     cdef PackedWeights _packed
     cdef long version  # of the packed weights
-    cdef Buffer _memory
-    cdef BatchStep _batch  # its call is in _memory: it wants whole cache lines, which objects have not
+    cdef BatchStep _batch
 
     cdef int _new_lock(self) except -1
     cdef void _acquire(self) noexcept
+    cdef void _acquire_in_turn(self) noexcept
     cdef void _release(self) noexcept nogil
     cdef object numbers(self)
     cdef Py_ssize_t open(self, list states) noexcept

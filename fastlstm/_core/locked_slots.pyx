@@ -16,7 +16,6 @@ from libc.string cimport memcpy
 from fastlstm._core.arguments cimport data_of
 from fastlstm._core.batch_step cimport *
 from fastlstm._core.c_api cimport *
-from fastlstm._core.library cimport Buffer
 from fastlstm._core.packed_weights cimport PackedWeights
 from fastlstm._core.slots cimport *
 
@@ -53,8 +52,6 @@ cdef class LockedSlots:
     def __cinit__(self, PackedWeights packed not None, list states not None):
         cdef int i
         self._packed, self.version = packed, packed.version
-        self._memory = Buffer(sizeof(fl_forward_call))
-        self._batch.call = <fl_forward_call *>self._memory.data
         self._states = states
         self.slots.layers, self.slots.capacity = states[0].shape[:2]
         self.slots.state_count = addresses(states, self.slots.states)
@@ -70,18 +67,30 @@ cdef class LockedSlots:
         free(self._batch.work)
         if self._lock != NULL:
             PyThread_free_lock(self._lock)
+        if self._turnstile != NULL:
+            PyThread_free_lock(self._turnstile)
 
     cdef int _new_lock(self) except -1:
-        self._lock = PyThread_allocate_lock()
-        if self._lock == NULL:
+        self._lock, self._turnstile = PyThread_allocate_lock(), PyThread_allocate_lock()
+        if self._lock == NULL or self._turnstile == NULL:
             raise MemoryError("pool: the system has no more locks")
         self._batch.call.batch = 0  # what was planned for a team: the child has none
         return 0
 
     cdef void _acquire(self) noexcept:
         if not PyThread_acquire_lock(self._lock, NOWAIT_LOCK):
-            with nogil:
-                PyThread_acquire_lock(self._lock, WAIT_LOCK)
+            self._acquire_in_turn()
+
+    cdef void _acquire_in_turn(self) noexcept:
+        """Not before one who waits already: it stands in the turnstile until it has the lock.
+
+        A thread that has just released the lock would otherwise have it again before the one that
+        it woke.
+        """
+        with nogil:
+            PyThread_acquire_lock(self._turnstile, WAIT_LOCK)
+            PyThread_acquire_lock(self._lock, WAIT_LOCK)
+            PyThread_release_lock(self._turnstile)
 
     cdef void _release(self) noexcept nogil:
         PyThread_release_lock(self._lock)
@@ -190,7 +199,10 @@ cdef class LockedSlots:
     cdef outcome _run(self, const Block *block, PackedWeights packed, fl_team_limits limits,
                       bint share_gil, Moment *moment, Py_ssize_t *last) noexcept:
         """As `run`; `last`: the slot that a refusal is about."""
-        self._acquire()
+        if moment != NULL and moment.is_kept:
+            self._acquire_in_turn()  # the next part of a long run
+        else:
+            self._acquire()
         # Versions grow: a thread that was overtaken on its way to the lock has older weights.
         if packed is not None and packed.version > self.version:
             self.version = packed.version
@@ -207,7 +219,7 @@ cdef class LockedSlots:
         if found != DONE:
             self._release()
             return found
-        cdef fl_forward_call *call = self._batch.call
+        cdef fl_forward_call *call = &self._batch.call
         call.x, call.x_step, call.x_row = block.x, block.x_step, block.x_row
         call.y = block.y
         if share_gil:

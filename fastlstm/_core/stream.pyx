@@ -71,8 +71,8 @@ cdef class Stream:
     cdef bint _release, _asks  # gives the GIL away for a step; asks how many workers it may have
     cdef fl_holder _holder
     cdef PackedWeights _packed
-    cdef Buffer _scratch, _memory
-    cdef fl_forward_call *_call  # in _memory
+    cdef Buffer _scratch
+    cdef fl_forward_call _call
     cdef Interrupt _interrupt
     cdef Py_ssize_t _batch, _inputs, _width, _weights  # of x, of y, and how many there are
     cdef int _type
@@ -90,8 +90,6 @@ cdef class Stream:
         self._weights = layer.parameters.flat.size
         self._interrupt = Interrupt()
         self._scratch = Buffer(0)
-        self._memory = Buffer(sizeof(fl_forward_call))
-        self._call = <fl_forward_call *>self._memory.data
         self._prepare()
         self._plan(1)
 
@@ -102,7 +100,7 @@ cdef class Stream:
         cdef PackedWeights packed = self.layer._packed_weights()
         self._packed = packed
         self._threads = 0  # until there is a plan, too
-        memset(self._call, 0, sizeof(self._call[0]))
+        memset(&self._call, 0, sizeof(self._call))
         self._call.stack = packed.stack
         self._call.kernels = packed.kernels
         self._call.packed = packed.weights.data
@@ -119,11 +117,11 @@ cdef class Stream:
         self._threads = 0  # until all of it is done
         self._call.steps = steps
         limits.most = 1  # a second worker is not looked for, only whether it would pay
-        self._packed.driver.plan_forward(self._call, limits, False)
+        self._packed.driver.plan_forward(&self._call, limits, False)
         self._asks = self._call.plan.team.wanted > 1
         limits = team_limits(get_num_threads(), live=True)
         if self._asks:
-            self._packed.driver.plan_forward(self._call, limits, False)
+            self._packed.driver.plan_forward(&self._call, limits, False)
         cdef Py_ssize_t nbytes = self._call.plan.scratch * self._packed.itemsize
         if nbytes > self._scratch.nbytes:
             self._scratch = Buffer(nbytes)
@@ -245,7 +243,7 @@ cdef class Stream:
         return y
 
     cdef void _run_call(self, bint share_gil) noexcept:
-        cdef fl_forward_call *call = self._call
+        cdef fl_forward_call *call = &self._call
         cdef const fl_driver *driver = self._packed.driver
         if share_gil or call.plan.team.workers > 1:
             with nogil:

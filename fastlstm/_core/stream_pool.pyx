@@ -271,7 +271,7 @@ cdef class StreamPool:
 
         Notes
         -----
-        A long call, of about a tenth of a second or more, is cut: in between other threads may have
+        A long call, of about a tenth of a second or more, is cut: in between other threads have
         their turns, and signals are handled.  If it ends there, by Ctrl-C or because one of its
         streams has been closed, the states are as they were before it, and what is in `out` is of
         no use.  Parameters that are edited meanwhile may count from a cut on.
