@@ -3,7 +3,7 @@
 
 VENV := $(or $(VIRTUAL_ENV),.venv)
 BIN := $(VENV)/bin
-C_FILES := $(shell find src tests -name '*.[ch]')
+C_FILES := $(shell find src tests benchmarks -name '*.[ch]')
 PY_FILES := setup.py fastlstm tests benchmarks examples docs
 
 .PHONY: build test check lint format mutants teams asan arm arm-tools bench clean
