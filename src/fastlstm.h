@@ -99,7 +99,8 @@ typedef struct {
     ptrdiff_t chunk;   /* forward: steps that one layer runs before the next layer starts */
     ptrdiff_t ahead;   /* forward: steps whose input projection precedes the recurrence, or 0 */
     ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
-    ptrdiff_t between[2];  /* forward: where the outputs of lower layers lie in the work space */
+    ptrdiff_t between[2]; /* forward: where the outputs of lower layers lie in the work space */
+    ptrdiff_t rows, rows_worker; /* forward: where pointers to rows lie, and how many of a kind */
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
     ptrdiff_t z_rows;      /* of them */
     ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */

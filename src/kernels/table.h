@@ -19,6 +19,9 @@
 /* The largest tile of any instruction set, in rows and in elements. */
 enum { FL_MAX_ROWS = 6, FL_MAX_TILE = 24 * 16 };
 
+/* Terms of a sum of products that are one chain: see product.h. */
+enum { FL_SUM_BLOCK = 128 };
+
 /* A sum along a row is kept in as many lanes as the longest vector of any instruction set has, and
  * these are added in one order: it is the same for every vector length. */
 enum { FL_SUM_LANES = 64 / sizeof(real) };
@@ -28,7 +31,7 @@ typedef struct {
     const real *const *a; /* row r, element n is a[r][n * a_step] */
     ptrdiff_t a_step;
     const real *panel; /* [groups][k][4][VL] */
-    ptrdiff_t k;
+    ptrdiff_t k;       /* at least 1 */
 } FL_NAME(fl_term);
 typedef FL_NAME(fl_term) fl_term;
 
@@ -56,14 +59,13 @@ typedef struct {
     ptrdiff_t width; /* how far apart the gates of the last group come in */
     real *gates;     /* [rows][groups][4][VL], rows gates_row apart; may be the same as z */
     ptrdiff_t gates_row;
-    const real *const *c_before; /* cell state in and out, a pointer for each row */
+    ptrdiff_t block, units;      /* the first block of the tile; units of a whole row */
+    const real *const *c_before; /* cell state in and out, a pointer for each whole row */
     real *const *c;              /* may be the same rows */
     real *const *h;              /* hidden state out */
     real *const *y;              /* a second copy of it, or NULL */
-    ptrdiff_t units;
     /* Of FL_LSTM_OPTIONS.  With a layer norm, groups are all there are. */
     const fl_cell_options *options;
-    ptrdiff_t block;                 /* the first one of the tile */
     const real *const *zoneout_keep; /* zoneout of c: how much of c_before stays; or NULL */
     real *preacts;                   /* like gates, kept for backward, or NULL */
     real *scale;                     /* [rows][4], rows scale_row apart, or NULL */
@@ -112,9 +114,10 @@ typedef struct FL_NAME(fl_kernels) {
     ptrdiff_t rows;   /* most rows of a tile */
     ptrdiff_t groups; /* most groups of a tile of one row; tiles of more rows have one */
 
-    /* z = init + terms[0] + terms[1] + ..., each element one chain of fused multiply-adds in the
-     * order of the terms and of k.  init has a pointer for each row, and z may be one of its rows.
-     * `vectors` of each row are computed: 4 for every group but the last, which need not be full.
+    /* z = init + terms[0] + terms[1] + ..., added in this order; each term in blocks of
+     * FL_SUM_BLOCK, from its own start.  init has a pointer for each row, and z may be one of its
+     * rows. `vectors` of each row are computed: 4 for every group but the last, which need not be
+     * full.
      */
     void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);

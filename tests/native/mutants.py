@@ -93,8 +93,8 @@ MUTANTS = {
             "        for",
         ),
         "token of the row before": (
-            "p->x.tokens[t * p->x.step + b];\n    if",
-            "p->x.tokens[t * p->x.step];\n    if",
+            "of->token[i] = p->x.tokens[t * p->x.step + b]",
+            "of->token[i] = p->x.tokens[t * p->x.step]",
         ),
     },
     "training/test_head.py": {

@@ -42,6 +42,18 @@ static void cut_steps(fl_forward_call *call, int training)
     plan->z_worker = aligned(plan->z_rows * plan->blocks * 4 * k->lanes);
 }
 
+/* Pointers that a step looks up for each row: see step_rows. */
+enum { FL_ROW_POINTERS = 8 };
+
+/* How many rows a worker has at most, in whole cache lines of pointers. */
+static ptrdiff_t rows_of_worker(const fl_forward_call *call)
+{
+    const fl_plan *plan = &call->plan;
+    const ptrdiff_t line = FL_ALIGN / (ptrdiff_t)sizeof(void *);
+    return divide_up(divide_up(call->batch, plan->split_units ? 1 : plan->team.workers), line) *
+           line;
+}
+
 /* Where things lie in the work space.  Its base is not known yet: an arena without one measures
  * offsets. */
 static void lay_out_scratch(fl_forward_call *call, int training)
@@ -55,6 +67,10 @@ static void lay_out_scratch(fl_forward_call *call, int training)
         plan->between[l] = a.used;
         arena_take(&a, plan->chunk * call->batch * s->directions * output_size(s));
     }
+    plan->rows = a.used;
+    plan->rows_worker = rows_of_worker(call);
+    arena_take(&a, plan->team.workers * plan->rows_worker * FL_ROW_POINTERS *
+                       (ptrdiff_t)(sizeof(void *) / sizeof(real)));
     plan->z = a.used;
     plan->zeros = plan->z + (plan->split_units ? 1 : plan->team.workers) * plan->z_worker;
     plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;

@@ -84,16 +84,16 @@ static void project_unit(const pass *p, ptrdiff_t row, ptrdiff_t block, ptrdiff_
     }
 }
 
-/* What a row of the pre-activations starts from.  If that includes the input, the sum with W is
- * already done. */
-static inline const real *start_of(const pass *p, ptrdiff_t t, ptrdiff_t b, ptrdiff_t block,
-                                   ptrdiff_t groups, real *local)
+/* What the pre-activations of this worker's i-th row start from.  If that includes the input, the
+ * sum with W is already done. */
+static inline const real *start_of(const pass *p, ptrdiff_t i, ptrdiff_t block, ptrdiff_t groups,
+                                   real *local)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes;
     if (!p->x.tokens || (p->x.data && !p->table)) {
         return p->cell.bias + block * vectors;
     }
-    const ptrdiff_t row = p->x.tokens[t * p->x.step + b];
+    const ptrdiff_t row = p->of_rows.token[i];
     if (p->table) {
         return p->table + (row * p->blocks + block) * vectors;
     }

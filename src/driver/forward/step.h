@@ -7,64 +7,94 @@
 /* One tile of a step. */
 typedef struct {
     ptrdiff_t s;
-    int first;               /* whether this is the first step of the chunk */
     ptrdiff_t i, rows;       /* so many rows, from the i-th of this worker on */
     ptrdiff_t block, groups; /* so many blocks, from this one on */
 } step_tile;
+
+/* What the tiles of a step read and write. */
+FL_INLINE void find_rows(const int plain, const pass *p, const worker_share *me, ptrdiff_t s,
+                         int first, ptrdiff_t rows)
+{
+    const row_schedule when = seen_as(&p->when, plain);
+    const step_rows *of = &p->of_rows;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const ptrdiff_t rank = rank_at(&me->rows, i), b = row_of(&when, rank);
+        const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
+        const int reset = is_reset(&when, rank, time);
+        if (p->x.tokens) {
+            of->token[i] = p->x.tokens[t * p->x.step + b];
+        }
+        of->x[i] = p->x.data ? source_at(&p->x, t, b) : NULL;
+        if (reset) {
+            of->h_before[i] = p->zeros;
+        } else if (!plain && p->recurrent_mask) {
+            of->h_before[i] = masked_h_row(p, s, b);
+        } else {
+            of->h_before[i] =
+                first ? p->h + b * p->out_size : sink_at(&p->out, when.reverse ? t + 1 : t - 1, b);
+        }
+        of->c_before[i] = reset ? p->zeros : cell_state(p, &when, s, rank);
+        of->c[i] = cell_state(p, &when, s + 1, rank);
+        of->h[i] = sink_at(&p->out, t, b);
+        of->y[i] = p->y.data ? sink_at(&p->y, t, b) : NULL;
+        if (!plain && p->second_input) {
+            of->second_input[i] = p->second_input + kept_row(p, &when, s, rank) * p->hidden;
+        }
+    }
+}
+
+/* Zoneout's factors of a tile, in whole rows. */
+static void draw_keep_of_tile(const pass *p, const worker_share *me, const step_tile *at,
+                              const real **keep)
+{
+    const ptrdiff_t unit = at->block * p->k->lanes;
+    const ptrdiff_t n = minimum(at->groups * p->k->lanes, p->hidden - unit);
+    for (ptrdiff_t r = 0; r < at->rows; r++) {
+        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&p->when, rank);
+        const ptrdiff_t time = time_of(&p->when, rank, at->s);
+        keep[r] = p->zoneout_keep + r * p->hidden;
+        draw_zoneout_keep(p->k, &p->zoneout_c, time, b, unit, n,
+                          p->zoneout_keep + r * p->hidden + unit);
+    }
+}
 
 /* The element-wise part of a step.  z: pre-activations of the tile. */
 FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *me,
                             const step_tile *at, real *z, ptrdiff_t z_row)
 {
-    const ptrdiff_t s = at->s, block = at->block;
-    const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
-    const row_schedule when = seen_as(&p->when, plain);
-    const real *c_before[FL_MAX_ROWS], *keep[FL_MAX_ROWS];
-    real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS], *second_input[FL_MAX_ROWS];
-    const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, at->i));
-    for (ptrdiff_t r = 0; r < at->rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
-        const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
-        const int reset = is_reset(&when, rank, time);
-        c_before[r] = reset ? p->zeros : cell_state(p, &when, s, rank) + unit;
-        c[r] = cell_state(p, &when, s + 1, rank) + unit;
-        h[r] = sink_at(&p->out, t, b) + unit;
-        y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
-        if (!plain && p->second_input) {
-            second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden + unit;
-        }
-        if (!plain && p->zoneout_c.rate > 0) {
-            const ptrdiff_t n = minimum(at->groups * p->k->lanes, p->hidden - unit);
-            keep[r] = draw_zoneout_keep(p->k, &p->zoneout_c, time, b, unit, n,
-                                        p->zoneout_keep + r * p->hidden);
-        }
-    }
+    const ptrdiff_t block = at->block, vectors = 4 * p->k->lanes;
+    const step_rows *of = &p->of_rows;
+    const real *keep[FL_MAX_ROWS];
     fl_tile tile = {
         .z = z,
         .z_row = z_row,
         .gates = z,
         .gates_row = z_row,
         .width = gate_width(p->hidden, p->k->lanes, block + at->groups - 1),
-        .c_before = c_before,
-        .c = c,
-        .h = h,
-        .y = p->y.data ? y : NULL,
-        .units = p->hidden - unit,
+        .block = block,
+        .units = p->hidden,
+        .c_before = of->c_before + at->i,
+        .c = of->c + at->i,
+        .h = of->h + at->i,
+        .y = p->y.data ? of->y + at->i : NULL,
     };
+    const ptrdiff_t row = kept_row(p, &p->when, at->s, rank_at(&me->rows, at->i));
     if (p->gates) {
         tile.gates_row = me->rows.step * p->blocks * vectors;
         tile.gates = p->gates + (row * p->blocks + block) * vectors;
     }
     if (!plain) {
         tile.options = &p->options;
-        tile.block = block;
-        tile.zoneout_keep = p->zoneout_c.rate > 0 ? keep : NULL;
         tile.preacts = p->preacts ? p->preacts + (row * p->blocks + block) * vectors : NULL;
         tile.scale = p->scale ? p->scale + row * FL_GATE_SLOTS : NULL;
         tile.scale_row = me->rows.step * FL_GATE_SLOTS;
-        tile.second_input = second_input;
-        tile.h = p->second_input && !p->second_is_candidate ? second_input : h;
+        tile.second_input = of->second_input + at->i;
+        tile.h = p->second_input && !p->second_is_candidate ? tile.second_input : tile.h;
         tile.y = ends_later(p) ? NULL : tile.y;
+        if (p->zoneout_c.rate > 0) {
+            draw_keep_of_tile(p, me, at, keep);
+            tile.zoneout_keep = keep;
+        }
     }
     p->k->tile[p->kind](at->rows, at->groups, &tile);
 }
@@ -73,38 +103,27 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
 FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *me,
                             const step_tile *at, const real *z, ptrdiff_t z_row)
 {
-    const ptrdiff_t s = at->s, block = at->block;
-    const ptrdiff_t vectors = 4 * p->k->lanes, unit = block * p->k->lanes;
+    const ptrdiff_t block = at->block, vectors = 4 * p->k->lanes;
+    const ptrdiff_t line = minimum(block * p->k->lanes, p->out_size - 1);
     const int projected = z || p->table || !p->x.data;
-    const row_schedule when = seen_as(&p->when, plain);
+    const step_rows *of = &p->of_rows;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
-    const real *x[FL_MAX_ROWS], *h_before[FL_MAX_ROWS], *init[FL_MAX_ROWS];
+    const real *init[FL_MAX_ROWS];
     real *to = local;
     ptrdiff_t to_row = at->groups * vectors;
     if (!plain && is_kept(p)) {
-        const ptrdiff_t row = kept_row(p, &when, s, rank_at(&me->rows, at->i));
+        const ptrdiff_t row = kept_row(p, &p->when, at->s, rank_at(&me->rows, at->i));
         to = p->gates + (row * p->blocks + block) * vectors;
         to_row = me->rows.step * p->blocks * vectors;
     }
     for (ptrdiff_t r = 0; r < at->rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
-        const ptrdiff_t time = time_of(&when, rank, s), t = time - p->first;
-        init[r] = z ? z + r * z_row : start_of(p, t, b, block, at->groups, to + r * to_row);
-        x[r] = projected ? NULL : source_at(&p->x, t, b);
-        if (is_reset(&when, rank, time)) {
-            h_before[r] = p->zeros;
-        } else if (!plain && p->recurrent_mask) {
-            h_before[r] = masked_h_row(p, s, b);
-        } else {
-            h_before[r] = at->first ? p->h + b * p->out_size
-                                    : sink_at(&p->out, when.reverse ? t + 1 : t - 1, b);
-        }
+        init[r] = z ? z + r * z_row : start_of(p, at->i + r, block, at->groups, to + r * to_row);
         /* Cold lines make stores wait: 1% (H = 128, B = 32). */
-        FL_PREFETCH_WRITE(sink_at(&p->out, t, b) + minimum(unit, p->out_size - 1));
+        FL_PREFETCH_WRITE(of->h[at->i + r] + line);
     }
     const fl_term terms[2] = {
-        {x, 1, p->cell.w + block * p->input * vectors, p->input},
-        {h_before, 1, p->cell.u + block * p->out_size * vectors, p->out_size},
+        {of->x + at->i, 1, p->cell.w + block * p->input * vectors, p->input},
+        {of->h_before + at->i, 1, p->cell.u + block * p->out_size * vectors, p->out_size},
     };
     p->k->product(at->rows, vectors_of_blocks(p, block, at->groups), init, terms + projected,
                   2 - projected, to, to_row);
@@ -137,33 +156,30 @@ static void end_rows(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff
 }
 
 /* The second product of a tile, four blocks of its rows: local = start + it. */
-static void second_sums(const pass *p, const worker_share *me, const step_tile *at,
-                        const real *const *start, real *local)
+static void second_sums(const pass *p, const step_tile *at, const real *const *start, real *local)
 {
     const ptrdiff_t size = 4 * p->k->lanes, group = at->block / 4, n = p->out_size - group * size;
-    const ptrdiff_t row = kept_row(p, &p->when, at->s, rank_at(&me->rows, at->i));
-    const real *second_input[FL_MAX_ROWS], *init[FL_MAX_ROWS];
+    const real *init[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < at->rows; r++) {
-        second_input[r] = p->second_input + (row + r * me->rows.step) * p->hidden;
         init[r] = local + r * size;
     }
-    const fl_term term = {second_input, 1, p->cell.second + group * p->hidden * size, p->hidden};
+    const fl_term term = {(const real *const *)p->of_rows.second_input + at->i, 1,
+                          p->cell.second + group * p->hidden * size, p->hidden};
     p->k->load(at->rows, n, start, NULL, local);
     p->k->product(at->rows, minimum(4, divide_up(n, p->k->lanes)), init, &term, 1, local, size);
 }
 
-static void projection_tile(const pass *p, const worker_share *me, const step_tile *at)
+static void projection_tile(const pass *p, const step_tile *at)
 {
     const ptrdiff_t unit = at->block * p->k->lanes;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *start[FL_MAX_ROWS];
     real *h[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < at->rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&p->when, rank);
-        h[r] = sink_at(&p->out, time_of(&p->when, rank, at->s) - p->first, b) + unit;
+        h[r] = p->of_rows.h[at->i + r] + unit;
         start[r] = zeros;
     }
-    second_sums(p, me, at, start, local);
+    second_sums(p, at, start, local);
     p->k->store(at->rows, p->out_size - unit, local, h);
 }
 
@@ -172,29 +188,24 @@ static void candidate_tile(const pass *p, const worker_share *me, const step_til
 {
     const ptrdiff_t size = 4 * p->k->lanes, unit = at->block * p->k->lanes;
     const ptrdiff_t row = kept_row(p, &p->when, at->s, rank_at(&me->rows, at->i));
+    const step_rows *of = &p->of_rows;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
-    const real *start[FL_MAX_ROWS], *c_before[FL_MAX_ROWS];
-    real *h[FL_MAX_ROWS], *y[FL_MAX_ROWS], *c[FL_MAX_ROWS];
+    const real *start[FL_MAX_ROWS];
     for (ptrdiff_t r = 0; r < at->rows; r++) {
-        const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&p->when, rank);
-        const ptrdiff_t time = time_of(&p->when, rank, at->s), t = time - p->first;
-        const int reset = is_reset(&p->when, rank, time);
-        start[r] = h[r] = sink_at(&p->out, t, b) + unit;
-        y[r] = p->y.data ? sink_at(&p->y, t, b) + unit : NULL;
-        c_before[r] = reset ? p->zeros : cell_state(p, &p->when, at->s, rank) + unit;
-        c[r] = cell_state(p, &p->when, at->s + 1, rank) + unit;
+        start[r] = of->h[at->i + r] + unit;
     }
-    second_sums(p, me, at, start, local);
+    second_sums(p, at, start, local);
     const fl_tile tile = {
         .z = local,
         .z_row = size,
         .gates = p->gates + (row * p->blocks + at->block) * size,
         .gates_row = me->rows.step * p->blocks * size,
-        .c_before = c_before,
-        .c = c,
-        .h = h,
-        .y = p->y.data ? y : NULL,
-        .units = p->out_size - unit,
+        .block = at->block,
+        .units = p->out_size,
+        .c_before = of->c_before + at->i,
+        .c = of->c + at->i,
+        .h = of->h + at->i,
+        .y = p->y.data ? of->y + at->i : NULL,
     };
     p->k->next[p->kind](at->rows, &tile);
 }
@@ -209,7 +220,7 @@ static void second_group(const pass *p, const worker_share *me, ptrdiff_t s, ptr
         if (p->second_is_candidate) {
             candidate_tile(p, me, &at);
         } else {
-            projection_tile(p, me, &at);
+            projection_tile(p, &at);
         }
     }
 }
@@ -280,8 +291,8 @@ static inline ptrdiff_t groups_of_row(const fl_kernels *k, ptrdiff_t blocks)
 /* Blocks outside, rows inside: a block's panel stays in cache for all rows.  Every other step takes
  * the blocks in the opposite order: what the caches still hold of the weights is what comes first.
  */
-static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, int first,
-                        ptrdiff_t rows, ptrdiff_t projected, const fl_piece *at, ptrdiff_t most)
+static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows,
+                        ptrdiff_t projected, const fl_piece *at, ptrdiff_t most)
 {
     const ptrdiff_t vectors = 4 * p->k->lanes;
     const z_place place = z_place_of(p, at->share, at->share.begin);
@@ -296,7 +307,7 @@ static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, int 
         tiling tiles = cut;
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            const step_tile tile_at = {s, first, i, tile, block, groups};
+            const step_tile tile_at = {s, i, tile, block, groups};
             const ptrdiff_t offset = i * place.row + (block - at->share.begin) * vectors;
             run_tile(p, me, &tile_at, z ? z + offset : NULL, place.row);
         }
@@ -313,9 +324,14 @@ static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
     const ptrdiff_t share = divide_up(p->blocks, me->team->workers);
     const ptrdiff_t most = rows > 1 ? 1 : groups_of_row(p->k, share);
     const fl_kind blocks = {p->blocks, most > FL_BLOCKS_AT_ONCE ? most : FL_BLOCKS_AT_ONCE, 1};
+    if (p->plain) {
+        find_rows(1, p, me, s, first, rows);
+    } else {
+        find_rows(0, p, me, s, first, rows);
+    }
     fl_work work = fl_begin(me->team, &blocks, 1);
     for (fl_piece at; fl_next(&work, &at);) {
-        step_blocks(p, me, s, first, rows, projected, &at, most);
+        step_blocks(p, me, s, rows, projected, &at, most);
     }
     if (!p->plain) {
         end_step(p, me, s, first, rows);

@@ -9,7 +9,7 @@
 static void gru_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
 {
     for (ptrdiff_t j = 0; j < groups; j++) {
-        const ptrdiff_t at = j * VL, n = t->units - at;
+        const ptrdiff_t at = (t->block + j) * VL, n = t->units - at;
         const ptrdiff_t width = j == groups - 1 ? t->width : VL;
         for (ptrdiff_t r = 0; r < rows; r++) {
             const real *pre = t->z + r * t->z_row + j * GROUP;
@@ -61,7 +61,7 @@ static void gru_gradient(ptrdiff_t rows, const fl_gradient *t)
 static void gru_before_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
 {
     for (ptrdiff_t j = 0; j < groups; j++) {
-        const ptrdiff_t at = j * VL, n = t->units - at;
+        const ptrdiff_t at = (t->block + j) * VL, n = t->units - at;
         const ptrdiff_t width = j == groups - 1 ? t->width : VL;
         for (ptrdiff_t r = 0; r < rows; r++) {
             const real *pre = t->z + r * t->z_row + j * GROUP;
@@ -80,10 +80,13 @@ static void gru_before_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
 static void gru_next(ptrdiff_t rows, const fl_tile *t)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
-        for (ptrdiff_t j = 0; j < 4 && j * VL < t->units; j++) {
-            const ptrdiff_t at = j * VL, n = t->units - at;
+        for (ptrdiff_t j = 0; j < 4; j++) {
+            const ptrdiff_t at = (t->block + j) * VL, n = t->units - at;
+            if (n <= 0) {
+                break;
+            }
             real *gates = t->gates + r * t->gates_row + j * GROUP;
-            vec update = v_load(gates + VL), next = v_tanh(v_load(t->z + r * t->z_row + at));
+            vec update = v_load(gates + VL), next = v_tanh(v_load(t->z + r * t->z_row + j * VL));
             v_store(gates + 2 * VL, next);
             vec h = v_fma(update, v_sub(load_part(t->c_before[r] + at, n), next), next);
             store_part(t->c[r] + at, h, n);

@@ -7,7 +7,7 @@
 static void lstm_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
 {
     for (ptrdiff_t j = 0; j < groups; j++) {
-        const ptrdiff_t at = j * VL, n = t->units - at;
+        const ptrdiff_t at = (t->block + j) * VL, n = t->units - at;
         const ptrdiff_t width = j == groups - 1 ? t->width : VL;
         /* All gates before any cell state: the chains of a row are long, those of different
          * gates are independent. */

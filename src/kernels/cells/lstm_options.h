@@ -102,7 +102,8 @@ FL_INLINE void gather_preacts(const fl_tile *t, ptrdiff_t r, ptrdiff_t j, ptrdif
     vec g = v_loadu(z + 2 * width), o = v_loadu(z + 3 * width);
     if (t->options->peephole) {
         const real *peephole = t->options->peephole + (t->block + j) * GROUP;
-        vec before = load_part(t->c_before[r] + j * VL, t->units - j * VL);
+        const ptrdiff_t at = (t->block + j) * VL;
+        vec before = load_part(t->c_before[r] + at, t->units - at);
         i = v_fma(v_load(peephole + IN * VL), before, i);
         f = v_fma(v_load(peephole + FORGET * VL), before, f);
     }
@@ -144,7 +145,8 @@ FL_INLINE void open_first_gates(const fl_tile *t, ptrdiff_t r, ptrdiff_t j)
     }
     if (p->peephole) {
         const real *peephole = p->peephole + (t->block + j) * GROUP + OUT * VL;
-        vec c = cell_of(p, i, f, g, load_part(t->c_before[r] + j * VL, t->units - j * VL));
+        const ptrdiff_t at = (t->block + j) * VL;
+        vec c = cell_of(p, i, f, g, load_part(t->c_before[r] + at, t->units - at));
         v_store(gates + OUT * VL, v_fma(v_load(peephole), c, v_load(gates + OUT * VL)));
     }
 }
@@ -153,7 +155,7 @@ FL_INLINE void put_out(const fl_tile *t, ptrdiff_t r, ptrdiff_t j)
 {
     const fl_cell_options *p = t->options;
     const real *gates = t->gates + r * t->gates_row + j * GROUP;
-    const ptrdiff_t at = j * VL, n = t->units - at;
+    const ptrdiff_t at = (t->block + j) * VL, n = t->units - at;
     vec before = load_part(t->c_before[r] + at, n);
     vec c = cell_of(p, v_load(gates + IN * VL), v_load(gates + FORGET * VL),
                     v_load(gates + CANDIDATE * VL), before);

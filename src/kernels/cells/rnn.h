@@ -8,7 +8,7 @@
 FL_INLINE void rnn_tile(const int relu, ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
 {
     for (ptrdiff_t j = 0; j < groups; j++) {
-        const ptrdiff_t at = j * VL, n = t->units - at;
+        const ptrdiff_t at = (t->block + j) * VL, n = t->units - at;
         for (ptrdiff_t r = 0; r < rows; r++) {
             vec z = v_load(t->z + r * t->z_row + j * GROUP);
             vec h = relu ? rectified(z) : v_tanh(z);
