@@ -35,16 +35,20 @@ enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127 };
 #endif
 
 /* FL_INLINE     internal linkage and always inlined: no copy compiled for another ISA gets linked
- * FL_UNROLL     before a loop of constant length: its arrays of vectors stay in registers */
+ * FL_UNROLL     before a loop of constant length: its arrays of vectors stay in registers
+ * FL_UNROLL_BY_4   before another one */
 #if defined(__clang__)
 #define FL_INLINE static inline __attribute__((always_inline))
 #define FL_UNROLL _Pragma("clang loop unroll(full)")
+#define FL_UNROLL_BY_4 _Pragma("clang loop unroll_count(4)")
 #elif defined(__GNUC__)
 #define FL_INLINE static inline __attribute__((always_inline))
 #define FL_UNROLL _Pragma("GCC unroll 32")
+#define FL_UNROLL_BY_4 _Pragma("GCC unroll 4")
 #else /* MSVC */
 #define FL_INLINE static __forceinline
 #define FL_UNROLL
+#define FL_UNROLL_BY_4
 #endif
 
 #endif

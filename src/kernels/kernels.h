@@ -1,8 +1,9 @@
 /* The kernels, a template (see base/real.h).  A wrapper, isa/<isa>_<type>.c, includes simd/<isa>.h
  * before this file and is compiled for that instruction set; contracts are in table.h.
  *
- * The numerics contract: an output element is one chain of fused multiply-adds whose order depends
- * on nothing but the sizes of the layer.  So no kernel may split a sum, and lanes never mix (except
+ * The numerics contract: an output element is a sum of chains of fused multiply-adds (product.h)
+ * whose order depends on nothing but the sizes of the layer.  So no kernel may split a sum in any
+ * other way, and lanes never mix (except
  * in softmax: see FL_SUM_LANES). */
 #include "kernels/cells/gru.h"
 #include "kernels/cells/lstm.h"

@@ -1,4 +1,9 @@
-/* The product: a tile of rows and vectors, held in registers. */
+/* The product: a tile of rows and vectors, held in registers.
+ *
+ * A sum is cut into blocks of FL_SUM_BLOCK: each is a chain of fused multiply-adds from zero, and
+ * they are added in order.  That is 1.5 to 3 times as accurate as one chain, and the chains of two
+ * blocks overlap.  Blocks of 64 would be another 20% more accurate where K is 256 and more, for 2
+ * to 3% of the time. */
 #ifndef FL_KERNELS_PRODUCT_H
 #define FL_KERNELS_PRODUCT_H
 
@@ -13,48 +18,67 @@ enum { ROWS = 6, GROUPS = 4 };
 enum { ROWS = 3, GROUPS = 2 };
 #endif
 
-/* rows and vectors are constants where this is inlined, so that acc lives in registers. */
+/* rows and vectors are constants where these are inlined, so that acc lives in registers. */
+FL_INLINE void multiply_add(const int rows, const int vectors, const fl_term *term, ptrdiff_t begin,
+                            ptrdiff_t k, vec acc[ROWS][4 * GROUPS])
+{
+    const ptrdiff_t step = term->a_step, group = term->k * GROUP;
+    const real *panel = term->panel + begin * GROUP;
+    const real *a[ROWS];
+    FL_UNROLL
+    for (int r = 0; r < rows; r++) {
+        a[r] = term->a[r] + begin * step;
+    }
+    /* By four: a loop of 32 rounds is left without a mispredicted branch (H = 256: 3 to 4%). */
+    FL_UNROLL_BY_4
+    for (ptrdiff_t n = 0; n < k; n++) {
+        vec x[ROWS];
+        FL_UNROLL
+        for (int r = 0; r < rows; r++) {
+            x[r] = v_set1(a[r][n * step]);
+        }
+        FL_UNROLL
+        for (int j = 0; j < vectors; j++) {
+            vec w = v_load(panel + (j / 4) * group + (j % 4) * VL);
+            FL_UNROLL
+            for (int r = 0; r < rows; r++) {
+                acc[r][j] = v_fma(x[r], w, acc[r][j]);
+            }
+        }
+        panel += GROUP;
+    }
+}
+
 FL_INLINE void product_tile(const int rows, const int vectors, const real *const *init,
                             const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)
 {
-    vec acc[ROWS][4 * GROUPS];
+    const real *sums[ROWS];
     FL_UNROLL
     for (int r = 0; r < rows; r++) {
-        FL_UNROLL
-        for (int j = 0; j < vectors; j++) {
-            acc[r][j] = v_load(init[r] + j * VL);
-        }
+        sums[r] = init[r];
     }
     for (int i = 0; i < n_terms; i++) {
-        const ptrdiff_t k = terms[i].k, step = terms[i].a_step;
-        const real *panel = terms[i].panel;
-        const real *a[ROWS];
-        FL_UNROLL
-        for (int r = 0; r < rows; r++) {
-            a[r] = terms[i].a[r];
-        }
-        for (ptrdiff_t n = 0, at = 0; n < k; n++, at += step) {
-            vec x[ROWS];
+        for (ptrdiff_t k = 0; k < terms[i].k; k += FL_SUM_BLOCK) {
+            const ptrdiff_t left = terms[i].k - k;
+            vec acc[ROWS][4 * GROUPS];
             FL_UNROLL
             for (int r = 0; r < rows; r++) {
-                x[r] = v_set1(a[r][at]);
-            }
-            FL_UNROLL
-            for (int j = 0; j < vectors; j++) {
-                vec w = v_load(panel + (j / 4) * k * GROUP + (j % 4) * VL);
                 FL_UNROLL
-                for (int r = 0; r < rows; r++) {
-                    acc[r][j] = v_fma(x[r], w, acc[r][j]);
+                for (int j = 0; j < vectors; j++) {
+                    acc[r][j] = v_set1(0);
                 }
             }
-            panel += GROUP;
-        }
-    }
-    FL_UNROLL
-    for (int r = 0; r < rows; r++) {
-        FL_UNROLL
-        for (int j = 0; j < vectors; j++) {
-            v_store(z + r * z_row + j * VL, acc[r][j]);
+            multiply_add(rows, vectors, &terms[i], k, left < FL_SUM_BLOCK ? left : FL_SUM_BLOCK,
+                         acc);
+            FL_UNROLL
+            for (int r = 0; r < rows; r++) {
+                FL_UNROLL
+                for (int j = 0; j < vectors; j++) {
+                    vec sum = v_add(v_load(sums[r] + j * VL), acc[r][j]);
+                    v_store(z + r * z_row + j * VL, sum);
+                }
+                sums[r] = z + r * z_row;
+            }
         }
     }
 }

@@ -47,13 +47,18 @@ def twin(lstm: fastlstm.LSTM) -> reference.LSTM:
     return other
 
 
+def roundings(terms: int) -> int:
+    """Of a sum of products: chains of 128, which are then added."""
+    return min(terms, 128) + terms // 128 + 1
+
+
 def error_bound(lstm: fastlstm.LSTM, steps: int, batch: int) -> float:
     """How far rounding may move a result whose values are of order one.
 
-    The longest chain of roundings behind a result has
+    Behind a result are the roundings of
 
-    * max(I, D*H) + H multiply-adds, forward, and 4H, backward, for the hidden state,
-    * min(T*B, 256) terms and then the sums of so many, for a weight gradient,
+    * sums of max(I, D*H) and of H products, forward, and of 4H, backward, for the hidden state,
+    * a sum of min(T*B, 256) products, and the sums of so many, for a weight gradient,
     * 5 gate functions of up to 2 ulp, which weigh as much as 5 * (2 / 0.5)^2 roundings.
 
     Each rounding moves its value by up to eps/2, in either direction, so n of them by about
@@ -62,8 +67,9 @@ def error_bound(lstm: fastlstm.LSTM, steps: int, batch: int) -> float:
     """
     I, H = lstm.input_size, lstm.hidden_size
     width = max(I, H * (1 + lstm.bidirectional))
-    terms = min(steps * batch, 256) + steps * batch // 256
-    n = width + H + 4 * H + terms + 80
+    terms = steps * batch
+    n = roundings(width) + roundings(H) + roundings(4 * H) + roundings(min(terms, 256))
+    n += terms // 256 + 80
     eps = float(np.finfo(lstm.dtype).eps)
     return 4 * lstm.num_layers * eps / 2 * float(np.sqrt(n))
 
