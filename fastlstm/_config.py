@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fastlstm._core import library, probes
+from fastlstm._core import caches, library, probes
 from fastlstm._core.threads import chosen_isa, explanation, isas
 
 __version__ = "0.1.0"
@@ -24,7 +24,7 @@ def _processor() -> str:
 
 
 def show_config() -> None:
-    """Print the versions, CPU, instruction set and threads: what a bug report needs.
+    """Print the versions, CPU, instruction set, threads and caches: what a bug report needs.
 
     Examples
     --------
@@ -44,6 +44,7 @@ def show_config() -> None:
         "ISA": f"{chosen_isa()} (of {', '.join(isas())})",
         "OpenMP": "yes" if library.has_openmp() else "no",
         "threads": explanation(),
+        "caches": caches.as_text(library.planned_caches()),
         "compiler": probes.compiler(),
     }
     for name, value in rows.items():

@@ -76,11 +76,24 @@ typedef struct {
     void *packed; /* forward_size or backward_size elements */
 } fl_pack_call;
 
+/* The data caches of a core. */
+typedef struct {
+    ptrdiff_t l1d, l2, l3;      /* bytes; l3 is 0 where there is none */
+    int l2_sharers, l3_sharers; /* processors (hardware threads) that share one, at least 1 */
+} fl_caches;
+
+/* Those of this machine, asked once. */
+const fl_caches *fl_machine_caches(void);
+
+/* Those that Linux describes in a folder, /sys/devices/system/cpu/cpu0/cache; whether it does. */
+int fl_linux_caches(const char *folder, fl_caches *caches);
+
 /* How many workers a call may have.  `processors` of them can run at a time. */
 typedef struct {
     int threads, processors;
-    int most; /* for a while, because teams lose time: see base/team_size.h */
-    int live; /* a step or a block of a stream, which somebody waits for */
+    int most;                /* for a while, because teams lose time: see base/team_size.h */
+    int live;                /* a step or a block of a stream, which somebody waits for */
+    const fl_caches *caches; /* that the plan is made for */
 } fl_team_limits;
 
 /* Input as numbers of rows: x is then a table [count, I], and step t, row b reads row

@@ -111,9 +111,17 @@ cdef extern from "fastlstm.h" nogil:
 
     const fl_isa *fl_isa_at(int i)
 
+    ctypedef struct fl_caches:
+        Py_ssize_t l1d, l2, l3
+        int l2_sharers, l3_sharers
+
+    const fl_caches *fl_machine_caches()
+    int fl_linux_caches(const char *folder, fl_caches *caches)
+
     ctypedef struct fl_team_limits:
         int threads, processors
         int most, live
+        const fl_caches *caches
 
     ctypedef struct fl_pack_call:
         const fl_stack *stack

@@ -11,7 +11,7 @@ from fastlstm._core.c_api cimport *
 
 from collections import namedtuple
 
-from fastlstm._core import processors
+from fastlstm._core import caches, processors
 
 cdef extern from *:
     """
@@ -62,7 +62,52 @@ PROCESSORS = min(processors.CORES, processors.QUOTA)
 cdef fl_team_limits team_limits(int threads, bint live=False) except *:
     """The limits of the next call of this thread."""
     cdef int processors = PROCESSORS
-    return fl_team_limits(threads, processors, fl_team_most(), live)
+    if _wrong_caches is not None:
+        raise ValueError(_wrong_caches)
+    return fl_team_limits(threads, processors, fl_team_most(), live, &_c_caches)
+
+
+cdef fl_caches _c_caches  # that plans are made for
+cdef tuple _cache_variables = ()  # that have set sizes
+cdef str _wrong_caches = None  # what is wrong with the variables that set them
+
+
+cdef object _from_c(const fl_caches *c, tuple variables=()):
+    return caches.Caches(c.l1d, c.l2, c.l3, c.l2_sharers, c.l3_sharers, variables)
+
+
+def machine_caches():
+    """The `Caches` of this machine."""
+    return _from_c(fl_machine_caches())
+
+
+def linux_caches(str folder):
+    """The `Caches` that a folder like /sys/devices/system/cpu/cpu0/cache describes, or None."""
+    cdef fl_caches found
+    return _from_c(&found) if fl_linux_caches(folder.encode(), &found) else None
+
+
+def set_caches(sizes):
+    """Plan for other `Caches` from now on: for tests, while no other thread computes."""
+    global _cache_variables
+    _c_caches.l1d, _c_caches.l2, _c_caches.l3 = sizes.l1d, sizes.l2, sizes.l3
+    _c_caches.l2_sharers, _c_caches.l3_sharers = sizes.l2_sharers, sizes.l3_sharers
+    _cache_variables = sizes.variables
+
+
+def planned_caches():
+    """The `Caches` that plans are made for: the machine's, or what the environment sets."""
+    if _wrong_caches is not None:
+        raise ValueError(_wrong_caches)
+    return _from_c(&_c_caches, _cache_variables)
+
+
+# The environment is read while no other thread can plan a call; a mistake in it is raised where the
+# caches are needed, because a program that cannot be imported cannot say what is wrong.
+try:
+    set_caches(caches.with_environment(machine_caches()))
+except ValueError as error:
+    _wrong_caches = str(error)
 
 
 cdef int threads_for(int wanted) noexcept nogil:

@@ -310,7 +310,7 @@ cdef class StreamPool:
             self._watch(self.layer.parameters)
             packed = self.layer._packed_weights()
         cdef double work = <double>(block.k + 1) * self._weights * block.steps
-        cdef fl_team_limits limits = fl_team_limits(1, 1, 1, True)
+        cdef fl_team_limits limits = team_limits(1, live=True)
         if work > ONE_WORKER:
             limits = team_limits(threads.get_num_threads(), live=True)
         if work > ONE_TURN and block.steps > 1:

@@ -1,25 +1,13 @@
 /* Which instruction sets this CPU and this operating system support. */
 #include "cpu/cpu.h"
 
+#include "cpu/cpuid.h"
+
 #if FL_X86_64
 
 #ifdef _MSC_VER
-#include <intrin.h>
-static void cpuid(unsigned leaf, unsigned subleaf, unsigned r[4])
-{
-    int out[4];
-    __cpuidex(out, (int)leaf, (int)subleaf);
-    for (int i = 0; i < 4; i++) {
-        r[i] = (unsigned)out[i];
-    }
-}
 static unsigned long long xcr0(void) { return _xgetbv(0); }
 #else
-#include <cpuid.h>
-static void cpuid(unsigned leaf, unsigned subleaf, unsigned r[4])
-{
-    __cpuid_count(leaf, subleaf, r[0], r[1], r[2], r[3]);
-}
 static unsigned long long xcr0(void)
 {
     unsigned low, high;
@@ -46,14 +34,14 @@ unsigned fl_cpu_features(void)
 {
     unsigned r[4], features = 0;
     cpuid(0, 0, r);
-    const unsigned leaves = r[0];
+    const unsigned leaves = r[EAX];
     cpuid(1, 0, r);
-    const unsigned ecx = r[2];
+    const unsigned ecx = r[ECX];
     if (leaves < 7 || !(ecx & OSXSAVE) || !(ecx & AVX) || !(ecx & FMA)) {
         return 0;
     }
     cpuid(7, 0, r);
-    const unsigned ebx = r[1];
+    const unsigned ebx = r[EBX];
     const unsigned long long saved = xcr0();
     if ((saved & XCR0_AVX) == XCR0_AVX && (ebx & AVX2)) {
         features |= FL_CPU_AVX2_FMA;

@@ -165,7 +165,7 @@ static void run_team(fl_job run, void *call, int workers)
 /* A call of forward as the plan would have it for this many workers. */
 static void plan_for(const backend *b, fl_forward_call *f, int workers, int split_units)
 {
-    b->driver->plan_forward(f, (fl_team_limits){1, 1, 1, 1}, f->tape != NULL);
+    b->driver->plan_forward(f, (fl_team_limits){1, 1, 1, 1, fl_machine_caches()}, f->tape != NULL);
     /* As much for each worker: more than is needed. */
     const ptrdiff_t z = (workers - 1) * f->plan.z_worker;
     const ptrdiff_t zeros = z + (workers - 1) * f->plan.zeros_worker;
@@ -346,7 +346,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .grads = grads,
     };
     new_states(b, &stack, t->batch, NULL, 6, call.dstates);
-    b->driver->plan_backward(&call, (fl_team_limits){1, 1, 1, 1});
+    b->driver->plan_backward(&call, (fl_team_limits){1, 1, 1, 1, fl_machine_caches()});
     call.plan.team.workers = workers;
     call.plan.split_units = split_units;
     call.plan.scratch += (workers - 1) * call.plan.zoneout_keep_worker;
@@ -408,7 +408,7 @@ static uint64_t run_head(const backend *b, const head_case *t, int workers)
             .dweight = dweight,
             .dbias = dbias,
         };
-        b->driver->plan_head(&call, (fl_team_limits){1, 1, 1, 1});
+        b->driver->plan_head(&call, (fl_team_limits){1, 1, 1, 1, fl_machine_caches()});
         call.scratch = exact_aligned(call.scratch_size, size);
         call.team.workers = workers;
         run_team(b->driver->head, &call, workers);
