@@ -7,6 +7,9 @@
 #include "measured.h"
 
 #include <stdlib.h>
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
 #include <string.h>
 
 typedef struct {
@@ -34,6 +37,11 @@ static real *take(layer *l, ptrdiff_t n, double scale)
     static unsigned state;
     const size_t bytes = ((size_t)n * sizeof(real) / FL_ALIGN + 1) * FL_ALIGN;
     real *p = aligned_alloc(FL_ALIGN, bytes);
+#ifdef MADV_HUGEPAGE
+    if (p && bytes >= 4 << 20) { /* as the binding does */
+        madvise((void *)(((uintptr_t)p + 4095) & ~(uintptr_t)4095), bytes - 4096, MADV_HUGEPAGE);
+    }
+#endif
     state = (unsigned)l->count;
     for (ptrdiff_t i = 0; p && i < n; i++) {
         state = state * 1664525u + 1013904223u;
@@ -128,7 +136,7 @@ static void *open_layer(const bench_size *size)
         free(l);
         return NULL;
     }
-    fl_team_limits limits = {size->threads, size->threads, size->threads, 0};
+    fl_team_limits limits = {size->threads, size->threads, size->threads, 0, fl_machine_caches()};
     l->size = *size;
     open_forward(l, isa);
     fl_driver_f32.plan_forward(&l->forward, limits, size->training);

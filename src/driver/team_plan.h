@@ -2,8 +2,7 @@
 #ifndef FL_DRIVER_TEAM_PLAN_H
 #define FL_DRIVER_TEAM_PLAN_H
 
-#include "base/arena.h"
-#include "fastlstm.h"
+#include "driver/cost.h"
 
 /* Work that pays for a second worker: 10 us of one in a call, to wake it, and 1 us in a step where
  * they meet after each (Xeon, AVX-512, one row, steps of H = 64, 80, 128: 1.08, 1.04, 1.30 times as
@@ -35,24 +34,38 @@ static inline double step_work(ptrdiff_t slots, ptrdiff_t hidden, ptrdiff_t inpu
 }
 
 /* A call, for its team. */
-typedef struct {
+typedef struct team_work {
     ptrdiff_t batch, unit_parts;
     double work, step_work; /* of the call, and between two meetings */
+    const void *of;         /* the call itself */
+    /* Cycles of a step of one of so many workers that share rows, or units. */
+    double (*cycles)(const struct team_work *call, const fl_team_limits *limits, int workers,
+                     int split);
 } team_work;
 
-/* Enough rows are shared out, and workers never meet.  Else they share the hidden units and meet
- * after each step: then no more than there are processors, because a worker that waits for its turn
- * keeps all others waiting (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
+/* Whether so many workers share the hidden units rather than the rows. */
+static int shares_units(const team_work *call, const fl_team_limits *limits, int workers)
+{
+    if (call->batch < 2 * workers || call->unit_parts < workers) {
+        return call->batch < 2 * workers;
+    }
+    return call->cycles(call, limits, workers, 1) < call->cycles(call, limits, workers, 0);
+}
+
+/* Workers that share rows never meet.  Those that share hidden units meet after each step: then no
+ * more than there are processors, because a worker that waits for its turn keeps all others waiting
+ * (H = 256, one row, 4 threads on 2 processors: twice the time of 2). */
 static int workers_for(const team_work *call, const fl_team_limits *limits, int threads, int *split)
 {
     const team_price price = price_of(limits);
     const double most = call->work / price.call + 1;
     int workers = most < threads ? (int)most : threads;
+    const int at_a_time = (int)minimum(workers, limits->processors);
     *split = 0;
     if (call->batch < 4 * workers) {
-        workers = (int)minimum(workers, limits->processors);
+        workers = at_a_time;
     }
-    if (call->batch < 4 * workers) {
+    if (workers == at_a_time && shares_units(call, limits, workers)) {
         const double shared = call->step_work / price.step + 1;
         workers = shared < workers ? (int)shared : workers;
         workers = (int)minimum(workers, call->unit_parts);

@@ -7,6 +7,7 @@
 #ifndef FL_KERNELS_PRODUCT_H
 #define FL_KERNELS_PRODUCT_H
 
+#include "base/align.h"
 #include "kernels/tile.h"
 
 /* The register tile: 4*ROWS accumulators, one weight vector and ROWS broadcast elements fill the
@@ -18,12 +19,16 @@ enum { ROWS = 6, GROUPS = 4 };
 enum { ROWS = 3, GROUPS = 2 };
 #endif
 
+enum { LINE = FL_ALIGN / sizeof(real) };
+
 /* rows and vectors are constants where these are inlined, so that acc lives in registers. */
 FL_INLINE void multiply_add(const int rows, const int vectors, const fl_term *term, ptrdiff_t begin,
                             ptrdiff_t k, vec acc[ROWS][4 * GROUPS])
 {
     const ptrdiff_t step = term->a_step, group = term->k * GROUP;
+    const ptrdiff_t line = term->next ? LINE : 0;
     const real *panel = term->panel + begin * GROUP;
+    const real *next = term->next ? term->next + begin * LINE : panel;
     const real *a[ROWS];
     FL_UNROLL
     for (int r = 0; r < rows; r++) {
@@ -33,6 +38,7 @@ FL_INLINE void multiply_add(const int rows, const int vectors, const fl_term *te
     FL_UNROLL_BY_4
     for (ptrdiff_t n = 0; n < k; n++) {
         vec x[ROWS];
+        FL_PREFETCH_L2(next + n * line);
         FL_UNROLL
         for (int r = 0; r < rows; r++) {
             x[r] = v_set1(a[r][n * step]);

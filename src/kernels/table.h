@@ -32,6 +32,7 @@ typedef struct {
     ptrdiff_t a_step;
     const real *panel; /* [groups][k][4][VL] */
     ptrdiff_t k;       /* at least 1 */
+    const real *next;  /* k cache lines that will be read later, or NULL */
 } FL_NAME(fl_term);
 typedef FL_NAME(fl_term) fl_term;
 

@@ -23,7 +23,7 @@ static void rows_times_weights(const backward_pass *p, const real *const *dz, pt
         init[r] = tile + r * size;
     }
     p->k->load(rows, n, before, NULL, tile);
-    const fl_term term = {dz, 1, p->cell.w + group * k * size, k};
+    const fl_term term = {dz, 1, p->cell.w + group * k * size, k, NULL};
     p->k->product(rows, vectors_of(p, n), init, &term, 1, tile, size);
     p->k->store(rows, n, tile, to);
 }
@@ -169,7 +169,7 @@ static void matrix_tiles(const backward_pass *p, const term_rows *terms, const m
                 width++;
             }
         }
-        const fl_term term = {a, p->dz_row, m->panels + group * FL_TERMS * size, terms->n};
+        const fl_term term = {a, p->dz_row, m->panels + group * FL_TERMS * size, terms->n, NULL};
         if (width > 0) {
             p->k->product(width, vectors_of(p, n), init, &term, 1, tile_sums, size);
             p->k->add(width, n, sums, to);

@@ -82,6 +82,27 @@ static backward_space backward_space_at(const fl_backward_call *call)
     return space;
 }
 
+/* The recurrence alone: what follows from its dz is shared in tiles, whatever the workers share. */
+static double backward_cycles(const team_work *work, const fl_team_limits *limits, int workers,
+                              int split)
+{
+    const fl_backward_call *call = work->of;
+    const fl_stack *s = &call->stack;
+    const fl_kernels *k = call->kernels;
+    const ptrdiff_t groups = divide_up(output_size(s), 4 * k->lanes);
+    const ptrdiff_t units = split ? divide_up(groups, workers) * 4 * k->lanes : output_size(s);
+    const ptrdiff_t gates = gate_slot_count(s) * s->hidden;
+    const step_cost step = {
+        .lanes = k->lanes,
+        .rows = split ? call->batch : divide_up(call->batch, workers),
+        .columns = units,
+        .outputs = gates,
+        .written = split ? call->batch * gates * (workers - 1) / workers : 0,
+        .meets = split,
+    };
+    return cycles_of(&step, limits->caches);
+}
+
 static void plan_backward(fl_backward_call *call, fl_team_limits limits)
 {
     const fl_stack *s = &call->stack;
@@ -95,6 +116,8 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
         .unit_parts = has_norm(s) ? 1 : divide_up(s->hidden, 4 * k->lanes),
         .work = step_work * steps,
         .step_work = step_work,
+        .of = call,
+        .cycles = backward_cycles,
     };
     plan_team(&call->plan, &limits, &work);
     call->plan.segment = minimum(segment_of(call->batch), call->steps);

@@ -12,7 +12,7 @@ FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real
 {
     const ptrdiff_t size = 4 * p->k->lanes, n = p->out_size - group * size;
     const real *weights = p->cell.u + group * p->rows * size;
-    const fl_term term = {dz, 1, weights, p->recurrent};
+    const fl_term term = {dz, 1, weights, p->recurrent, NULL};
     const int masked = !plain && p->tape.recurrent_mask;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *init[FL_MAX_ROWS];
@@ -202,7 +202,7 @@ static void second_input_gradient(const backward_pass *p, const worker_share *me
         dz[r] = dz_at(p, at->s, rank_at(&me->rows, at->i + r)) + p->at.second;
         init[r] = zeros;
     }
-    const fl_term term = {dz, 1, weights, k};
+    const fl_term term = {dz, 1, weights, k, NULL};
     memset(tile, 0, (size_t)(at->rows * size) * sizeof(real));
     p->k->product(at->rows, vectors_of(p, p->hidden - at->group * size), init, &term, 1, tile,
                   size);

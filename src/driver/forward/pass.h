@@ -45,6 +45,7 @@ typedef struct {
     real *masked_h;             /* [2][B][Hout]: the products, of this step and the next */
     step_rows of_rows;          /* of this worker */
     ptrdiff_t ahead;
+    int fetches;      /* panels are asked for before they are read */
     real *z;          /* projections ahead, see z_place */
     ptrdiff_t z_rows; /* of which there is room */
     real *table;      /* [count][blocks][4][VL]: projections of a table's rows, or NULL */

@@ -6,11 +6,12 @@
 #include "driver/team_plan.h"
 #include "layout/packed_weights.h"
 
-/* Projections ahead of the recurrence should fit L2 beside the weights they are made with; but
- * where W itself does not fit, it should serve four tiles each time it is read. */
-enum { FL_AHEAD_BYTES = 1 << 17, FL_AHEAD_STEPS = 24 };
-/* Between layers: as many steps as keep the outputs of a layer in L2. */
-enum { FL_CHUNK_BYTES = 1 << 17 };
+/* Projections ahead of the recurrence should fit L2 beside the weights they are made with: an
+ * eighth of it, like the outputs between layers.  But where W itself does not fit, it should serve
+ * four tiles each time it is read. */
+enum { FL_L2_SHARE = 8, FL_AHEAD_STEPS = 24 };
+/* Of batches, whose projections are large. */
+enum { FL_AHEAD_OF_BATCH = 8 };
 
 /* Elements of a row of the projected table. */
 static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
@@ -18,27 +19,69 @@ static inline ptrdiff_t table_row_of(const fl_plan *plan, const fl_kernels *k)
     return plan->blocks * 4 * k->lanes;
 }
 
+/* What one of so many workers computes in a step of a layer.  The widest input counts: that of the
+ * first layer, or of those above it. */
+static step_cost step_of(const fl_forward_call *call, int workers, int split)
+{
+    const fl_stack *s = &call->stack;
+    const fl_kernels *k = call->kernels;
+    const ptrdiff_t above = s->layers > 1 ? input_size(s, 1) : 0, blocks = blocks_of(s, k);
+    const ptrdiff_t units = split ? divide_up(blocks, workers) * k->lanes : s->hidden;
+    return (step_cost){
+        .lanes = k->lanes,
+        .rows = split ? call->batch : divide_up(call->batch, workers),
+        .columns = gate_slot_count(s) * units,
+        .inputs = s->input > above ? s->input : above,
+        .outputs = output_size(s),
+        .written = split ? call->batch * (s->hidden - units) : 0,
+        .meets = split,
+    };
+}
+
+/* Steps whose input is projected ahead, or 0: for less than a tile of rows always, because W is
+ * read that much less often, and for batches where it costs less. */
+static ptrdiff_t steps_ahead(const fl_forward_call *call, step_cost step, const fl_caches *caches)
+{
+    const ptrdiff_t row = step.rows * step.columns * (ptrdiff_t)sizeof(real);
+    const ptrdiff_t most = caches->l2 / caches->l2_sharers / FL_L2_SHARE / row + 1;
+    if (call->steps == 1) {
+        return 0;
+    }
+    if (step.rows < ((const fl_kernels *)call->kernels)->rows) {
+        return most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS;
+    }
+    const double fused = cycles_of(&step, caches);
+    step.ahead = FL_AHEAD_OF_BATCH;
+    return cycles_of(&step, caches) < fused ? step.ahead : 0;
+}
+
+static double forward_cycles(const team_work *work, const fl_team_limits *limits, int workers,
+                             int split)
+{
+    const fl_forward_call *call = work->of;
+    step_cost step = step_of(call, workers, split);
+    step.ahead = steps_ahead(call, step, limits->caches);
+    return cycles_of(&step, limits->caches);
+}
+
 /* How the steps are cut: into chunks of a stack, and into pieces whose inputs are projected ahead.
  */
-static void cut_steps(fl_forward_call *call, int training)
+static void cut_steps(fl_forward_call *call, const fl_caches *caches, int training)
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     fl_plan *plan = &call->plan;
-    const ptrdiff_t size = sizeof(real);
+    const step_cost step = step_of(call, plan->team.workers, plan->split_units);
+    const ptrdiff_t ahead = steps_ahead(call, step, caches);
     plan->chunk = call->steps;
     if (s->layers > 1 && s->directions == 1 && !training) {
-        const ptrdiff_t most = FL_CHUNK_BYTES / (call->batch * output_size(s) * size) + 1;
-        plan->chunk = minimum(most, call->steps);
+        const ptrdiff_t outputs = call->batch * output_size(s) * (ptrdiff_t)sizeof(real);
+        const ptrdiff_t most = caches->l2 / caches->l2_sharers / FL_L2_SHARE / outputs + 1;
+        /* Batches go on with a layer for as long as they project ahead. */
+        plan->chunk = minimum(step.rows < k->rows || most > ahead ? most : ahead, call->steps);
     }
-    const ptrdiff_t rows = divide_up(call->batch, plan->split_units ? 1 : plan->team.workers);
-    const ptrdiff_t blocks = divide_up(plan->blocks, plan->split_units ? plan->team.workers : 1);
-    plan->ahead = 0;
-    if (rows < k->rows && plan->chunk > 1) {
-        const ptrdiff_t most = FL_AHEAD_BYTES / (rows * blocks * 4 * k->lanes * size) + 1;
-        plan->ahead = minimum(most > FL_AHEAD_STEPS ? most : FL_AHEAD_STEPS, plan->chunk);
-    }
-    plan->z_rows = plan->ahead * rows;
+    plan->ahead = plan->chunk > 1 ? minimum(ahead, plan->chunk) : 0;
+    plan->z_rows = plan->ahead * step.rows;
     plan->z_worker = aligned(plan->z_rows * plan->blocks * 4 * k->lanes);
 }
 
@@ -109,9 +152,11 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
         .unit_parts = has_norm(s) ? 1 : call->plan.blocks, /* a layer norm needs whole rows */
         .work = work_of(gates * inputs, call->batch) * steps,
         .step_work = work_of(gates * (double)s->hidden, call->batch),
+        .of = call,
+        .cycles = forward_cycles,
     };
     plan_team(&call->plan, &limits, &work);
-    cut_steps(call, training);
+    cut_steps(call, limits.caches, training);
     lay_out_scratch(call, training);
 }
 

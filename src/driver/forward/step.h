@@ -9,6 +9,8 @@ typedef struct {
     ptrdiff_t s;
     ptrdiff_t i, rows;       /* so many rows, from the i-th of this worker on */
     ptrdiff_t block, groups; /* so many blocks, from this one on */
+    int number;              /* of the tile, among those of its blocks */
+    ptrdiff_t next;          /* the block that follows them, or -1 */
 } step_tile;
 
 /* What the tiles of a step read and write. */
@@ -122,8 +124,10 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *
         FL_PREFETCH_WRITE(of->h[at->i + r] + line);
     }
     const fl_term terms[2] = {
-        {of->x + at->i, 1, p->cell.w + block * p->input * vectors, p->input},
-        {of->h_before + at->i, 1, p->cell.u + block * p->out_size * vectors, p->out_size},
+        {of->x + at->i, 1, p->cell.w + block * p->input * vectors, p->input,
+         panel_to_fetch(p, at->next, at->number, p->cell.w, p->input)},
+        {of->h_before + at->i, 1, p->cell.u + block * p->out_size * vectors, p->out_size,
+         panel_to_fetch(p, at->next, at->number, p->cell.u, p->out_size)},
     };
     p->k->product(at->rows, vectors_of_blocks(p, block, at->groups), init, terms + projected,
                   2 - projected, to, to_row);
@@ -164,7 +168,7 @@ static void second_sums(const pass *p, const step_tile *at, const real *const *s
         init[r] = local + r * size;
     }
     const fl_term term = {(const real *const *)p->of_rows.second_input + at->i, 1,
-                          p->cell.second + group * p->hidden * size, p->hidden};
+                          p->cell.second + group * p->hidden * size, p->hidden, NULL};
     p->k->load(at->rows, n, start, NULL, local);
     p->k->product(at->rows, minimum(4, divide_up(n, p->k->lanes)), init, &term, 1, local, size);
 }
@@ -304,10 +308,14 @@ static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, ptrd
     for (ptrdiff_t done = 0; done < blocks; done += most) {
         const ptrdiff_t groups = minimum(most, blocks - done);
         const ptrdiff_t block = begin + (s % 2 ? blocks - done - groups : done);
+        const ptrdiff_t follows = s % 2 ? block - 1 : block + groups;
+        const int is_there = follows >= at->share.begin && follows < at->share.end;
+        const ptrdiff_t next = is_there ? follows : -1;
+        int number = 0;
         tiling tiles = cut;
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            const step_tile tile_at = {s, i, tile, block, groups};
+            const step_tile tile_at = {s, i, tile, block, groups, number++, next};
             const ptrdiff_t offset = i * place.row + (block - at->share.begin) * vectors;
             run_tile(p, me, &tile_at, z ? z + offset : NULL, place.row);
         }

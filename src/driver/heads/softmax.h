@@ -109,7 +109,7 @@ static void head_logits(const fl_head_call *call, const head_space *space, fl_ra
                 y[r] = prediction_at(call, i + r);
                 bias[r] = space->bias + v;
             }
-            const fl_term term = {y, 1, space->forward + v * hidden, hidden};
+            const fl_term term = {y, 1, space->forward + v * hidden, hidden, NULL};
             real *z = logits + (i - rows.begin) * row + v;
             k->product(tile, vectors, bias, &term, 1, z, row);
         }
@@ -182,7 +182,7 @@ static void head_inputs(const fl_head_call *call, const head_space *space, fl_ra
                 dy[r] = (real *)call->dy + (i + r) * call->dy_row + h;
                 fetch_to_write(dy[r], n); /* 3% where dy is not in cache (H = 256, V = 100) */
             }
-            const fl_term term = {a, 1, space->backward + h * classes, classes};
+            const fl_term term = {a, 1, space->backward + h * classes, classes, NULL};
             _Alignas(FL_ALIGN) real sums[FL_MAX_TILE];
             k->product(tile, divide_up(n, k->lanes), init, &term, 1, sums, size);
             k->store(tile, n, sums, dy);
@@ -224,7 +224,7 @@ static void head_weights(const fl_head_call *call, const head_space *space, ptrd
             to[r] = (real *)call->dweight + (v + r) * call->hidden + h;
             fetch_to_write(to[r], columns); /* 2% (H = 512, V = 1000) */
         }
-        const fl_term term = {a, logits_row_of(call), space->panels + h * FL_TERMS, n};
+        const fl_term term = {a, logits_row_of(call), space->panels + h * FL_TERMS, n, NULL};
         k->product(rows, divide_up(columns, k->lanes), init, &term, 1, tile_sums, size);
         k->add(rows, columns, sums, to);
     }
