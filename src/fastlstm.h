@@ -204,6 +204,11 @@ typedef struct {
     fl_team_plan team;
 } fl_head_call;
 
+/* What is computed in one call of a kernel. */
+typedef struct {
+    ptrdiff_t rows, units;
+} fl_tile_size;
+
 /* Fields of a tape that can be read: gate slots 0 to 3, and these. */
 enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
 
@@ -221,6 +226,8 @@ typedef struct {
     ptrdiff_t (*segment)(ptrdiff_t batch); /* steps of a segment of a long sequence */
     void (*plan_forward)(fl_forward_call *call, fl_team_limits limits, int training);
     void (*plan_backward)(fl_backward_call *call, fl_team_limits limits);
+    /* The largest tile forward, of so many rows and blocks of a worker. */
+    fl_tile_size (*tile_size)(const void *kernels, ptrdiff_t rows, ptrdiff_t blocks);
     fl_job forward;  /* of an fl_forward_call */
     fl_job backward; /* of an fl_backward_call */
     void (*read_tape)(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t direction, int field,

@@ -217,6 +217,9 @@ cdef extern from "fastlstm.h" nogil:
         Py_ssize_t scratch_size
         fl_team_plan team
 
+    ctypedef struct fl_tile_size:
+        Py_ssize_t rows, units
+
     ctypedef struct fl_driver:
         Py_ssize_t (*parameters_size)(const fl_stack *) noexcept nogil
         Py_ssize_t (*state_size)(const fl_stack *, int) noexcept nogil
@@ -230,6 +233,7 @@ cdef extern from "fastlstm.h" nogil:
         Py_ssize_t (*segment)(Py_ssize_t) noexcept nogil
         void (*plan_forward)(fl_forward_call *, fl_team_limits, int) noexcept nogil
         void (*plan_backward)(fl_backward_call *, fl_team_limits) noexcept nogil
+        fl_tile_size (*tile_size)(const void *, Py_ssize_t, Py_ssize_t) noexcept nogil
         fl_job forward
         fl_job backward
         void (*read_tape)(const fl_forward_call *, Py_ssize_t, Py_ssize_t, int, void *) noexcept nogil

@@ -5,7 +5,7 @@ from typing import Any, final
 from numpy.typing import NDArray
 
 from fastlstm._core.library import Buffer, BufferCache
-from fastlstm._core.packed_weights import PackedWeights
+from fastlstm._core.packed_weights import PackedWeights, StackConfig
 
 _Array = NDArray[Any]
 
@@ -50,6 +50,16 @@ def read_tape(
     field: int,
     out: _Array,
 ) -> None: ...
+def plan(
+    isa: str,
+    config: StackConfig,
+    is_double: bool,
+    steps: int,
+    batch: int,
+    dropout: tuple[int, float, float] | None,
+    training: bool,
+    threads: int,
+) -> list[dict[str, Any]]: ...
 
 @final
 class Rows:

@@ -5,8 +5,10 @@ from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
 from fastlstm._core.interrupts cimport Interrupt, interrupt_of
-from fastlstm._core.library cimport Buffer, BufferCache, run_team, team_limits
-from fastlstm._core.packed_weights cimport PackedWeights, dropout_of
+from fastlstm._core.library cimport (
+    Buffer, BufferCache, driver_of, find_isa, run_team, team_limits,
+)
+from fastlstm._core.packed_weights cimport PackedWeights, StackConfig, dropout_of
 
 import numpy as np
 
@@ -308,3 +310,62 @@ cdef int _read_tape(PackedWeights packed, Buffer tape, Rows rows, Py_ssize_t lay
     if out.size:
         packed.driver.read_tape(&call, layer, direction, field, &out[0, 0, 0])
     return 0
+
+
+def plan(str isa, StackConfig config not None, bint is_double, Py_ssize_t steps, Py_ssize_t batch,
+         dropout, bint training, int threads):
+    """How calls would be shared and cut, without any: forward and, for training, backward.
+
+    Parameters
+    ----------
+    steps, batch : int
+        At least 1.
+    dropout, threads : as for `forward`
+    training : bool
+
+    Returns
+    -------
+    list of dict
+        The fields of fl_plan and its team, with those that `_plan_fields` adds; sizes in bytes.
+    """
+    cdef fl_forward_call forward
+    cdef fl_backward_call backward
+    cdef const fl_isa *found = find_isa(isa)
+    cdef const void *kernels = found.f64 if is_double else found.f32
+    cdef const fl_driver *driver = driver_of(is_double)
+    cdef const fl_stack *stack = &config.stack
+    cdef fl_dropout choices = dropout_of(dropout)
+    cdef fl_team_limits limits = team_limits(threads)
+    cdef Py_ssize_t size = 8 if is_double else 4
+    memset(&forward, 0, sizeof(forward))
+    forward.stack, forward.kernels, forward.dropout = config.stack, kernels, choices
+    forward.steps, forward.batch = steps, batch
+    driver.plan_forward(&forward, limits, training)
+    of_forward = _plan_fields(&forward.plan, &limits, stack, steps, batch)
+    parts = forward.plan.team.workers if forward.plan.split_units else 1
+    blocks = (forward.plan.blocks + parts - 1) // parts  # of a worker
+    of_forward["tile"] = driver.tile_size(kernels, of_forward["rows"], blocks)
+    of_forward["weights"] = driver.forward_size(stack, kernels) * size
+    of_forward["scratch"] *= size
+    if not training:
+        return [of_forward]
+    of_forward["tape"] = driver.tape_size(stack, kernels, steps, batch, &choices) * size
+    memset(&backward, 0, sizeof(backward))
+    backward.stack, backward.kernels, backward.dropout = config.stack, kernels, choices
+    backward.steps, backward.batch = steps, batch
+    driver.plan_backward(&backward, limits)
+    of_backward = _plan_fields(&backward.plan, &limits, stack, steps, batch)
+    of_backward["weights"] = driver.backward_size(stack, kernels) * size
+    of_backward["scratch"] *= size
+    return [of_forward, of_backward]
+
+
+cdef dict _plan_fields(const fl_plan *plan, const fl_team_limits *limits, const fl_stack *stack,
+                       Py_ssize_t steps, Py_ssize_t batch):
+    """A plan, with what it was made for; rows: of a worker, at most."""
+    cdef dict fields = plan[0]
+    fields.update(fields.pop("team"))
+    fields.update(threads=limits.threads, most=limits.most, layers=stack.layers,
+                  directions=stack.directions, steps=steps, batch=batch)
+    fields["rows"] = batch if plan.split_units else (batch + plan.team.workers - 1) // plan.team.workers
+    return fields

@@ -90,11 +90,8 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
 
     def _draw_dropout(self) -> Dropout | None:
         """The random choices of one call of `forward`."""
-        rate = self.dropout if self.num_layers > 1 else 0.0
-        options = self._core_options()
-        if rate or self.recurrent_dropout or (options and any(options.zoneout)):
-            return int(self._dropout_keys.integers(1 << 63)), rate, self.recurrent_dropout
-        return None
+        rates = self._dropout_rates()
+        return (int(self._dropout_keys.integers(1 << 63)), *rates) if rates else None
 
     def __call__(
         self,

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from fastlstm._core import library, packed_weights
+from fastlstm import _validation
+from fastlstm._core import library, packed_weights, sequence
 from fastlstm._core.threads import chosen_isa, get_num_threads
 from fastlstm._layers.config import CELLS, Config
+from fastlstm._layers.plan_text import plan_text
 from fastlstm._layers.states import states_of
 from fastlstm._parameters import Parameters
 
@@ -84,3 +86,62 @@ class Executor(Config):
                     packed.add_backward(parameters.flat, threads)
                 self._packed = packed
         return packed
+
+    def _dropout_rates(self) -> tuple[float, float] | None:
+        """The rates between layers and of recurrent dropout; None: nothing is drawn at random."""
+        rate = self.dropout if self.num_layers > 1 else 0.0
+        options = self._core_options()
+        if rate or self.recurrent_dropout or (options and any(options.zoneout)):
+            return rate, self.recurrent_dropout
+        return None
+
+    def plan(self, T: int, B: int, *, training: bool = False) -> str:
+        """Say how a call would be shared among threads and cut along time; nothing is computed.
+
+        Parameters
+        ----------
+        T, B : int
+            Steps and rows of the input, all of one length.
+        training : bool, default False
+            The plan of `forward` and `backward` instead of that of calling the layer.
+
+        Returns
+        -------
+        str
+            Lines to print.  It is the plan of a call at this moment: the number of threads may
+            change, `set_num_threads`, and the machine's caches count, `show_config`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If `T` or `B` is not an integer, or below 0, or such a call would not fit in memory.
+
+        Examples
+        --------
+        >>> import fastlstm
+        >>> print(fastlstm.LSTM(64, 128).plan(100, 32))  # doctest: +ELLIPSIS
+        LSTM(64, 128) ... T = 100, B = 32
+        forward
+          threads     ...
+          time        100 steps
+          input       ...
+        """
+        T = _validation.integer(T, "T", 0)
+        B = _validation.integer(B, "B", 0)
+        _validation.check_size(T * B * self._directions * self._output_size, self.dtype, "T, B")
+        title = f"{self!r} with {self.isa}, T = {T}, B = {B}{', training' if training else ''}"
+        if T == 0 or B == 0:
+            return f"{title}\nnothing to compute"
+        rates = self._dropout_rates() if training else None
+        plans = sequence.plan(
+            self.isa,
+            self._core_config(),
+            self.dtype == np.float64,
+            T,
+            B,
+            (0, *rates) if rates else None,
+            bool(training),
+            self._num_threads(),
+        )
+        texts = [plan_text(plan, library.planned_caches()) for plan in plans]
+        return "\n".join([title, *texts])

@@ -1,4 +1,4 @@
-"""What the commands demo, train and generate do."""
+"""What the commands demo, train, generate and info do."""
 
 from __future__ import annotations
 
@@ -93,6 +93,16 @@ def generate(args: Namespace) -> None:
     start = _start_of_line(model) if args.prompt is None else args.prompt
     text = _go_on(model, start, args.n, args.temperature, args.seed)
     print(_printable((args.prompt or "") + text))
+
+
+def info(args: Namespace) -> None:
+    """Print what a bug report needs, and the plans of an LSTM."""
+    fastlstm.show_config()
+    if args.plan:
+        layers, inputs, hidden, rows, steps = args.plan
+        lstm = fastlstm.LSTM(inputs, hidden, layers)
+        for training in (False, True):
+            print(f"\n{lstm.plan(steps, rows, training=training)}")
 
 
 def _fit(model: LanguageModel, text: str, path: str | None, **options: Any) -> History:

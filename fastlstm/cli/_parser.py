@@ -21,6 +21,7 @@ examples:
   fastlstm train book.txt -o book.safetensors    a model of your own text
   fastlstm generate book.safetensors --prompt "It was" -n 300
   fastlstm info                                  what a bug report needs
+  fastlstm info --plan 2,256,256,32,100          and how such an LSTM would run
 
 Ctrl-C ends training early and keeps what was learned.
 """
@@ -84,8 +85,14 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_train(commands)
     _add_generate(commands)
-    info = commands.add_parser("info", help="versions, CPU, instruction set, threads")
-    info.set_defaults(run=lambda args: fastlstm.show_config())
+    info = commands.add_parser("info", help="versions, CPU, instruction set, threads, caches")
+    info.add_argument(
+        "--plan",
+        type=_sizes,
+        metavar="L,I,H,B,T",
+        help="also how an LSTM would run: layers, input size, hidden units, rows, steps",
+    )
+    info.set_defaults(run=_commands.info)
     if importlib.util.find_spec("fastlstm.bench"):
         bench = commands.add_parser("bench", help="measure this machine, and peers beside it")
         if arguments[:1] == ["bench"]:
@@ -189,6 +196,15 @@ def _count(text: str, least: int = 1) -> int:
             f"expected a whole number of at least {least}, got {text!r}"
         )
     return value
+
+
+def _sizes(text: str) -> list[int]:
+    sizes = [int(part) if part.isdecimal() else 0 for part in text.split(",")]
+    if len(sizes) != 5 or min(sizes) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected five whole numbers of at least 1, L,I,H,B,T, got {text!r}"
+        )
+    return sizes
 
 
 def _natural(text: str) -> int:

@@ -24,6 +24,7 @@ const fl_driver FL_NAME(fl_driver) = {
     .segment = segment_of,
     .plan_forward = plan_forward,
     .plan_backward = plan_backward,
+    .tile_size = tile_size,
     .forward = forward,
     .backward = backward,
     .read_tape = read_tape,

@@ -111,6 +111,10 @@ def test_info_and_version(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     fastlstm.show_config()
     expected = capsys.readouterr().out
     assert run("info") == (0, expected, "")
+    lstm = fastlstm.LSTM(3, 5, 2)
+    plans = [lstm.plan(7, 4, training=training) for training in (False, True)]
+    status, out, err = run("info", "--plan", "2,3,5,4,7")
+    assert (status, out, err) == (0, "\n\n".join([expected.rstrip("\n"), *plans]) + "\n", "")
     with pytest.raises(SystemExit, match="0"):
         main(["--version"])
     assert capsys.readouterr().out == f"fastlstm {fastlstm.__version__}\n"

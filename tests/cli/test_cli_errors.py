@@ -90,6 +90,13 @@ def test_a_model_of_a_path_that_has_the_name_of_an_argument(
         ("demo --threads 0", "--threads: expected a whole number of at least 1, got '0'"),
         ("demo --threads 2000", "--threads: expected at most 1024, got 2000"),
         ("demo --seed -1", "--seed: expected a whole number of at least 0, got '-1'"),
+        (
+            "info --plan 1,2,3,4",
+            "--plan: expected five whole numbers of at least 1, L,I,H,B,T, got",
+        ),
+        ("info --plan 1,2,3,4,5,6", "--plan: expected five whole numbers of at least 1"),
+        ("info --plan 1,2,0,4,5", "--plan: expected five whole numbers of at least 1"),
+        ("info --plan 1,2,x,4,5", "L,I,H,B,T, got '1,2,x,4,5'"),
         ("demo --corpus novels", "invalid choice: 'novels'"),
     ],
 )

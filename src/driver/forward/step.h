@@ -284,12 +284,23 @@ static void end_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
     }
 }
 
-/* Blocks of one row that are computed together.  At least two calls for a step where there are two
- * pairs of blocks: the pair of the last call is then still in L1 for the first call of the next
- * step (H = 64: 94 instead of 103 us for 100 steps). */
-static inline ptrdiff_t groups_of_row(const fl_kernels *k, ptrdiff_t blocks)
+/* Blocks that are computed together: of one row, several.  At least two calls for a step where
+ * there are two pairs of blocks: the pair of the last call is then still in L1 for the first call
+ * of the next step (H = 64: 94 instead of 103 us for 100 steps). */
+static inline ptrdiff_t groups_of_tile(const fl_kernels *k, ptrdiff_t rows, ptrdiff_t blocks)
 {
+    if (rows > 1) {
+        return 1;
+    }
     return blocks > k->groups || blocks < 4 ? k->groups : 2;
+}
+
+static fl_tile_size tile_size(const void *kernels, ptrdiff_t rows, ptrdiff_t blocks)
+{
+    const fl_kernels *k = kernels;
+    const tiling cut = tile_rows(k, rows);
+    const ptrdiff_t groups = minimum(groups_of_tile(k, rows, blocks), blocks);
+    return (fl_tile_size){cut.size + (cut.larger > 0), groups * k->lanes};
 }
 
 /* Blocks outside, rows inside: a block's panel stays in cache for all rows.  Every other step takes
@@ -330,7 +341,7 @@ static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
                      ptrdiff_t projected)
 {
     const ptrdiff_t share = divide_up(p->blocks, me->team->workers);
-    const ptrdiff_t most = rows > 1 ? 1 : groups_of_row(p->k, share);
+    const ptrdiff_t most = groups_of_tile(p->k, rows, share);
     const fl_kind blocks = {p->blocks, most > FL_BLOCKS_AT_ONCE ? most : FL_BLOCKS_AT_ONCE, 1};
     if (p->plain) {
         find_rows(1, p, me, s, first, rows);
