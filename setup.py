@@ -122,7 +122,10 @@ def extension(path):
         name,
         [path.as_posix(), *(source.as_posix() for source in core)],
         include_dirs=["src", numpy.get_include()],
-        define_macros=[("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION")],
+        define_macros=[
+            ("NPY_NO_DEPRECATED_API", "NPY_2_0_API_VERSION"),
+            ("NPY_TARGET_VERSION", "NPY_1_22_API_VERSION"),  # handlers of memory
+        ],
     )
 
 

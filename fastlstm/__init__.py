@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlstm import optim
 from fastlstm._config import __version__, show_config
+from fastlstm._core.memory import release_memory
 from fastlstm._core.stream_pool import StreamPool
 from fastlstm._core.threads import get_num_threads, isas, set_num_threads
 from fastlstm._layers.gru import GRU
@@ -23,6 +24,7 @@ __all__ = [
     "isas",
     "optim",
     "reference",
+    "release_memory",
     "set_num_threads",
     "show_config",
 ]

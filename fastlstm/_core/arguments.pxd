@@ -3,6 +3,8 @@
 
 cimport numpy as cnp
 
+from fastlstm._core.memory cimport new_array
+
 
 cdef inline bint is_plain(object a, int type) noexcept:
     """Whether it is a C-contiguous array of the type."""
@@ -27,7 +29,7 @@ cdef inline object new_output(cnp.ndarray x, Py_ssize_t width):
     for i in range(x.ndim):
         shape[i] = x.shape[i]
     shape[x.ndim - 1] = width
-    return cnp.PyArray_EMPTY(x.ndim, shape, cnp.PyArray_TYPE(x), False)
+    return new_array(x.ndim, shape, cnp.PyArray_TYPE(x), False)
 
 
 cdef inline bint is_output(cnp.ndarray a, cnp.ndarray x, Py_ssize_t width) noexcept:

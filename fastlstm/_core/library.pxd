@@ -18,7 +18,6 @@ cdef const fl_driver *driver_of(bint is_double) noexcept
 
 
 cdef class Buffer:
-    cdef void *_start
     cdef void *data
     cdef readonly Py_ssize_t nbytes
 

@@ -1,32 +1,17 @@
-# What the other modules of the binding stand on: instruction sets, cells, limits of teams, memory.
+# What the other modules of the binding stand on: instruction sets, cells, limits of teams, buffers.
 # The C core is linked into this module; the others call it through the drivers that it hands out.
 
 cimport cython
 from cython.parallel cimport parallel, threadid
 from libc.stdint cimport uintptr_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
+from fastlstm._core.memory cimport allocate, read_setting, release
 
 from collections import namedtuple
 
 from fastlstm._core import caches, processors
-
-cdef extern from *:
-    """
-    #if defined(__linux__)
-    #include <sys/mman.h>
-    /* Large weights and tapes on pages of 2 MiB: fewer page faults and TLB misses. */
-    static void fl_advise(void *p, size_t n) { if (n >= (4u << 20)) madvise(p, n, MADV_HUGEPAGE); }
-    #else
-    static void fl_advise(void *p, size_t n) { (void)p; (void)n; }
-    #endif
-    """
-    void fl_advise(void *p, size_t n) nogil
-
-cdef extern from "Python.h":
-    Py_ssize_t PY_SSIZE_T_MAX
 
 
 def isas():
@@ -192,32 +177,29 @@ cdef const fl_driver *driver_of(bint is_double) noexcept:
 
 
 cdef class Buffer:
-    """Aligned memory, freed with the object."""
+    """Aligned memory, given back with the object."""
 
     def __cinit__(self, Py_ssize_t nbytes):
-        cdef Py_ssize_t align = 2 << 20 if nbytes >= 4 << 20 else FL_ALIGN
-        if nbytes < 0 or nbytes > PY_SSIZE_T_MAX - align:
+        if nbytes < 0:
             raise MemoryError("this call needs more memory than can be addressed")
-        self._start = malloc(nbytes + align)
-        if self._start == NULL:
+        read_setting()
+        self.data = allocate(nbytes)
+        if self.data == NULL:
             raise MemoryError(f"this call needs {nbytes} bytes of work space")
-        self.data = <void *>((<uintptr_t>self._start + align - 1) // align * align)
         self.nbytes = nbytes
-        fl_advise(self.data, nbytes)
 
     def clear(self):
         """Set all of it to zero."""
         memset(self.data, 0, self.nbytes)
 
     def __dealloc__(self):
-        free(self._start)
+        release(self.data)
 
 
 cdef class BufferCache:
     """Keeps the largest two of the buffers that are returned, so that memory stays flat over calls.
 
-    Each call takes a buffer of its own: one layer may be used by many threads at a time.  Two,
-    because the tape of a training step is alive until that of the next one takes its name.
+    Each call takes a buffer of its own: one layer may be used by many threads at a time.
     """
 
     def take(self, Py_ssize_t nbytes):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastlstm import _validation
-from fastlstm._core import sequence, stream
+from fastlstm._core import memory, sequence, stream
 from fastlstm._layers.config import Arguments
 from fastlstm._layers.inputs import Embedding, Inputs, read_inputs
 from fastlstm._layers.tape import CheckpointEvery, Dropout, Tape
@@ -76,7 +76,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
                 )
             dropout = self._draw_dropout()
             tape = Tape(self, inputs, y_shape, dropout, checkpoint_every, backward=True)
-        y = np.empty(y_shape, self.dtype)
+        y = memory.empty(y_shape, self.dtype)
         inputs.clear_padding(y)
         if y.size and tape:
             tape._record(inputs.time_first(y), states)
@@ -266,13 +266,14 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         dstates = self._state_in(dstate, "dstate", inputs, gradient=True)
         dx = dx_steps = None
         if input_gradient and inputs.tokens is None:
-            dx = np.empty((*inputs.time_batch, self.input_size), self.dtype)
+            dx = memory.empty((*inputs.time_batch, self.input_size), self.dtype)
             inputs.clear_padding(dx)
             dx_steps = inputs.time_first(dx)
         elif input_gradient and inputs.x is not None:
-            dx = np.zeros((len(inputs.x), self.input_size), self.dtype)
+            dx = memory.zeros((len(inputs.x), self.input_size), self.dtype)
             dx_steps = dx[:, None]
-        grads = Gradients(self.parameters._shapes, np.zeros_like(self.parameters.flat))
+        flat = memory.zeros(self.parameters.flat.shape, self.dtype)
+        grads = Gradients(self.parameters._shapes, flat)
         if dy.size:
             with tape._turn():
                 tape._back_propagate(inputs.time_first(dy), dstates, dx_steps, grads.flat)
@@ -318,7 +319,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         """
         inputs = read_inputs(self, x, embedding, lengths, reset)
         states = self._state_in(state, "state", inputs)
-        y = np.empty((*inputs.time_batch, self._directions * self._output_size), self.dtype)
+        y = memory.empty((*inputs.time_batch, self._directions * self._output_size), self.dtype)
         tape = Tape(self, inputs, y.shape, None, None, backward=False)
         if y.size:
             tape._record(inputs.time_first(y), states)

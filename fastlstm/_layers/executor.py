@@ -40,10 +40,9 @@ class Executor(Config):
             CELLS[self._cell].states, self._output_size, self.hidden_size, self.dtype
         )
         self._scratch = library.BufferCache()
-        self._tapes = library.BufferCache()
 
     def __getstate__(self) -> dict[str, Any]:
-        left_out = ("isa", "_num_threads", "_packed", "_states", "_scratch", "_tapes")
+        left_out = ("isa", "_num_threads", "_packed", "_states", "_scratch")
         return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

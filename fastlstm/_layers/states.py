@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _validation
+from fastlstm._core import memory
 
 Array = NDArray[Any]
 
@@ -47,13 +48,15 @@ class States:
         Zeros for None; with `gradient`, from the gradient of a state.
         """
         if value is None:
-            return [np.zeros((*shape, units), self.dtype) for units in self.units]
+            return [memory.zeros((*shape, units), self.dtype) for units in self.units]
         names = self.names[gradient]
         states = self._split(value, name, names)
         arrays: list[Array] = []
         for number, units in zip(self.numbers, self.units, strict=True):
             state = _validation.like(states[number], names[number], (*shape, units), self.dtype)
-            arrays.append(state.copy(order="C"))
+            array = memory.empty(state.shape, self.dtype)
+            array[...] = state
+            arrays.append(array)
         if gradient:
             for i in self.copies:
                 arrays[i][...] = 0

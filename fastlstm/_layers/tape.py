@@ -8,11 +8,10 @@ from contextlib import AbstractContextManager
 from threading import RLock
 from typing import Any, Literal, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _validation
-from fastlstm._core import library, sequence
+from fastlstm._core import library, memory, sequence
 from fastlstm._layers.executor import Executor
 from fastlstm._layers.inputs import Inputs
 from fastlstm._layers.trace import STATES
@@ -67,14 +66,10 @@ class Tape:
         shape = (kept, executor.num_layers, batch)
         # Before each segment:
         self._states = [
-            np.empty((*shape, units), executor.dtype) for units in executor._states.units
+            memory.empty((*shape, units), executor.dtype) for units in executor._states.units
         ]
         self.nbytes: int = tape_nbytes + sum([states.nbytes for states in self._states])
-        self._buffer = executor._tapes.take(tape_nbytes)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_buffer"):
-            self._executor._tapes.give(self._buffer)
+        self._buffer = library.Buffer(tape_nbytes)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a tape cannot be copied or pickled")  # each owns its buffer
@@ -101,7 +96,7 @@ class Tape:
         """A slot of the gates (0 to 3), the cell state (4): (T, B, H), or the hidden state (5)."""
         hidden = field == STATES["hidden"]
         size = self._executor._output_size if hidden else self._executor.hidden_size
-        out = np.zeros((*self._inputs.size, size), self._executor.dtype)
+        out = memory.zeros((*self._inputs.size, size), self._executor.dtype)
         rows = self._inputs.part()[2]
         sequence.read_tape(self._packed, self._buffer, rows, layer, direction, field, out)
         return out
@@ -141,13 +136,13 @@ class Tape:
         """
         last = len(self._segments) - 1
         units = 4 * self._executor.hidden_size
-        boundary_dz = np.empty((*dstates[0].shape[:2], units), dy.dtype) if last else None
+        boundary_dz = memory.empty((*dstates[0].shape[:2], units), dy.dtype) if last else None
         sums = self._zero_sums()
         for i in range(last, -1, -1):
             steps = self._segments[i]
             if self._taped != i:
                 states = [kept[i].copy() for kept in self._states]
-                y = np.empty_like(dy[steps], order="C")
+                y = memory.empty(dy[steps].shape, dy.dtype)
                 self._run(i, y, states, taped=True)
             filling = self._fillings
             sequence.backward(

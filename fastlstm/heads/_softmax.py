@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm._core import heads
+from fastlstm._core import heads, memory
 from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
@@ -31,7 +31,7 @@ def softmax_loss_backward(
 
     The gradients of the linear layer are written to `grads`.
     """
-    nll, dy = np.empty(len(y), np.float32), np.empty_like(y)
+    nll, dy = np.empty(len(y), np.float32), memory.empty(y.shape, y.dtype)
     dweight, dbias = grads["linear.weight"], grads["linear.bias"]
     dweight.fill(0)
     dbias.fill(0)

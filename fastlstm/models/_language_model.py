@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm import _validation
+from fastlstm._core import memory
 from fastlstm._io.atomic import StrPath
 from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
@@ -183,7 +184,8 @@ class LanguageModel:
         """
         embedding = self.parameters["embedding.weight"]
         y, state, tape = self.lstm.forward(inputs, state, embedding=embedding)
-        heads = Gradients(self._shapes, np.empty(self.parameters.flat.size, np.float32))
+        flat = self.parameters.flat
+        heads = Gradients(self._shapes, memory.empty(flat.shape, flat.dtype))
         outputs = y.reshape(-1, y.shape[-1])
         loss, dy = softmax_loss_backward(
             self.lstm, self.parameters, outputs, targets.ravel(), heads

@@ -313,17 +313,6 @@ def test_tapes_may_be_used_again_and_in_any_order(rng: Generator) -> None:
         assert same_bits(grads.flat, first[k][2].flat)
 
 
-def test_tapes_of_a_loop_use_the_same_memory() -> None:
-    lstm = fastlstm.LSTM(I, H)
-    _, _, tape = lstm.forward(ones(T, B, I))
-    buffer = tape._buffer
-    del tape
-    _, _, tape = lstm.forward(ones(T - 1, B, I))
-    assert tape._buffer is buffer
-    _, _, other = lstm.forward(ones(T - 1, B, I))
-    assert other._buffer is not buffer
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_nbytes_of_a_tape(dropout: float, isa: str) -> None:
     """Six values per step, row, layer, direction and unit; whole vectors and the start besides."""
