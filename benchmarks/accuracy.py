@@ -24,8 +24,9 @@ HIDDEN, NARROW = (64, 128, 256, 512, 1024), 64
 def outputs(inputs: int, hidden: int, steps: int, seed: int) -> dict[str, Any]:
     """What each engine gives, and float64."""
     import onnxruntime
-    from fastlstm.onnx import to_onnx
     import torch
+
+    from fastlstm.onnx import to_onnx
 
     torch.manual_seed(seed)
     theirs = torch.nn.LSTM(inputs, hidden).eval()
