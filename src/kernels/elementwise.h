@@ -81,6 +81,46 @@ static void add_columns(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_
     }
 }
 
+/* The vectors become their columns: log2(VL) times, the first half of them zipped with the second.
+ */
+FL_INLINE void transpose_vectors(vec *v)
+{
+    FL_UNROLL
+    for (int width = 1; width < VL; width *= 2) {
+        vec zipped[VL];
+        FL_UNROLL
+        for (int i = 0; i < VL / 2; i++) {
+            zipped[2 * i] = v_zip_low(v[i], v[i + VL / 2]);
+            zipped[2 * i + 1] = v_zip_high(v[i], v[i + VL / 2]);
+        }
+        FL_UNROLL
+        for (int i = 0; i < VL; i++) {
+            v[i] = zipped[i];
+        }
+    }
+}
+
+static void transpose(ptrdiff_t rows, ptrdiff_t n, const real *a, ptrdiff_t a_row, real *out,
+                      ptrdiff_t out_row)
+{
+    for (ptrdiff_t i = 0; i < rows; i += VL) {
+        for (ptrdiff_t j = 0; j < n; j += VL) {
+            vec v[VL];
+            FL_UNROLL
+            for (int r = 0; r < VL; r++) {
+                v[r] = i + r < rows ? load_part(a + (i + r) * a_row + j, n - j) : v_set1(0);
+            }
+            transpose_vectors(v);
+            FL_UNROLL
+            for (int c = 0; c < VL; c++) {
+                if (j + c < n) {
+                    v_store(out + (j + c) * out_row + i, v[c]);
+                }
+            }
+        }
+    }
+}
+
 static void activate(int which, const real *x, real *out, ptrdiff_t n)
 {
     for (ptrdiff_t j = 0; j < n; j += VL) {

@@ -34,6 +34,7 @@ const fl_kernels FL_TABLE = {
     .mix = mix,
     .draw = draw,
     .add_columns = add_columns,
+    .transpose = transpose,
     .activate = activate,
     .probe_fma = probe_fma,
     .probe_read = probe_read,

@@ -149,6 +149,10 @@ typedef struct FL_NAME(fl_kernels) {
     void (*draw)(ptrdiff_t n, uint64_t stream, ptrdiff_t first, uint64_t threshold, real *out);
     /* out[j] += sum over i < k of a[i][at + j], for j < n; the sum is one chain. */
     void (*add_columns)(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out);
+    /* out[j * out_row + i] = a[i * a_row + j] for i < rows, j < n, and zero for i from there to the
+     * next whole vector; out is aligned, out_row whole vectors. */
+    void (*transpose)(ptrdiff_t rows, ptrdiff_t n, const real *a, ptrdiff_t a_row, real *out,
+                      ptrdiff_t out_row);
     /* sigmoid (0), tanh (1) or exp (2) of n elements. */
     void (*activate)(int which, const real *x, real *out, ptrdiff_t n);
 

@@ -34,6 +34,14 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_pd(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm256_min_pd(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm256_max_pd(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm256_andnot_pd(v_set1(-0.0), a); }
+FL_INLINE vec v_zip_low(vec a, vec b)
+{
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x20);
+}
+FL_INLINE vec v_zip_high(vec a, vec b)
+{
+    return _mm256_permute2f128_pd(_mm256_unpacklo_pd(a, b), _mm256_unpackhi_pd(a, b), 0x31);
+}
 FL_INLINE real v_sum(vec a)
 {
     __m128d s = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
@@ -78,6 +86,14 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm256_fnmadd_ps(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm256_min_ps(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm256_max_ps(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm256_andnot_ps(v_set1(-0.0f), a); }
+FL_INLINE vec v_zip_low(vec a, vec b)
+{
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x20);
+}
+FL_INLINE vec v_zip_high(vec a, vec b)
+{
+    return _mm256_permute2f128_ps(_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b), 0x31);
+}
 FL_INLINE real v_sum(vec a)
 {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));

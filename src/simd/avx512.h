@@ -37,6 +37,14 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_pd(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm512_min_pd(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm512_max_pd(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm512_andnot_pd(v_set1(-0.0), a); }
+FL_INLINE vec v_zip_low(vec a, vec b)
+{
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(0, 8, 1, 9, 2, 10, 3, 11), b);
+}
+FL_INLINE vec v_zip_high(vec a, vec b)
+{
+    return _mm512_permutex2var_pd(a, _mm512_setr_epi64(4, 12, 5, 13, 6, 14, 7, 15), b);
+}
 FL_INLINE real v_sum(vec a)
 {
     __m256d half = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
@@ -85,6 +93,16 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return _mm512_fnmadd_ps(a, b, c); }
 FL_INLINE vec v_min(vec a, vec b) { return _mm512_min_ps(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return _mm512_max_ps(a, b); }
 FL_INLINE vec v_abs(vec a) { return _mm512_andnot_ps(v_set1(-0.0f), a); }
+FL_INLINE vec v_zip_low(vec a, vec b)
+{
+    return _mm512_permutex2var_ps(
+        a, _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23), b);
+}
+FL_INLINE vec v_zip_high(vec a, vec b)
+{
+    return _mm512_permutex2var_ps(
+        a, _mm512_setr_epi32(8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31), b);
+}
 FL_INLINE real v_sum(vec a)
 {
     __m256 half = _mm256_add_ps(_mm512_castps512_ps256(a), _mm512_extractf32x8_ps(a, 1));

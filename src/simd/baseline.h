@@ -15,6 +15,7 @@
  *   v_fnma(a, b, c)       c - a*b, rounded likewise
  *   v_min, v_max(a, b)    b may be data: NaN in b gives NaN.  a is a bound: not NaN; if
  *                         it is zero, the sign of a zero in the result is unspecified
+ *   v_zip_low, v_zip_high(a, b)   the first, or last, VL lanes of a0 b0 a1 b1 ...
  *   v_sum(a)              of its lanes: i and i + VL/2 first, then the halves of these sums, ...
  *   v_where_greater(a, b, x)   x in the lanes where a > b, else 0
  *   v_abs, v_copysign     on the bits, so also for NaN and zeros
@@ -98,6 +99,18 @@ FL_INLINE vec v_abs(vec a)
 {
     for (int i = 0; i < VL; i++) a.lane[i] = (real)fabs(a.lane[i]);
     return a;
+}
+FL_INLINE vec v_zip_low(vec a, vec b)
+{
+    vec r;
+    for (int i = 0; i < VL; i++) r.lane[i] = i % 2 ? b.lane[i / 2] : a.lane[i / 2];
+    return r;
+}
+FL_INLINE vec v_zip_high(vec a, vec b)
+{
+    vec r;
+    for (int i = 0; i < VL; i++) r.lane[i] = (i % 2 ? b : a).lane[(VL + i) / 2];
+    return r;
 }
 FL_INLINE real v_sum(vec a)
 {

@@ -39,6 +39,8 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f64(c, a, b); }
 FL_INLINE vec v_min(vec a, vec b) { return vminq_f64(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return vmaxq_f64(a, b); }
 FL_INLINE vec v_abs(vec a) { return vabsq_f64(a); }
+FL_INLINE vec v_zip_low(vec a, vec b) { return vzip1q_f64(a, b); }
+FL_INLINE vec v_zip_high(vec a, vec b) { return vzip2q_f64(a, b); }
 FL_INLINE real v_sum(vec a) { return vgetq_lane_f64(a, 0) + vgetq_lane_f64(a, 1); }
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
@@ -84,6 +86,8 @@ FL_INLINE vec v_fnma(vec a, vec b, vec c) { return vfmsq_f32(c, a, b); }
 FL_INLINE vec v_min(vec a, vec b) { return vminq_f32(a, b); }
 FL_INLINE vec v_max(vec a, vec b) { return vmaxq_f32(a, b); }
 FL_INLINE vec v_abs(vec a) { return vabsq_f32(a); }
+FL_INLINE vec v_zip_low(vec a, vec b) { return vzip1q_f32(a, b); }
+FL_INLINE vec v_zip_high(vec a, vec b) { return vzip2q_f32(a, b); }
 FL_INLINE real v_sum(vec a)
 {
     float32x2_t s = vadd_f32(vget_low_f32(a), vget_high_f32(a));
