@@ -74,6 +74,9 @@ static const test_case cases[] = {
     {2, 2, 9, 33, 5, 7, 0.2, 0, 0, FL_LSTM_OPTIONS, 0, 2},
     {2, 1, 8, 65, 13, 60, 0.3, 0, 1, FL_LSTM_OPTIONS, 40, 2},
     {1, 1, 5, 100, 300, 2, 0, 7, 0, FL_LSTM_OPTIONS, 0, 2},
+    {1, 1, 5, 145, 7, 40, 0.3, 0, 1, FL_LSTM, 70, 0},
+    {1, 1, 5, 145, 7, 40, 0, 0, 0, FL_GRU_BEFORE, 0, 0},
+    {1, 1, 5, 145, 7, 40, 0.3, 7, 1, FL_LSTM_OPTIONS, 33, 1},
 };
 static const head_case head_cases[] = {
     {1, 1, 1}, {7, 3, 1}, {6, 64, 64}, {13, 65, 17}, {300, 31, 100}, {515, 7, 130},

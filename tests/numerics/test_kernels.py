@@ -35,6 +35,15 @@ def test_sizes_around_the_tile_edges(
 
 
 @every_dtype
+@pytest.mark.parametrize("hidden", [127, 128, 145])
+def test_weight_gradients_of_many_columns(
+    rng: Generator, isa: str, dtype: str, hidden: int
+) -> None:
+    """From 512 on, the 4 H columns are packed, 192 at a time and whole vectors of terms."""
+    check_against_reference(rng, fastlstm.LSTM(3, hidden, dtype=dtype, seed=1), 3, 7)
+
+
+@every_dtype
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no-bias"])
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one-way", "both-ways"])
 @pytest.mark.parametrize("layers", [1, 2, 3])

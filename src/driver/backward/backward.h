@@ -9,7 +9,7 @@
 #include "driver/backward/gradients.h"
 #include "driver/backward/step.h"
 
-/* dz of a step next to those of this call: from the caller's rows into the ring, or back.  Where
+/* dz of a step next to those of this call: from the caller's rows to where dz lies, or back.  Where
  * workers share rows, one of them does it. */
 static void pass_boundary_dz(const backward_pass *p, const worker_share *me, int worker,
                              ptrdiff_t s, int out)

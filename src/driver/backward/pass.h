@@ -47,16 +47,18 @@ typedef struct {
     sink dx;                        /* data NULL: not wanted */
     int add_dx;                     /* add to what the other direction left there */
     real *dh, *dc;                  /* [B][Hout], [B][H] */
-    real *dz;                       /* ring of two segments: active rows, dz_row apart */
+    real *dz;                       /* [dz_segments]: active rows, dz_row apart */
     ptrdiff_t dz_row;               /* see dz_columns */
+    real *columns;                  /* [2][FL_COLUMNS][FL_COLUMN_SIZE]: some of dz, as rows */
     real *panels;                   /* [groups of I, of Hout, of H][FL_TERMS][4*VL] */
     real *dw, *du, *db_ih, *db_hh;  /* biases NULL without */
     real *d_second;                 /* gradients of the weights of the second product */
     ptrdiff_t second_input_columns; /* of those weights: H, or 0 */
     real *d_peephole, *d_gain;
     dz_columns at;
-    int plain;     /* as in forward */
-    real *dh_rows; /* [B][groups of H][4*VL], by rank: for a layer norm */
+    ptrdiff_t factors; /* columns of dz that are factors of products: the first ones */
+    int plain;         /* as in forward */
+    real *dh_rows;     /* [B][groups of H][4*VL], by rank: for a layer norm; plain: [groups][B] */
     ptrdiff_t dh_row;
     fl_cell_options options;
     zoneout zoneout_h, zoneout_c;
@@ -66,13 +68,12 @@ typedef struct {
     const real *zeros;  /* [slots*H] */
 } backward_pass;
 
-/* The active rows of a segment are adjacent, and the segment next to it has the other half of the
- * ring. */
+/* The active rows of a segment are adjacent. */
 static inline real *dz_at(const backward_pass *p, ptrdiff_t s, ptrdiff_t rank)
 {
-    const ptrdiff_t s0 = s - s % p->segment, half = s / p->segment % 2;
+    const ptrdiff_t s0 = s - s % p->segment, place = s / p->segment % dz_segments(p->segment);
     const ptrdiff_t row = rows_before(&p->when, s) - rows_before(&p->when, s0) + rank;
-    return p->dz + (half * p->segment * p->when.batch + row) * p->dz_row;
+    return p->dz + (place * p->segment * p->when.batch + row) * p->dz_row;
 }
 
 /* h before step s: the output of the step before it, or an initial state. */
@@ -186,7 +187,9 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .dc = state_at(s, call->dstates, FL_STATE_C, call->batch, l, d),
         .dz = space->dz,
         .at = dz_columns_of(s),
+        .factors = product_columns(s),
         .dz_row = dz_columns_of(s).row,
+        .columns = space->columns,
         .panels = space->panels,
         .zeros = space->zeros,
         .dw = grads + flat.w,
