@@ -8,11 +8,11 @@
 /* tile += dz of the step after, times U: for rows that go on. */
 FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real *const *dz,
                              const real *const *recurrent_mask, ptrdiff_t rows, ptrdiff_t group,
-                             real *tile)
+                             const real *next, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, n = p->out_size - group * size;
     const real *weights = p->cell.u + group * p->rows * size;
-    const fl_term term = {dz, 1, weights, p->recurrent, NULL};
+    const fl_term term = {dz, 1, weights, p->recurrent, next};
     const int masked = !plain && p->tape.recurrent_mask;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *init[FL_MAX_ROWS];
@@ -40,6 +40,7 @@ typedef struct {
     ptrdiff_t i, rows;  /* so many rows, from the i-th of this worker on */
     ptrdiff_t going_on; /* how many rows of this worker are active at the step after */
     ptrdiff_t group;    /* of 4*VL columns */
+    const real *fetch;  /* lines of U that will be read later, or NULL */
 } backward_tile;
 
 /* dh of a tile: what comes in from above, and dz U from the step after.  Rows that end here get the
@@ -68,7 +69,7 @@ FL_INLINE void hidden_gradient(const int plain, const backward_pass *p, const ro
     p->k->load(go_on, n, dy, passes ? dh : NULL, tile);
     p->k->load(at->rows - go_on, n, dy + go_on, dh + go_on, tile + go_on * size);
     if (go_on > 0) {
-        add_recurrent(plain, p, dz, recurrent_mask, go_on, at->group, tile);
+        add_recurrent(plain, p, dz, recurrent_mask, go_on, at->group, at->fetch, tile);
     }
 }
 
@@ -182,16 +183,23 @@ static void plain_gradient(const backward_pass *p, const worker_share *me, const
  * break, and the gradients the tape in its order (H = 256 and 512: 2%).  One group needs no rows
  * that lie beside those of other workers (two of them, H = 32: 6%). */
 static void plain_groups(const backward_pass *p, const worker_share *me, fl_range groups,
-                         ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
+                         fl_range share, ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
 {
     const int one = groups.end - groups.begin == 1;
+    const ptrdiff_t panel = p->rows * 4 * p->k->lanes;
     const tiling cut = tile_rows(p->k, rows);
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
-    for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
+    for (ptrdiff_t done = 0; done < groups.end - groups.begin; done++) {
+        const ptrdiff_t group = s % 2 ? groups.end - 1 - done : groups.begin + done;
+        const ptrdiff_t follows = s % 2 ? group - 1 : group + 1;
+        const ptrdiff_t next = follows >= share.begin && follows < share.end ? follows : -1;
+        int number = 0;
         tiling tiles = cut;
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            const backward_tile at = {s, i, tile, going_on, group};
+            const real *fetch =
+                next < 0 ? NULL : part_to_fetch(p->k, p->cell.u + next * panel, p->rows, number++);
+            const backward_tile at = {s, i, tile, going_on, group, fetch};
             real *dh = one ? local : plain_dh_at(p, me, &at);
             hidden_gradient(1, p, seen_as(&p->when, 1), me, &at, dh);
             if (one) {
@@ -203,7 +211,7 @@ static void plain_groups(const backward_pass *p, const worker_share *me, fl_rang
     for (ptrdiff_t i = 0, tile; i < rows && !one; i += tile) {
         tile = next_tile(&tiles);
         for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
-            const backward_tile at = {s, i, tile, going_on, group};
+            const backward_tile at = {s, i, tile, going_on, group, NULL};
             plain_gradient(p, me, &at, plain_dh_at(p, me, &at));
         }
     }
@@ -215,7 +223,7 @@ static void plain_step(const backward_pass *p, const worker_share *me, ptrdiff_t
     const fl_kind groups = {divide_up(p->hidden, 4 * p->k->lanes), 1, 1};
     fl_work work = fl_begin(me->team, &groups, 1);
     for (fl_piece at; fl_next(&work, &at);) {
-        plain_groups(p, me, at.units, s, rows, going_on);
+        plain_groups(p, me, at.units, at.share, s, rows, going_on);
     }
 }
 
@@ -316,7 +324,7 @@ static void sweep_group(const sweep kind, const backward_pass *p, const worker_s
     tiling tiles = tile_rows(p->k, rows);
     for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
         tile = next_tile(&tiles);
-        const backward_tile at = {s, i, tile, going_on, group};
+        const backward_tile at = {s, i, tile, going_on, group, NULL};
         switch (kind) {
         case OUTPUT: output_tile(p, me, &at, dh); break;
         case OPTIONS: options_tile(p, me, &at); break;
@@ -378,7 +386,7 @@ static void state_gradient(const backward_pass *p, const worker_share *me, ptrdi
             }
         }
         p->k->load(tile, p->out_size - group * size, before, NULL, local);
-        add_recurrent(0, p, dz, recurrent_mask, tile, group, local);
+        add_recurrent(0, p, dz, recurrent_mask, tile, group, NULL, local);
         p->k->store(tile, p->out_size - group * size, local, dh);
     }
 }

@@ -4,18 +4,12 @@
 
 #include "driver/forward/pass.h"
 
-/* What a tile of rows asks for while its product runs: the part of its number of the panel of block
- * `next`, of W or U; -1: there is none.  A part has a line for each k, so four tiles ask for a
- * whole panel, of vectors of 64 bytes.  Weights in L3 are there when they are wanted then (32 rows,
- * H = 256, 512, 1024: 4, 13, 27% less time), and what is in L2 anyway costs nothing. */
+/* What a tile asks for of the panel of block `next`, of W or U; -1: there is none. */
 static inline const real *panel_to_fetch(const pass *p, ptrdiff_t next, int number,
                                          const real *weights, ptrdiff_t k)
 {
-    const ptrdiff_t vectors = 4 * p->k->lanes, line = FL_ALIGN / (ptrdiff_t)sizeof(real);
-    if (next < 0 || number >= vectors / line) {
-        return NULL;
-    }
-    return weights + (next * vectors + number * line) * k;
+    const ptrdiff_t panel = k * 4 * p->k->lanes;
+    return next < 0 ? NULL : part_to_fetch(p->k, weights + next * panel, k, number);
 }
 
 /* z = bias + W x for some rows, up to a tile of them, that may be of different steps. */
