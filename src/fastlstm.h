@@ -107,10 +107,12 @@ typedef struct {
 /* How a call is shared among threads, cut along time, and laid out in its work space. */
 typedef struct {
     fl_team_plan team;
-    int split_units;   /* workers share the hidden units (and meet each step), not the rows */
-    ptrdiff_t blocks;  /* of VL hidden units */
-    ptrdiff_t chunk;   /* forward: steps that one layer runs before the next layer starts */
-    ptrdiff_t ahead;   /* forward: steps whose input projection precedes the recurrence, or 0 */
+    int split_units;  /* workers share the hidden units (and meet each step), not the rows */
+    ptrdiff_t blocks; /* of VL hidden units */
+    ptrdiff_t chunk;  /* forward: steps that one layer runs before the next layer starts */
+    ptrdiff_t ahead;  /* forward: steps whose input projection precedes the recurrence, or 0 */
+    int fetches_weights,
+        fetches_tape;  /* backward: U, the tape are asked for before they are read */
     ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
     ptrdiff_t between[2]; /* forward: where the outputs of lower layers lie in the work space */
     ptrdiff_t rows, rows_worker; /* forward: where pointers to rows lie, and how many of a kind */

@@ -7,6 +7,7 @@ flags="-O3 -g0 -std=gnu11 -ffp-contract=off -fno-math-errno -fno-lto -fopenmp -f
 -fvisibility=hidden -I$tree/src -I$here ${CFLAGS:-}"
 objects=$(mktemp -d)
 trap 'rm -rf "$objects"' EXIT
+compilers=
 isas=$(tr '\n' ' ' < "$tree/src/cpu/isas.def")
 for file in $(cd "$tree/src" && find . -name '*.c' | sed 's|^./||') "$here/$program"; do
     isa_flags=
@@ -22,6 +23,7 @@ for file in $(cd "$tree/src" && find . -name '*.c' | sed 's|^./||') "$here/$prog
     esac
     case $file in /*) source=$file ;; *) source=$tree/src/$file ;; esac
     ${CC:-cc} $flags $isa_flags -c "$source" -o "$objects/$(echo "$file" | tr / _).o" &
+    compilers="$compilers $!"
 done
-wait
+for compiler in $compilers; do wait "$compiler"; done
 ${CC:-cc} -shared -fopenmp "$objects"/*.o -o "$out" -lm -lpthread

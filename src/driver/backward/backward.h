@@ -7,7 +7,7 @@
 #define FL_DRIVER_BACKWARD_BACKWARD_H
 
 #include "driver/backward/gradients.h"
-#include "driver/backward/step.h"
+#include "driver/backward/plain_step.h"
 
 /* dz of a step next to those of this call: from the caller's rows to where dz lies, or back.  Where
  * workers share rows, one of them does it. */
@@ -51,7 +51,11 @@ static int run_backward(const backward_pass *p, const worker_share *me, fl_worke
         }
         for (ptrdiff_t s = s1 - 1; s >= s0; s--) {
             const ptrdiff_t rows = active_rows(&p->when, &me->rows, s, going_on);
-            backward_step(p, me, s, rows, going_on);
+            if (p->plain) {
+                plain_step(p, me, s, rows, going_on);
+            } else {
+                options_step(p, me, s, rows, going_on);
+            }
             going_on = rows;
         }
         if (s0 == 0 && p->earlier) {

@@ -58,7 +58,8 @@ typedef struct {
     dz_columns at;
     ptrdiff_t factors; /* columns of dz that are factors of products: the first ones */
     int plain;         /* as in forward */
-    real *dh_rows;     /* [B][groups of H][4*VL], by rank: for a layer norm; plain: [groups][B] */
+    int fetches_weights, fetches_tape; /* see plain_step.h */
+    real *dh_rows; /* [B][groups of H][4*VL], by rank: for a layer norm; plain: [groups][B] */
     ptrdiff_t dh_row;
     fl_cell_options options;
     zoneout zoneout_h, zoneout_c;
@@ -177,6 +178,8 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .when = {call->rows, call->steps, call->batch, d == 1},
         .width = s->directions * output_size(s),
         .segment = call->plan.segment,
+        .fetches_weights = call->plan.fetches_weights,
+        .fetches_tape = call->plan.fetches_tape,
         .x_columns = input_size(s, l),
         .h_columns = output_size(s),
         .first_step = call->first_step,

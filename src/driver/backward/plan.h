@@ -147,6 +147,11 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
         .cycles = backward_cycles,
     };
     plan_team(&call->plan, &limits, &work);
+    const double l2 = weights_in_l2(limits.caches);
+    const double weights =
+        (double)(gate_slot_count(s) * s->hidden * output_size(s)) * (double)sizeof(real);
+    call->plan.fetches_weights = weights > l2 / 3;
+    call->plan.fetches_tape = weights <= l2;
     call->plan.segment = minimum(segment_of(call->batch), call->steps);
     call->plan.zoneout_keep_worker = zoneout_keep_size(s);
     call->plan.scratch = backward_space_at(call).size;

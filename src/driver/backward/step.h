@@ -40,7 +40,7 @@ typedef struct {
     ptrdiff_t i, rows;  /* so many rows, from the i-th of this worker on */
     ptrdiff_t going_on; /* how many rows of this worker are active at the step after */
     ptrdiff_t group;    /* of 4*VL columns */
-    const real *fetch;  /* lines of U that will be read later, or NULL */
+    const real *fetch;  /* lines that will be read later, or NULL */
 } backward_tile;
 
 /* dh of a tile: what comes in from above, and dz U from the step after.  Rows that end here get the
@@ -159,71 +159,6 @@ static inline void cut_states(const gradient_tile *t, ptrdiff_t rows, ptrdiff_t 
         if (t->reset[r]) {
             memset(t->dc[r], 0, (size_t)units * sizeof(real));
         }
-    }
-}
-
-/* dh of a tile of a plain layer: tiles of a group are adjacent. */
-static inline real *plain_dh_at(const backward_pass *p, const worker_share *me,
-                                const backward_tile *at)
-{
-    const ptrdiff_t rank = rank_at(&me->rows, at->i);
-    return p->dh_rows + (at->group * p->when.batch + rank) * 4 * p->k->lanes;
-}
-
-/* dz of a tile of a plain layer, and dc for the step before. */
-static void plain_gradient(const backward_pass *p, const worker_share *me, const backward_tile *at,
-                           const real *dh)
-{
-    gradient_tile tile;
-    find_gradient_tile(1, p, seen_as(&p->when, 1), me, at, dh, 4 * p->k->lanes, &tile);
-    p->k->gradient[p->stack->cell](at->rows, &tile.gradient);
-}
-
-/* Some groups of a step of a plain layer.  All products come first: they read the weights without a
- * break, and the gradients the tape in its order (H = 256 and 512: 2%).  One group needs no rows
- * that lie beside those of other workers (two of them, H = 32: 6%). */
-static void plain_groups(const backward_pass *p, const worker_share *me, fl_range groups,
-                         fl_range share, ptrdiff_t s, ptrdiff_t rows, ptrdiff_t going_on)
-{
-    const int one = groups.end - groups.begin == 1;
-    const ptrdiff_t panel = p->rows * 4 * p->k->lanes;
-    const tiling cut = tile_rows(p->k, rows);
-    _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
-    for (ptrdiff_t done = 0; done < groups.end - groups.begin; done++) {
-        const ptrdiff_t group = s % 2 ? groups.end - 1 - done : groups.begin + done;
-        const ptrdiff_t follows = s % 2 ? group - 1 : group + 1;
-        const ptrdiff_t next = follows >= share.begin && follows < share.end ? follows : -1;
-        int number = 0;
-        tiling tiles = cut;
-        for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
-            tile = next_tile(&tiles);
-            const real *fetch =
-                next < 0 ? NULL : part_to_fetch(p->k, p->cell.u + next * panel, p->rows, number++);
-            const backward_tile at = {s, i, tile, going_on, group, fetch};
-            real *dh = one ? local : plain_dh_at(p, me, &at);
-            hidden_gradient(1, p, seen_as(&p->when, 1), me, &at, dh);
-            if (one) {
-                plain_gradient(p, me, &at, dh);
-            }
-        }
-    }
-    tiling tiles = cut;
-    for (ptrdiff_t i = 0, tile; i < rows && !one; i += tile) {
-        tile = next_tile(&tiles);
-        for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
-            const backward_tile at = {s, i, tile, going_on, group, NULL};
-            plain_gradient(p, me, &at, plain_dh_at(p, me, &at));
-        }
-    }
-}
-
-static void plain_step(const backward_pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows,
-                       ptrdiff_t going_on)
-{
-    const fl_kind groups = {divide_up(p->hidden, 4 * p->k->lanes), 1, 1};
-    fl_work work = fl_begin(me->team, &groups, 1);
-    for (fl_piece at; fl_next(&work, &at);) {
-        plain_groups(p, me, at.units, at.share, s, rows, going_on);
     }
 }
 
@@ -346,13 +281,9 @@ static void sweep_tiles(const sweep kind, const backward_pass *p, const worker_s
     }
 }
 
-static void backward_step(const backward_pass *p, const worker_share *me, ptrdiff_t s,
-                          ptrdiff_t rows, ptrdiff_t going_on)
+static void options_step(const backward_pass *p, const worker_share *me, ptrdiff_t s,
+                         ptrdiff_t rows, ptrdiff_t going_on)
 {
-    if (p->plain) {
-        plain_step(p, me, s, rows, going_on);
-        return;
-    }
     if (p->stack->projection) {
         sweep_tiles(OUTPUT, p, me, p->out_size, s, rows, going_on);
     }
