@@ -10,7 +10,7 @@ typedef struct {
     const char *isa;
 } bench_size;
 
-enum { BENCH_PARTS = 8 };
+enum { BENCH_PARTS = 9 };
 
 /* One layer of one build, its data and its last results. */
 typedef struct {

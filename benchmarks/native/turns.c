@@ -90,14 +90,17 @@ static void report(contest *all, const bench_size *n)
            "%d calls\n",
            n->layers, n->input, n->hidden, n->batch, n->steps,
            n->training ? "training" : "inference", n->threads, 2 * rate, all->calls);
+    double whole = 0; /* which the next parts, with a space before their names, are of */
     for (int part = 0; part < all->builds[0].build->parts; part++) {
         const contestant *first = &all->builds[0];
         const double work = first->build->work[part] ? first->build->work[part](n) : 0;
         const double reference = quantile(first->ns[part], all->calls, 0.5);
+        whole = first->build->names[part][0] == ' ' ? whole : reference;
         for (int i = 0; i < all->count && reference > 0; i++) {
             const contestant *c = &all->builds[i];
             const double median = quantile(c->ns[part], all->calls, 0.5);
-            printf("  %-10s %-14s %10.1f us", first->build->names[part], c->name, median / 1e3);
+            printf("  %-11s %-14s %10.1f us %4.0f%%", first->build->names[part], c->name,
+                   median / 1e3, 100 * median / whole);
             if (work > 0) {
                 printf("  %5.1f%% (best %5.1f%%)", 100 * work / median / rate,
                        100 * work / quantile(c->ns[part], all->calls, 0.1) / rate);
