@@ -117,13 +117,11 @@ def two_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Two threads on two processors, and caches that are known."""
     threads, caches = fastlstm.get_num_threads(), library.planned_caches()
     monkeypatch.setattr(library, "PROCESSORS", 2)
-    library.adapt_teams(False)
     library.set_caches(CACHES)
     fastlstm.set_num_threads(2)
     yield
     fastlstm.set_num_threads(threads)
     library.set_caches(caches)
-    library.adapt_teams(True)
 
 
 @needs_openmp

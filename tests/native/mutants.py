@@ -30,8 +30,12 @@ MUTANTS = {
             "(slot < 2 ? !slot : slot) * width + u] = from[j]",
         ),
         "bias_hh dropped": ("in : in + b_hh[of_h * s->hidden + unit]", "in : in"),
-        "x one step late": ("source_at(&p->x, t, b);", "source_at(&p->x, t - (t > 0), b);"),
-        "h_0 is c_0": ("at->first ? p->h + b", "at->first ? p->c + b"),
+        "x one step late": (
+            "of->x[i] = p->x.data ? source_at(&p->x, t, b)",
+            "of->x[i] = p->x.data ? source_at(&p->x, t - (t > 0), b)",
+        ),
+        "h_0 is c_0": ("first ? p->h + b * p->out_size : s", "first ? p->c + b * p->out_size : s"),
+        "only the last block of a sum": ("v_add(v_load(sums[r] + j * VL), acc[r][j])", "acc[r][j]"),
         "h_0 is c_0, backward": (
             "memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,",
             "memcpy(t.h0 + b * p->out_size, c,",
@@ -47,6 +51,7 @@ MUTANTS = {
             "acc[r][j] = v_fma(x[r], w, acc[r][j])",
             "acc[r][j] = rows == 1 ? v_add(v_mul(x[r], w), acc[r][j]) : v_fma(x[r], w, acc[r][j])",
         ),
+        "rows of all workers in one place": ("at += worker * call->plan.rows_worker;", ""),
         "sums by threads": (
             "minimum(segment_of(call->batch), call->steps)",
             "minimum(segment_of(call->batch) / call->plan.team.workers + 1, call->steps)",
