@@ -194,7 +194,8 @@ class Copy:
         without = shutil.ignore_patterns("*.so")
         shutil.copytree(CHECKOUT / "tests", self.tests)
         shutil.copytree(CHECKOUT / "src", self.folder / "src")
-        shutil.copytree(CHECKOUT / "src/cpu", folder / "src/cpu")  # isas.def, for the tests
+        for name in ("src/cpu", "benchmarks"):  # isas.def and busy processes, for the tests
+            shutil.copytree(CHECKOUT / name, folder / name)
         shutil.copytree(CHECKOUT / "fastlstm", self.folder / "fastlstm", ignore=without)
         for name in ("setup.py", "pyproject.toml", "README.md", "LICENSE"):
             shutil.copy(CHECKOUT / name, self.folder)
