@@ -79,7 +79,8 @@ typedef struct {
 /* The data caches of a core. */
 typedef struct {
     ptrdiff_t l1d, l2, l3;      /* bytes; l3 is 0 where there is none */
-    int l2_sharers, l3_sharers; /* processors (hardware threads) that share one, at least 1 */
+    int l2_sharers, l3_sharers; /* cores that share one, at least 1 */
+    int siblings;               /* hardware threads of a core */
 } fl_caches;
 
 /* Those of this machine, asked once. */
@@ -93,7 +94,7 @@ typedef struct {
     int threads, processors;
     int most;                /* for a while, because teams lose time: see base/team_size.h */
     int live;                /* a step or a block of a stream, which somebody waits for */
-    const fl_caches *caches; /* that the plan is made for */
+    const fl_caches *caches; /* the plan is made for this L2 */
 } fl_team_limits;
 
 /* Input as numbers of rows: x is then a table [count, I], and step t, row b reads row
@@ -115,7 +116,7 @@ typedef struct {
         fetches_tape;  /* backward: U, the tape are asked for before they are read */
     ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
     ptrdiff_t between[2]; /* forward: where the outputs of lower layers lie in the work space */
-    ptrdiff_t rows, rows_worker; /* forward: where pointers to rows lie, and how many of a kind */
+    ptrdiff_t row_pointers, rows_worker; /* forward: where pointers to rows lie; rows of a worker */
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
     ptrdiff_t z_rows;      /* of them */
     ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */

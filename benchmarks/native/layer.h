@@ -191,7 +191,6 @@ static double fma_rate(const bench_size *size)
     const ptrdiff_t n = 4000000; /* 0.7 ms: after other code the rate needs 0.1 ms to settle */
     const fl_kernels *k = isa_of(size)->f32;
     const int64_t begin = fl_now();
-    (void)size;
 #ifdef _OPENMP
 #pragma omp parallel num_threads(size->threads)
 #endif

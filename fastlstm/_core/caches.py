@@ -1,4 +1,4 @@
-"""The sizes of the caches that calls are planned for, and the variables that set others."""
+"""The sizes of the caches, and the variables that set others.  Calls are planned for L2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _VARIABLES = {"FASTLSTM_L1D": "l1d", "FASTLSTM_L2": "l2", "FASTLSTM_L3": "l3"}
 class Caches(NamedTuple):
     """Data caches of a core, as ``fl_caches`` of the C core.
 
-    Sizes are in bytes, `l3` is 0 where there is none; sharers are processors that share one;
+    Sizes are in bytes, `l3` is 0 where there is none; sharers are cores that share one;
     `variables` have set other sizes than the machine's.
     """
 

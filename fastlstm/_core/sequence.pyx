@@ -326,7 +326,8 @@ def plan(str isa, StackConfig config not None, bint is_double, Py_ssize_t steps,
     Returns
     -------
     list of dict
-        The fields of fl_plan and its team, with those that `_plan_fields` adds; sizes in bytes.
+        The fields of fl_plan and its team that the text needs, with those that `_plan_fields`
+        adds; sizes in bytes.
     """
     cdef fl_forward_call forward
     cdef fl_backward_call backward

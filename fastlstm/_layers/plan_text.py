@@ -98,7 +98,8 @@ def _weights(plan: Plan, caches: Caches) -> str:
 def _place(size: int, caches: Caches) -> str:
     """The largest cache that is too small, and the smallest that is not."""
     beyond = ""
-    for name, room in (("L1d", caches.l1d), ("L2", caches.l2), ("L3", caches.l3)):
+    share = caches.l2 // caches.l2_sharers
+    for name, room in (("L1d", caches.l1d), ("L2", share), ("L3", caches.l3)):
         if size <= room:
             return f"{beyond}within {name} ({size_text(room)})"
         if room:

@@ -25,6 +25,7 @@ static void add(fl_caches *caches, int level, ptrdiff_t size, int sharers)
 {
     if (level == 1) {
         caches->l1d = size;
+        caches->siblings = sharers;
     } else if (level == 2) {
         caches->l2 = size;
         caches->l2_sharers = sharers;
@@ -35,6 +36,14 @@ static void add(fl_caches *caches, int level, ptrdiff_t size, int sharers)
 }
 
 static int are_known(const fl_caches *caches) { return caches->l1d > 0 && caches->l2 > 0; }
+
+/* CPUs and systems name hardware threads.  A call has one thread for each core. */
+static int count_cores(fl_caches *caches)
+{
+    caches->l2_sharers = (caches->l2_sharers + caches->siblings - 1) / caches->siblings;
+    caches->l3_sharers = (caches->l3_sharers + caches->siblings - 1) / caches->siblings;
+    return are_known(caches);
+}
 
 #if FL_X86_64
 /* The leaf that describes caches: Intel's, all zeros on AMD, and AMD's, of the same form. */
@@ -75,7 +84,7 @@ static int cpu_caches(fl_caches *caches)
             add_leaf(caches, CACHES_OF_AMD);
         }
     }
-    return are_known(caches);
+    return count_cores(caches);
 }
 #else
 static int cpu_caches(fl_caches *caches)
@@ -122,7 +131,7 @@ static int count_processors(const char *list)
  * caches fits the others too. */
 int fl_linux_caches(const char *folder, fl_caches *caches)
 {
-    *caches = (fl_caches){0, 0, 0, 1, 1};
+    *caches = (fl_caches){0, 0, 0, 1, 1, 1};
     for (int i = 0;; i++) {
         char level[16], kind[32], size[32], list[4096], *unit;
         read_line(folder, i, "level", level, sizeof level);
@@ -130,7 +139,7 @@ int fl_linux_caches(const char *folder, fl_caches *caches)
         read_line(folder, i, "size", size, sizeof size);
         read_line(folder, i, "shared_cpu_list", list, sizeof list);
         if (!level[0]) {
-            return are_known(caches);
+            return count_cores(caches);
         }
         const long long number = strtoll(size, &unit, 10);
         const int of_unit = *unit == 'M' ? 1 << 20 : *unit == 'K' ? 1 << 10 : 1;
@@ -143,7 +152,7 @@ int fl_linux_caches(const char *folder, fl_caches *caches)
 int fl_linux_caches(const char *folder, fl_caches *caches)
 {
     (void)folder;
-    *caches = (fl_caches){0, 0, 0, 1, 1};
+    *caches = (fl_caches){0, 0, 0, 1, 1, 1};
     return 0;
 }
 #endif
@@ -194,8 +203,8 @@ static int sharers_here(int sharers)
  * have at least; an L3 is not counted on. */
 static fl_caches ask_for_caches(void)
 {
-    const fl_caches common = {32 << 10, 1 << 20, 0, 1, 1};
-    fl_caches caches = {0, 0, 0, 1, 1};
+    const fl_caches common = {32 << 10, 1 << 20, 0, 1, 1, 1};
+    fl_caches caches = {0, 0, 0, 1, 1, 1};
     if (!cpu_caches(&caches) && !system_caches(&caches)) {
         caches = common;
     }

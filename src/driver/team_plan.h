@@ -43,11 +43,20 @@ typedef struct team_work {
                      int split);
 } team_work;
 
+/* Workers that meet after each step, as far as that pays. */
+static double workers_that_meet(const team_work *call, const fl_team_limits *limits)
+{
+    return call->step_work / price_of(limits).step + 1;
+}
+
 /* Whether so many workers share the hidden units rather than the rows. */
 static int shares_units(const team_work *call, const fl_team_limits *limits, int workers)
 {
-    if (call->batch < 2 * workers || call->unit_parts < workers) {
-        return call->batch < 2 * workers;
+    if (call->batch < 2 * workers) {
+        return 1;
+    }
+    if (call->unit_parts < workers || workers_that_meet(call, limits) < workers) {
+        return 0;
     }
     return call->cycles(call, limits, workers, 1) < call->cycles(call, limits, workers, 0);
 }
@@ -66,7 +75,7 @@ static int workers_for(const team_work *call, const fl_team_limits *limits, int 
         workers = at_a_time;
     }
     if (workers == at_a_time && shares_units(call, limits, workers)) {
-        const double shared = call->step_work / price.step + 1;
+        const double shared = workers_that_meet(call, limits);
         workers = shared < workers ? (int)shared : workers;
         workers = (int)minimum(workers, call->unit_parts);
         *split = workers > 1;

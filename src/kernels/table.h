@@ -117,9 +117,8 @@ typedef struct FL_NAME(fl_kernels) {
 
     /* z = init + terms[0] + terms[1] + ..., added in this order; each term in blocks of
      * FL_SUM_BLOCK, from its own start.  init has a pointer for each row, and z may be one of its
-     * rows. `vectors` of each row are computed: 4 for every group but the last, which need not be
-     * full.
-     */
+     * rows.  `vectors` of each row are computed: 4 for every group but the last, which need not be
+     * full. */
     void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
     /* By fl_cell. */

@@ -170,7 +170,7 @@ static void plan_for(const backend *b, fl_forward_call *f, int workers, int spli
 {
     b->driver->plan_forward(f, (fl_team_limits){1, 1, 1, 1, fl_machine_caches()}, f->tape != NULL);
     /* As much for each worker: more than is needed. */
-    const ptrdiff_t rows = (workers - 1) * (f->plan.z - f->plan.rows);
+    const ptrdiff_t rows = (workers - 1) * (f->plan.z - f->plan.row_pointers);
     const ptrdiff_t z = rows + (workers - 1) * f->plan.z_worker;
     const ptrdiff_t zeros = z + (workers - 1) * f->plan.zeros_worker;
     const ptrdiff_t more = zeros + (workers - 1) * f->plan.zoneout_keep_worker;

@@ -64,6 +64,16 @@ def test_each_plan(caches: Caches, batch: int, threads: int, line: str) -> None:
 
 
 @needs_openmp
+@pytest.mark.parametrize("hidden", [16, 32, 64, 128])
+def test_a_team_does_not_shrink_as_batches_grow(hidden: int) -> None:
+    fastlstm.set_num_threads(2)
+    library.set_caches(Caches(48 << 10, 2 << 20, 32 << 20))
+    lstm = fastlstm.LSTM(2048, hidden, seed=1)
+    teams = ["  2 of 2 " in lstm.plan(50, batch) for batch in range(1, 41)]
+    assert teams == sorted(teams)
+
+
+@needs_openmp
 def test_backward(rng: Generator) -> None:
     fastlstm.set_num_threads(2)
     lstm = fastlstm.LSTM(40, 1024, seed=1)

@@ -65,13 +65,13 @@ def test_the_system_says_the_same() -> None:
 def test_what_linux_describes(tmp_path: Path) -> None:
     folder = folder_of(
         tmp_path,
-        (1, "Data", "64K", "0"),
-        (1, "Instruction", "32K", "0"),
-        (2, "Unified", "1M", "0,64"),
+        (1, "Data", "64K", "0,64"),
+        (1, "Instruction", "32K", "0,64"),
+        (2, "Unified", "1M", "0,1,64,65"),
         (3, "Unified", "33554432", "0-15,64-79"),
         (4, "Unified", "131072K", "0-127"),
     )
-    assert library.linux_caches(folder) == (64 * K, M, 32 * M, 2, 32, ())
+    assert library.linux_caches(folder) == (64 * K, M, 32 * M, 2, 16, ())
 
 
 @needs_linux

@@ -68,6 +68,8 @@ static void plain_groups(const backward_pass *p, const worker_share *me, fl_rang
     step_fetch fetch = fetch_of(p, me, share, s, rows);
     const tiling cut = tile_rows(p->k, rows);
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
+    const ptrdiff_t opposite = share.begin + share.end - groups.end;
+    groups = s % 2 ? (fl_range){opposite, opposite + groups.end - groups.begin} : groups;
     for (ptrdiff_t done = 0; done < groups.end - groups.begin; done++) {
         const ptrdiff_t group = s % 2 ? groups.end - 1 - done : groups.begin + done;
         const ptrdiff_t next = s % 2 ? group - 1 : group + 1;

@@ -134,13 +134,13 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
-    /* A third of the multiply-adds: below that, meeting between segments costs more than it saves.
-     */
     const double step_work = work_of(4 * (double)s->hidden * (double)s->hidden, call->batch);
     const double steps = (double)call->steps * (double)s->directions * (double)s->layers;
     const team_work work = {
         .batch = call->batch,
         .unit_parts = has_norm(s) ? 1 : divide_up(s->hidden, 4 * k->lanes),
+        /* A third of the multiply-adds: below that, meeting between segments costs more than it
+         * saves. */
         .work = step_work * steps,
         .step_work = step_work,
         .of = call,

@@ -130,7 +130,7 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
 static step_rows step_rows_at(const fl_forward_call *call, int worker)
 {
     const ptrdiff_t most = call->plan.team.workers * call->plan.rows_worker;
-    void **at = (void **)((real *)call->scratch + call->plan.rows);
+    void **at = (void **)((real *)call->scratch + call->plan.row_pointers);
     at += worker * call->plan.rows_worker;
     return (step_rows){
         .x = (const real **)at,

@@ -26,7 +26,8 @@ static step_cost step_of(const fl_forward_call *call, int workers, int split)
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
     const ptrdiff_t above = s->layers > 1 ? input_size(s, 1) : 0, blocks = blocks_of(s, k);
-    const ptrdiff_t units = split ? divide_up(blocks, workers) * k->lanes : s->hidden;
+    const ptrdiff_t most = split ? divide_up(blocks, workers) * k->lanes : s->hidden;
+    const ptrdiff_t units = minimum(most, s->hidden);
     return (step_cost){
         .lanes = k->lanes,
         .rows = split ? call->batch : divide_up(call->batch, workers),
@@ -110,10 +111,10 @@ static void lay_out_scratch(fl_forward_call *call, int training)
         plan->between[l] = a.used;
         arena_take(&a, plan->chunk * call->batch * s->directions * output_size(s));
     }
-    plan->rows = a.used;
+    plan->row_pointers = a.used;
     plan->rows_worker = rows_of_worker(call);
-    arena_take(&a, plan->team.workers * plan->rows_worker * FL_ROW_POINTERS *
-                       (ptrdiff_t)(sizeof(void *) / sizeof(real)));
+    const ptrdiff_t pointers = plan->team.workers * plan->rows_worker * FL_ROW_POINTERS;
+    arena_take(&a, divide_up(pointers * (ptrdiff_t)sizeof(void *), sizeof(real)));
     plan->z = a.used;
     plan->zeros = plan->z + (plan->split_units ? 1 : plan->team.workers) * plan->z_worker;
     plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;
