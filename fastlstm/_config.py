@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from fastlstm._core import caches, library, probes
+from fastlstm._core import caches, library, memory, probes
 from fastlstm._core.threads import chosen_isa, explanation, isas
 
 __version__ = "0.1.0"
@@ -45,6 +45,7 @@ def show_config() -> None:
         "OpenMP": "yes" if library.has_openmp() else "no",
         "threads": explanation(),
         "caches": caches.as_text(library.planned_caches()),
+        "memory": f"at most {memory.most_kept() >> 20} MiB kept for the next results",
         "compiler": probes.compiler(),
     }
     for name, value in rows.items():

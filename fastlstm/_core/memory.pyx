@@ -301,6 +301,12 @@ def zeros(tuple shape not None, dtype):
     return _array(shape, dtype, True)
 
 
+def most_kept():
+    """The bytes that may be kept: what FASTLSTM_KEEP_MEMORY sets."""
+    read_setting()
+    return most
+
+
 def usage():
     """Bytes in use, and bytes that are kept for the next ones: (int, int)."""
     with lock:
@@ -312,9 +318,10 @@ def release_memory():
     """Give back the memory that is kept for the next results.
 
     When large results, tapes and packed weights die, their memory is kept and used again,
-    because fresh memory costs page faults.  It is at most as much as was in use at once of
-    late, or 64 MiB if that is more; and in any case 1 GiB, or the number of MiB that the
-    environment variable ``FASTLSTM_KEEP_MEMORY`` had at the first call.  With 0 nothing is kept.
+    because fresh memory costs page faults.  It is at most as much as was in use at once while the
+    last 256 to 512 of them were made, or 64 MiB if that is more; and in any case 1 GiB, or the
+    number of MiB that the environment variable ``FASTLSTM_KEEP_MEMORY`` had at the first call.
+    With 0 nothing is kept.  A process that falls idle keeps what it has until it calls this.
 
     Returns
     -------
