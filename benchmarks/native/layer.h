@@ -14,6 +14,12 @@
 #endif
 #include <string.h>
 
+#if __has_include("driver/cost.h")
+#define OF_CACHES , fl_machine_caches()
+#else /* trees whose plans know no caches */
+#define OF_CACHES
+#endif
+
 typedef struct {
     fl_forward_call forward;
     fl_backward_call backward;
@@ -138,7 +144,7 @@ static void *open_layer(const bench_size *size)
         free(l);
         return NULL;
     }
-    fl_team_limits limits = {size->threads, size->threads, size->threads, 0, fl_machine_caches()};
+    fl_team_limits limits = {size->threads, size->threads, size->threads, 0 OF_CACHES};
     l->size = *size;
     open_forward(l, isa);
     fl_driver_f32.plan_forward(&l->forward, limits, size->training);
