@@ -10,8 +10,8 @@
  *   4000 cycles for a meeting after a step, with the wait for the slower one, and 2 bytes a cycle
  *   of what the others have written since                              3.2 us at H = 128, 32 rows
  *
- * Zen 4 and 5 read 22 bytes a cycle from L3 and the first of them computes one vector a cycle: the
- * same plans are the best there, or as good as others. */
+ * Zen 4 and 5 read 22 bytes a cycle from L3, and the first of them computes one vector a cycle: with
+ * these rates the same plans cost least, or within 2% of the least (not measured there). */
 #ifndef FL_DRIVER_COST_H
 #define FL_DRIVER_COST_H
 
