@@ -81,6 +81,7 @@ typedef struct {
     ptrdiff_t l1d, l2, l3;      /* bytes; l3 is 0 where there is none */
     int l2_sharers, l3_sharers; /* cores that share one, at least 1 */
     int siblings;               /* hardware threads of a core */
+    int l3_rate;                /* bytes a cycle that a core reads from L3, assumed by the maker */
 } fl_caches;
 
 /* Those of this machine, asked once. */

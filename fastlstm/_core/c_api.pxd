@@ -113,7 +113,7 @@ cdef extern from "fastlstm.h" nogil:
 
     ctypedef struct fl_caches:
         Py_ssize_t l1d, l2, l3
-        int l2_sharers, l3_sharers
+        int l2_sharers, l3_sharers, l3_rate
 
     const fl_caches *fl_machine_caches()
     int fl_linux_caches(const char *folder, fl_caches *caches)

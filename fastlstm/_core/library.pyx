@@ -77,6 +77,7 @@ def set_caches(sizes):
     global _cache_variables
     _c_caches.l1d, _c_caches.l2, _c_caches.l3 = sizes.l1d, sizes.l2, sizes.l3
     _c_caches.l2_sharers, _c_caches.l3_sharers = sizes.l2_sharers, sizes.l3_sharers
+    _c_caches.l3_rate = fl_machine_caches().l3_rate
     _cache_variables = sizes.variables
 
 

@@ -21,6 +21,9 @@
 
 #define CACHES_OF_LINUX "/sys/devices/system/cpu/cpu0/cache"
 
+/* Measured: 83 GB/s on Zen 4, 30 GB/s on Emerald Rapids, whose L3 is shared by many cores. */
+enum { OF_AMD = 22, OF_OTHERS = 10 };
+
 static void add(fl_caches *caches, int level, ptrdiff_t size, int sharers)
 {
     if (level == 1) {
@@ -46,6 +49,13 @@ static int count_cores(fl_caches *caches)
 }
 
 #if FL_X86_64
+static int is_from_amd(void)
+{
+    unsigned r[4];
+    cpuid(0, 0, r);
+    return r[EBX] == 0x68747541; /* "Auth", of AuthenticAMD */
+}
+
 /* The leaf that describes caches: Intel's, all zeros on AMD, and AMD's, of the same form. */
 enum { CACHES_OF_INTEL = 4 };
 static const unsigned EXTENDED = 0x80000000, FEATURES_OF_AMD = 0x80000001,
@@ -87,6 +97,8 @@ static int cpu_caches(fl_caches *caches)
     return count_cores(caches);
 }
 #else
+static int is_from_amd(void) { return 0; }
+
 static int cpu_caches(fl_caches *caches)
 {
     (void)caches;
@@ -131,7 +143,7 @@ static int count_processors(const char *list)
  * caches fits the others too. */
 int fl_linux_caches(const char *folder, fl_caches *caches)
 {
-    *caches = (fl_caches){0, 0, 0, 1, 1, 1};
+    *caches = (fl_caches){0, 0, 0, 1, 1, 1, OF_OTHERS};
     for (int i = 0;; i++) {
         char level[16], kind[32], size[32], list[4096], *unit;
         read_line(folder, i, "level", level, sizeof level);
@@ -152,7 +164,7 @@ int fl_linux_caches(const char *folder, fl_caches *caches)
 int fl_linux_caches(const char *folder, fl_caches *caches)
 {
     (void)folder;
-    *caches = (fl_caches){0, 0, 0, 1, 1, 1};
+    *caches = (fl_caches){0, 0, 0, 1, 1, 1, OF_OTHERS};
     return 0;
 }
 #endif
@@ -203,11 +215,12 @@ static int sharers_here(int sharers)
  * have at least; an L3 is not counted on. */
 static fl_caches ask_for_caches(void)
 {
-    const fl_caches common = {32 << 10, 1 << 20, 0, 1, 1, 1};
-    fl_caches caches = {0, 0, 0, 1, 1, 1};
+    const fl_caches common = {32 << 10, 1 << 20, 0, 1, 1, 1, OF_OTHERS};
+    fl_caches caches = {0, 0, 0, 1, 1, 1, OF_OTHERS};
     if (!cpu_caches(&caches) && !system_caches(&caches)) {
         caches = common;
     }
+    caches.l3_rate = is_from_amd() ? OF_AMD : OF_OTHERS;
     caches.l2_sharers = sharers_here(caches.l2_sharers);
     caches.l3_sharers = sharers_here(caches.l3_sharers);
     return caches;

@@ -5,13 +5,13 @@
  *
  *   two vectors of multiply-adds a cycle                               190 to 240 GFLOP/s, float32
  *   40 bytes a cycle from L2                                           90 to 137 GB/s
- *   10 bytes a cycle from L3                                           30 GB/s
+ *   10 bytes a cycle from L3, on AMD 22 (see cpu/caches.c)             30 and 83 GB/s
  *   half of what is read from L3 hides behind the products, more if it is little
  *   4000 cycles for a meeting after a step, with the wait for the slower one, and 2 bytes a cycle
  *   of what the others have written since                              3.2 us at H = 128, 32 rows
  *
- * Zen 4 and 5 read 22 bytes a cycle from L3, and the first of them computes one vector a cycle: with
- * these rates the same plans cost least, or within 2% of the least (not measured there). */
+ * Zen 4 computes one vector a cycle: with that, plans for two workers cost up to 3% more than the
+ * best would, for eight up to 18% (by the model). */
 #ifndef FL_DRIVER_COST_H
 #define FL_DRIVER_COST_H
 
@@ -58,10 +58,10 @@ static double cycles_of(const step_cost *s, const fl_caches *caches)
     } else {
         cycles = product_cycles(s, s->outputs, 1) + product_cycles(s, s->inputs, s->ahead);
         cycles *= 1.01; /* pre-activations are written, and read again */
-        cycles += z * ahead > l2 / 3 ? 3 * z / 10 : 0;
+        cycles += z * ahead > l2 / 3 ? 3 * z / caches->l3_rate : 0;
         from_l3 = beyond(u, l2) + (from_l3 > 0 ? w / ahead : 0);
     }
-    const double reading = from_l3 / 10;
+    const double reading = from_l3 / caches->l3_rate;
     cycles += reading * (reading < cycles ? reading / cycles : 1) / 2;
     if (s->meets) {
         cycles += 4000 + (double)s->written * (double)sizeof(real) / 2;
