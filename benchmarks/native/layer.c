@@ -19,7 +19,6 @@ static void run_layer(void *opened, double *ns)
     }
 }
 
-__attribute__((visibility("default"))) extern const bench_build build;
 const bench_build build = {
     .open = open_layer,
     .run = run_layer,

@@ -25,4 +25,7 @@ typedef struct {
     double (*work[BENCH_PARTS])(const bench_size *size); /* multiply-adds of a part; NULL: none */
 } bench_build;
 
+/* What a shared object exports. */
+__attribute__((visibility("default"))) extern const bench_build build;
+
 #endif

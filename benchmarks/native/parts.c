@@ -115,7 +115,6 @@ static double recurrent_work(const bench_size *n)
 
 static double input_work(const bench_size *n) { return half_backward_work(n) - recurrent_work(n); }
 
-__attribute__((visibility("default"))) extern const bench_build build;
 const bench_build build = {
     .open = open_layer,
     .run = run_parts,
