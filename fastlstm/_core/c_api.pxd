@@ -57,7 +57,7 @@ cdef extern from "base/team_size.h" nogil:
         uintptr_t job
         int64_t began, ended, slept
     void fl_team_remember(const fl_team_call *)
-    bint fl_calls_are_apart(int64_t began)
+    bint fl_pause_is_likely(int64_t began)
     void fl_team_adapts(bint on)
 
 

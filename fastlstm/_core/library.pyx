@@ -133,7 +133,7 @@ cdef fl_team_call begin_call(const fl_team_plan *plan, uintptr_t kind) noexcept 
 
 cdef void end_call(fl_team_call *call) noexcept nogil:
     """After it: its threads go if they would only spin, and the sizes of the next teams follow."""
-    if call.plan.workers > 1 and fl_calls_are_apart(call.began):
+    if call.plan.workers > 1 and fl_pause_is_likely(call.began):
         fl_dismiss_threads()
     call.ended = fl_now()
     fl_team_remember(call)

@@ -15,9 +15,8 @@ static const int64_t LOSS_BORNE = 6 * MS, FIRST_REST = 50 * MS, LONGEST_REST = 1
 /* Long enough for several turns of busy processes. */
 static const int64_t WATCHED = 20 * MS, MOST_WATCHED = 100 * MS;
 
-/* GNU OpenMP's threads spin for 3 to 16 ms after a call; waking them or making new ones takes 60 us
- * in a virtual machine. */
-static const int64_t APART = 5 * MS, BURST = 20 * MS;
+/* GNU OpenMP's threads spin for 3 to 16 ms after a call. */
+static const int64_t PAUSE = 5 * MS;
 
 /* How long some calls took, and how long they would have taken at their best. */
 typedef struct {
@@ -37,7 +36,8 @@ typedef struct {
     int64_t clock;     /* time in calls: that between them says nothing */
     int64_t rest;      /* until a decision is thought over again */
     int64_t grow_at, shrink_at;
-    int64_t ended, burst_until; /* of the last call; of the last calls that were apart */
+    int64_t ended;               /* the last call */
+    int64_t calls, calls_before; /* of teams, since the last pause, and before it since another */
     double rates[RATES]; /* least ns for a unit of work, by kind and size of a call; 0: none yet */
 } account;
 
@@ -140,12 +140,14 @@ static void count_loss(const fl_team_call *call, double best)
     }
 }
 
-int fl_calls_are_apart(int64_t began)
+int fl_pause_is_likely(int64_t began)
 {
-    if (began - mine.ended > APART) {
-        mine.burst_until = began + BURST; /* calls that come together may be followed by a pause */
+    if (began - mine.ended > PAUSE) {
+        mine.calls_before = mine.calls;
+        mine.calls = 0;
     }
-    return began < mine.burst_until && is_adapting();
+    mine.calls++;
+    return mine.calls == mine.calls_before && is_adapting();
 }
 
 void fl_team_remember(const fl_team_call *call)

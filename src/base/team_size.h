@@ -28,9 +28,10 @@ typedef struct {
 
 void fl_team_remember(const fl_team_call *call);
 
-/* Whether the call that began then came so long after the last that its team should not wait for
- * the next one awake. */
-int fl_calls_are_apart(int64_t began);
+/* After each call of a team: whether the next one is likely to come so late that no worker should
+ * wait for it awake.  So it is where the calls before the last pause were as many as since then: a
+ * service gets requests, and each makes some calls. */
+int fl_pause_is_likely(int64_t began);
 
 /* Off: teams are as large as their work is worth and stay awake, as tests want them. */
 void fl_team_adapts(int on);

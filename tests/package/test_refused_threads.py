@@ -15,7 +15,7 @@ START += "resource.setrlimit(resource.RLIMIT_STACK, (gib, gib)); "
 START += "os.execv(sys.executable, [sys.executable, '-c', {code!r}])"
 
 CODE = """
-import resource, threading
+import resource, threading, time
 import numpy as np
 import fastlstm
 from fastlstm._core import library
@@ -56,9 +56,11 @@ assert (lstm(x)[0] == expected).all()
 
 OF_A_STREAM = """
 stream = lstm.stream(32)
-stream.step(x[0])  # the first call of this thread: its team is dismissed
+for x_t in x[:2]:  # single calls: the team of the second is dismissed
+    time.sleep(0.02)
+    stream.step(x_t)
 no_more()
-for x_t in x[1:]:
+for x_t in x[2:]:
     y_t = stream.step(x_t)
 assert (y_t == expected[-1]).all()
 """
@@ -66,9 +68,11 @@ assert (y_t == expected[-1]).all()
 OF_A_POOL = """
 pool = fastlstm.StreamPool(lstm, 32)
 slots = [pool.open() for _ in range(32)]
-pool.step(x[0], slots)
+for x_t in x[:2]:
+    time.sleep(0.02)
+    pool.step(x_t, slots)
 no_more()
-for x_t in x[1:]:
+for x_t in x[2:]:
     y_t = pool.step(x_t, slots)
 assert (y_t == expected[-1]).all()
 """

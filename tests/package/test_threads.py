@@ -96,8 +96,11 @@ def test_the_contract_is_tested_with_real_teams(name: str, call: str) -> None:
 @pytest.mark.parametrize(
     "call", ["lstm(x)", "lstm.backward(tape, y)", "adam.step(gradients)"], ids=str
 )
-def test_calls_that_are_apart_leave_no_thread_behind(call: str) -> None:
-    """It would spin for milliseconds after each of them."""
+@pytest.mark.parametrize(("times", "expected"), [(1, "0"), (3, "1 1 0")])
+def test_no_thread_is_left_spinning_where_a_pause_is_likely(
+    times: int, expected: str, call: str
+) -> None:
+    """Requests of one call, or of three: threads stay for the next call, and go after the last."""
     code = f"""
 import os, time
 import numpy as np
@@ -114,14 +117,15 @@ y, _, tape = lstm.forward(x)
 gradients = lstm.backward(tape, y)[-1]
 before = count_threads()
 fastlstm.set_num_threads(2)
-counts = []
-for _ in range(3):
+for request in range(3):
     time.sleep(0.02)
-    {call}
-    counts.append(count_threads() - before)
-print(max(counts))
+    counts = []
+    for _ in range({times}):
+        {call}
+        counts.append(count_threads() - before)
+print(*counts)
 """
-    assert python(code) == "0"
+    assert python(code) == expected
 
 
 @needs_linux
@@ -225,10 +229,13 @@ def test_edits_under_way(rng: Generator) -> None:
 def test_the_end_of_a_team_looks_for_no_gpu(tmp_path: Path) -> None:
     """OpenMP can be asked in a way that loads what it has for GPUs, and may start their drivers."""
     code = """
+import time
 import numpy as np
 import fastlstm
 fastlstm.set_num_threads(2)
-fastlstm.LSTM(64, 256)(np.zeros((20, 8, 64), "f4"))  # the first call: its team is dismissed
+for _ in range(2):  # single calls: the team of the second is dismissed
+    time.sleep(0.02)
+    fastlstm.LSTM(64, 256)(np.zeros((20, 8, 64), "f4"))
 """
     python(code, LD_DEBUG="libs", LD_DEBUG_OUTPUT=str(tmp_path / "libs"))
     loaded = "".join(path.read_text() for path in tmp_path.iterdir())
