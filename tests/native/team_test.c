@@ -225,6 +225,23 @@ static int check_size(void)
     return right;
 }
 
+/* Requests of one call, and then of three and of two: whether a pause is expected after a call, for
+ * each of them. */
+static int check_pauses(void)
+{
+    static const char *const requests[] = {"0", "1", "1", "100", "001", "001", "00", "01", "010"};
+    const fl_team_plan plan = {2, 2, 1e6};
+    int64_t now = INT64_C(1000000000000);
+    int right = 1;
+    for (size_t i = 0; i < sizeof requests / sizeof *requests; i++, now += 6000000) {
+        for (const char *expected = requests[i]; *expected; expected++, now += 1000000) {
+            right = right && fl_pause_is_likely(now) == (*expected == '1');
+            fl_team_remember(&(fl_team_call){&plan, 16, now, now + 500000, 0});
+        }
+    }
+    return right;
+}
+
 int main(int count, char **arguments)
 {
     static game g;
@@ -232,6 +249,10 @@ int main(int count, char **arguments)
     unsigned state = count > 2 ? (unsigned)atoi(arguments[2]) : 1;
     if (!check_size()) {
         printf("the size of teams does not follow their losses\n");
+        return 1;
+    }
+    if (!check_pauses()) {
+        printf("pauses are expected after other calls\n");
         return 1;
     }
     for (int workers = 1; workers <= MOST; workers++) {

@@ -96,11 +96,8 @@ def test_the_contract_is_tested_with_real_teams(name: str, call: str) -> None:
 @pytest.mark.parametrize(
     "call", ["lstm(x)", "lstm.backward(tape, y)", "adam.step(gradients)"], ids=str
 )
-@pytest.mark.parametrize(("times", "expected"), [(1, "0"), (3, "1 1 0")])
-def test_no_thread_is_left_spinning_where_a_pause_is_likely(
-    times: int, expected: str, call: str
-) -> None:
-    """Requests of one call, or of three: threads stay for the next call, and go after the last."""
+def test_no_thread_is_left_spinning_where_a_pause_is_likely(call: str) -> None:
+    """Requests of one call; native/team_test.c knows others."""
     code = f"""
 import os, time
 import numpy as np
@@ -117,15 +114,13 @@ y, _, tape = lstm.forward(x)
 gradients = lstm.backward(tape, y)[-1]
 before = count_threads()
 fastlstm.set_num_threads(2)
-for request in range(3):
+for _ in range(3):
     time.sleep(0.02)
-    counts = []
-    for _ in range({times}):
-        {call}
-        counts.append(count_threads() - before)
-print(*counts)
+    {call}
+    left = count_threads() - before
+print(left)
 """
-    assert python(code) == expected
+    assert python(code) == "0"
 
 
 @needs_linux
