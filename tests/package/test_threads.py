@@ -114,16 +114,17 @@ y, _, tape = lstm.forward(x)
 gradients = lstm.backward(tape, y)[-1]
 before = count_threads()
 fastlstm.set_num_threads(2)
-for _ in range(3):
+{call}
+end = time.monotonic() + 20
+while time.monotonic() < end:  # a team that lost time, on a busy machine, rests before it is back
     time.sleep(0.02)
     {call}
-for _ in range(100):  # those that have ended are listed for a moment
+    time.sleep(0.02)  # those that have ended are listed for a moment
     if count_threads() == before:
+        print("none")
         break
-    time.sleep(0.01)
-print(count_threads() - before)
 """
-    assert python(code) == "0"
+    assert python(code) == "none"
 
 
 @needs_linux
