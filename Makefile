@@ -99,8 +99,10 @@ arm: arm-tools
 	$(MAKE) build/arm/harness build/host/harness
 	qemu-aarch64 build/arm/harness neon > build/arm/neon.txt
 	build/host/harness avx2 > build/arm/avx2.txt
+	qemu-aarch64 -cpu max build/arm/harness neondot > build/arm/neondot.txt
 	test -s build/arm/neon.txt
 	cmp build/arm/neon.txt build/arm/avx2.txt
+	cmp build/arm/neondot.txt build/arm/neon.txt
 	@echo "NEON gives the bits of AVX2 in $$(wc -l < build/arm/neon.txt) cases"
 
 arm-tools:

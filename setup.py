@@ -24,7 +24,7 @@ def switched_on(name):
 # Flags of instruction sets are for these files only, <isa>_<type>.c: everything else must run on
 # every CPU of the platform.
 KERNELS = "src/kernels/isa"
-ISA = re.compile(r'^FL_ISA\((\w+), (\w+), \w+, \d+,\s+"(.*)", "(.*)"\)', re.MULTILINE)
+ISA = re.compile(r'^FL_ISA\((\w+), (\w+), [\w |]+, \d+,\s+"(.*)",\s+"(.*)", \w+\)', re.MULTILINE)
 PLATFORMS = {"x86_64": "X86_64", "amd64": "X86_64", "aarch64": "ARM64", "arm64": "ARM64"}
 
 # Multiply and add are fused where the kernels say so and nowhere else.  Link-time optimization

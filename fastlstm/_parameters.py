@@ -52,6 +52,11 @@ class FlatMapping(Mapping[str, Array]):
     def __len__(self) -> int:
         return len(self._views)
 
+    @property
+    def size(self) -> int:
+        """How many numbers there are in all arrays."""
+        return self._flat.size
+
     def __repr__(self) -> str:
         rows = (f"  {name}: {view.shape}" for name, view in self._views.items())
         dtype = self._flat.dtype.name
@@ -79,7 +84,34 @@ class Gradients(FlatMapping):
         return self._flat
 
 
-class Parameters(FlatMapping):
+class Versioned:
+    """What weights of a layer have beside their values.
+
+    Attributes
+    ----------
+    lock : RLock
+        Held while the values are written, and while they are read to be packed or copied.
+        Reentrant: a signal handler may use the layer whose call it interrupts.
+    """
+
+    def __init__(self) -> None:
+        self._version = next(_versions)
+        # Again in an array, because streams look at it before each step, in C.
+        self._watched = np.array([self._version], np.int64)
+        self.lock = RLock()
+        _all[self._version] = self
+
+    @property
+    def version(self) -> int:
+        """A number that grows with every write; no other parameters ever have the same one."""
+        return self._version
+
+    def renew(self) -> None:
+        """Raise the version, with the lock held if something was written."""
+        self._watched[0] = self._version = next(_versions)
+
+
+class Parameters(FlatMapping, Versioned):
     """The parameters of a layer: named, read-only views of one flat vector.
 
     Assigning to a name or to `flat` copies the value in and raises `version`, so that a
@@ -114,15 +146,9 @@ class Parameters(FlatMapping):
         storage = np.zeros(sum(math.prod(s) for s in shapes.values()), dtype)
         # Views of a read-only buffer: NumPy refuses to make them writable again.
         readonly = np.frombuffer(storage.data.toreadonly(), storage.dtype)
-        super().__init__(shapes, readonly)
+        FlatMapping.__init__(self, shapes, readonly)
+        Versioned.__init__(self)
         self._storage = storage
-        self._version = next(_versions)
-        # Again in an array, because streams look at it before each step, in C.
-        self._watched = np.array([self._version], np.int64)
-        # Held while the vector is written, and while it is read to be packed or copied.  Reentrant:
-        # a signal handler may use the layer whose call it interrupts.
-        self.lock = RLock()
-        _all[self.version] = self
 
     @property
     def flat(self) -> Array:
@@ -134,11 +160,6 @@ class Parameters(FlatMapping):
         array = self._checked(value, self._flat.shape, "parameters.flat")
         with self.update() as flat:
             flat[...] = array
-
-    @property
-    def version(self) -> int:
-        """A number that grows with every write; no other parameters ever have the same one."""
-        return self._version
 
     def __setitem__(self, name: str, value: ArrayLike) -> None:
         if name not in self._shapes:
@@ -179,14 +200,14 @@ class Parameters(FlatMapping):
             finally:
                 self.renew()
 
+    def for_packing(self) -> tuple[Array, None]:
+        """The flat vector, and no scales of its rows."""
+        return self._flat, None
+
     def snapshot(self) -> FlatMapping:
         """A copy of all parameters, of no moment in the middle of a write."""
         with self.lock:
             return FlatMapping(self._shapes, self._storage.copy())
-
-    def renew(self) -> None:
-        """Raise the version, with the lock held if something was written."""
-        self._watched[0] = self._version = next(_versions)
 
     @staticmethod
     def _checked(value: ArrayLike, shape: tuple[int, ...], name: str) -> Array:
@@ -212,8 +233,8 @@ def _restore(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> Parameters:
 
 # A fork waits until no other thread writes parameters, so that the child has whole ones, and finds
 # no lock held by a thread that it does not have.
-_all: weakref.WeakValueDictionary[int, Parameters] = weakref.WeakValueDictionary()
-_held: list[Parameters] = []
+_all: weakref.WeakValueDictionary[int, Versioned] = weakref.WeakValueDictionary()
+_held: list[Versioned] = []
 
 
 def _before_fork() -> None:

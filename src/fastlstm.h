@@ -20,6 +20,7 @@
 #include "base/team_size.h"
 #include "base/threads.h"
 #include "cells.h"
+#include "weight_types.h"
 
 typedef struct {
     int kind; /* fl_function_kind */
@@ -45,7 +46,8 @@ typedef struct {
     ptrdiff_t layers, directions, input, hidden;
     ptrdiff_t projection; /* P, or 0; of an LSTM */
     int bias;
-    int cell; /* fl_cell */
+    int cell;    /* fl_cell */
+    int weights; /* fl_weight_type; what is not FL_SAME is float32, and runs forward only */
     fl_options options;
 } fl_stack;
 
@@ -68,11 +70,14 @@ typedef struct {
     const unsigned char *reset; /* [T,B]: the state is zero before this step; NULL: never */
 } fl_rows;
 
-/* Weights from the order of parameters to that of the kernels. */
+/* Weights from the order of parameters to that of the kernels.  Where they have fewer bits, the
+ * flat vector has values that need no more: rounded ones, or integers. */
 typedef struct {
     const fl_stack *stack;
     const void *kernels;
     const void *flat;
+    const void
+        *scales;  /* FL_INT8: of the rows of W, U and the projection of each layer, direction */
     void *packed; /* forward_size or backward_size elements */
 } fl_pack_call;
 
@@ -118,6 +123,8 @@ typedef struct {
     ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
     ptrdiff_t between[2]; /* forward: where the outputs of lower layers lie in the work space */
     ptrdiff_t row_pointers, rows_worker; /* forward: where pointers to rows lie; rows of a worker */
+    ptrdiff_t bytes,
+        bytes_worker;      /* forward: where rows lie as bytes, and their size for a worker */
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
     ptrdiff_t z_rows;      /* of them */
     ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */
@@ -220,6 +227,7 @@ enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
  * every worker of the team calls the job. */
 typedef struct {
     ptrdiff_t (*parameters_size)(const fl_stack *stack);
+    ptrdiff_t (*scales_size)(const fl_stack *stack);           /* of fl_pack_call */
     ptrdiff_t (*state_size)(const fl_stack *stack, int state); /* units of a row of one state */
     ptrdiff_t (*forward_size)(const fl_stack *stack, const void *kernels);
     ptrdiff_t (*backward_size)(const fl_stack *stack, const void *kernels);

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import os
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +47,34 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(20260101)
 
 
-@pytest.fixture(params=isas.HERE)
-def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of each instruction set in turn; layers made in the test use it."""
-    name: str = request.param
+def _use(name: str, monkeypatch: pytest.MonkeyPatch) -> str:
     if name not in fastlstm.isas():
         pytest.skip(f"{NOT_HERE} {name}, only {', '.join(fastlstm.isas())}")
     monkeypatch.setenv("FASTLSTM_ISA", name)
     return name
+
+
+@pytest.fixture(params=isas.OF_FLOATS)
+def isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of each instruction set in turn; layers made in the test use it."""
+    return _use(request.param, monkeypatch)
+
+
+@pytest.fixture(params=isas.HERE)
+def byte_isa(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Likewise, with those that only multiply bytes in another way."""
+    return _use(request.param, monkeypatch)
+
+
+@pytest.fixture
+def same_threads() -> Iterator[None]:
+    """Engines set the threads of their process; torch those of the OpenMP that it shares."""
+    packages = ["fastlstm", "torch"] if importlib.util.find_spec("torch") else ["fastlstm"]
+    modules = [importlib.import_module(name) for name in packages]
+    before = [module.get_num_threads() for module in modules]
+    yield
+    for module, threads in zip(modules, before, strict=True):
+        module.set_num_threads(threads)
 
 
 def pytest_report_header() -> list[str]:

@@ -96,7 +96,7 @@ static void open_forward(layer *l, const fl_isa *isa)
     l->grads = driver->parameters_size(s);
     const real *flat = take(l, l->grads, 1 / __builtin_sqrt((double)n->hidden));
     real *packed = take(l, driver->forward_size(s, isa->f32), 0);
-    const fl_pack_call pack = {s, isa->f32, flat, packed};
+    const fl_pack_call pack = {.stack = s, .kernels = isa->f32, .flat = flat, .packed = packed};
     fl_worker alone = fl_alone();
     driver->pack_forward((void *)&pack, &alone);
     call->kernels = isa->f32, call->packed = packed;
@@ -121,7 +121,8 @@ static void open_backward(layer *l, const fl_isa *isa)
     fl_backward_call *call = &l->backward;
     call->stack = from->stack, call->kernels = isa->f32;
     real *packed = take(l, driver->backward_size(&call->stack, isa->f32), 0);
-    const fl_pack_call pack = {&call->stack, isa->f32, l->memory[0], packed};
+    const fl_pack_call pack = {
+        .stack = &call->stack, .kernels = isa->f32, .flat = l->memory[0], .packed = packed};
     fl_worker alone = fl_alone();
     driver->pack_backward((void *)&pack, &alone);
     call->packed = packed, call->tape = from->tape;

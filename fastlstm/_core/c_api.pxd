@@ -102,6 +102,7 @@ cdef extern from "fastlstm.h" nogil:
         Py_ssize_t projection
         int bias
         int cell
+        int weights
         fl_options options
 
     ctypedef struct fl_isa:
@@ -127,6 +128,7 @@ cdef extern from "fastlstm.h" nogil:
         const fl_stack *stack
         const void *kernels
         const void *flat
+        const void *scales
         void *packed
 
     ctypedef struct fl_tokens:
@@ -222,6 +224,7 @@ cdef extern from "fastlstm.h" nogil:
 
     ctypedef struct fl_driver:
         Py_ssize_t (*parameters_size)(const fl_stack *) noexcept nogil
+        Py_ssize_t (*scales_size)(const fl_stack *) noexcept nogil
         Py_ssize_t (*state_size)(const fl_stack *, int) noexcept nogil
         Py_ssize_t (*forward_size)(const fl_stack *, const void *) noexcept nogil
         Py_ssize_t (*backward_size)(const fl_stack *, const void *) noexcept nogil

@@ -22,4 +22,4 @@ cdef class PackedWeights:
     cdef Buffer weights, for_backward
 
     cdef Py_ssize_t state_size(self, int state) noexcept
-    cdef Buffer _pack(self, array, bint backward, int threads)
+    cdef Buffer _pack(self, array, scales, bint backward, int threads)

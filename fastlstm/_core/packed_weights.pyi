@@ -18,6 +18,7 @@ class StackConfig:
         proj_size: int,
         bias: bool,
         options: Any,  # a record with the names of fl_options, or None
+        weights: int = ...,
     ) -> StackConfig: ...
 
 @final
@@ -35,6 +36,7 @@ class PackedWeights:
         flat: _Array,
         version: int,
         threads: int,
+        scales: _Array | None = ...,
     ) -> PackedWeights: ...
     def is_of(self, version: int, backward: bool) -> bool: ...
     def add_backward(self, flat: _Array, threads: int) -> None: ...

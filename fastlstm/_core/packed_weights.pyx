@@ -25,14 +25,16 @@ cdef class StackConfig:
     bias : bool
     options : Options, or None
         Of an LSTM with options.
+    weights : int
+        As in weight_types.h.
     """
 
     def __cinit__(self, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
-                  Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options):
+                  Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options, int weights=0):
         cdef fl_stack *s = &self.stack
         memset(s, 0, sizeof(fl_stack))
         s.layers, s.directions, s.input, s.hidden = layers, directions, input_size, hidden_size
-        s.projection, s.bias, s.cell = proj_size, bias, cell
+        s.projection, s.bias, s.cell, s.weights = proj_size, bias, cell, weights
         if options is not None:
             s.options.peephole, s.options.coupled = options.peephole, options.coupled
             s.options.layer_norm = options.layer_norm
@@ -63,9 +65,12 @@ cdef class PackedWeights:
     version : int
         Of the parameters, a number that only they have, and only now.
     threads : int
+    scales : array of float32, or None
+        Of weights of 8 bits: of the rows of W, U and the projection, layer by layer.
     """
 
-    def __cinit__(self, str isa, StackConfig stack not None, flat, long version, int threads):
+    def __cinit__(self, str isa, StackConfig stack not None, flat, long version, int threads,
+                  scales=None):
         cdef const fl_isa *found = find_isa(isa)
         self.stack = stack.stack
         self.state_count = fl_cells[self.stack.cell].state_count
@@ -74,7 +79,9 @@ cdef class PackedWeights:
         self.driver = driver_of(self.is_double)
         self.kernels = found.f64 if self.is_double else found.f32
         self.version = version
-        self.weights = self._pack(flat, False, threads)
+        if self.stack.weights and self.is_double:
+            raise ValueError("flat: expected float32")
+        self.weights = self._pack(flat, scales, False, threads)
 
     def is_of(self, long version, bint backward):
         """Whether these are the weights of that version, for backward too if it is asked for."""
@@ -83,13 +90,13 @@ cdef class PackedWeights:
     def add_backward(self, flat, int threads):
         """Pack the same parameters for backward too, once."""
         if self.for_backward is None:
-            self.for_backward = self._pack(flat, True, threads)
+            self.for_backward = self._pack(flat, None, True, threads)
 
     cdef Py_ssize_t state_size(self, int state) noexcept:
         """Units of a row of one state; the first is h, whose units are those of an output."""
         return self.driver.state_size(&self.stack, state)
 
-    cdef Buffer _pack(self, array, bint backward, int threads):
+    cdef Buffer _pack(self, array, scales, bint backward, int threads):
         cdef const fl_driver *driver = self.driver
         cdef const fl_stack *stack = &self.stack
         cdef const void *kernels = self.kernels
@@ -98,9 +105,13 @@ cdef class PackedWeights:
         cdef const float[::1] f32 = None if self.is_double else array
         cdef const double[::1] f64 = array if self.is_double else None
         cdef const void *flat = <const void *>&f64[0] if self.is_double else &f32[0]
+        cdef const float[::1] of_rows = scales
+        if scales is not None and scales.shape[0] != driver.scales_size(stack):
+            raise ValueError("scales: wrong size")
+        cdef const void *scales_at = &of_rows[0] if scales is not None else NULL
         size = (driver.backward_size if backward else driver.forward_size)(stack, kernels)
         cdef Buffer to = Buffer(size * self.itemsize)
-        cdef fl_pack_call call = fl_pack_call(stack, kernels, flat, to.data)
+        cdef fl_pack_call call = fl_pack_call(stack, kernels, flat, scales_at, to.data)
         cdef fl_job pack = driver.pack_backward if backward else driver.pack_forward
         cdef int wanted = threads if to.nbytes >= PARALLEL_PACKING else 1
         cdef fl_team_plan team = fl_team_plan(wanted, threads_for(wanted), size)

@@ -87,7 +87,7 @@ cdef class Stream:
         self._states = layer._states.to_core(state, "state", (layer.num_layers, self._batch))
         self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
         self._inputs, self._width = layer.input_size, self._states[0].shape[2]
-        self._weights = layer.parameters.flat.size
+        self._weights = layer.parameters.size
         self._interrupt = Interrupt()
         self._scratch = Buffer(0)
         self._prepare()

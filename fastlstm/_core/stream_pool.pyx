@@ -93,7 +93,7 @@ cdef class StreamPool:
         self._watch(layer.parameters)  # first: if others come, these get a new version
         self._slots = LockedSlots(layer._packed_weights(), self._arrays(None, capacity))
         self._type = cnp.NPY_FLOAT64 if layer.dtype == np.float64 else cnp.NPY_FLOAT32
-        self._inputs, self._weights = layer.input_size, layer.parameters.flat.size
+        self._inputs, self._weights = layer.input_size, layer.parameters.size
         self._width = layer._output_size
 
     def __reduce__(self):

@@ -198,6 +198,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         >>> dx.shape, grads["weight_hh_l0"].shape
         ((5, 7, 2), (12, 3))
         """
+        self._check_trainable("forward")
         y, state_n, tape = self._run(x, state, embedding, lengths, reset, True, checkpoint_every)
         assert tape is not None
         return y, state_n, tape
@@ -253,6 +254,7 @@ class Layer(Weights, Generic[State, StateLike, TraceKind]):
         >>> bool(abs(dx.sum() - slope) < 1e-8)
         True
         """
+        self._check_trainable("backward")
         if not isinstance(tape, Tape):
             raise TypeError(f"tape: expected a tape of forward, got {type(tape).__name__}")
         if tape._layer is not self:

@@ -17,6 +17,9 @@ from fastlstm._layers.options import LSTM_OPTIONS, Options
 CELLS = {cell.name: cell for cell in library.cells()}
 """The rows of src/cells.h by their names, in the order of their numbers."""
 
+WEIGHT_TYPES = ("", "bfloat16", "float16", "int8")
+"""Those of src/weight_types.h, in the order of their numbers; "": the dtype of the layer."""
+
 MOST_LAYERS = 1000  # a typing error in a larger number would fill the memory with names
 
 _FIXED = {"input_size", "hidden_size", "num_layers", "bias", "bidirectional", "dtype"}
@@ -44,6 +47,12 @@ class Config:
     _OPTIONS: ClassVar[dict[str, Any]]  # of the constructor that only this cell has, and defaults
     proj_size = 0
     recurrent_dropout = 0.0
+    _weights_dtype = ""  # of weights in fewer bits
+
+    @property
+    def weights_dtype(self) -> str:
+        """How the weights are stored: the dtype of the layer, or what `quantize` was asked for."""
+        return self._weights_dtype or self.dtype.name
 
     def _configure(self, arguments: Arguments) -> None:
         self.input_size = _validation.integer(arguments.input_size, "input_size", 1)
@@ -70,6 +79,14 @@ class Config:
             if name in ("dropout", *_RATES):
                 value = _validation.probability(value, name)
         super().__setattr__(name, value)
+
+    def _check_trainable(self, method: str, whole: str = "layer") -> None:
+        """Refuse what only weights of all bits can do; `whole` is what `method` belongs to."""
+        if self._weights_dtype:
+            raise ValueError(
+                f"{method}: expected weights of {self.dtype}, got {self._weights_dtype}: "
+                f"train the {whole} that was quantized"
+            )
 
     @property
     def _gates(self) -> int:
@@ -113,13 +130,15 @@ class Config:
             self.proj_size,
             self.bias,
             self._core_options(),
+            WEIGHT_TYPES.index(self._weights_dtype),
         )
 
     def _configuration(self) -> dict[str, Any]:
         """The constructor's arguments, without the seed."""
         names = ["input_size", "hidden_size", "num_layers", "bias", "batch_first", "dropout"]
         options = {n: getattr(self, n) for n in [*names, "bidirectional", *self._OPTIONS]}
-        return {**options, "dtype": self.dtype.name}
+        options["dtype"] = self.dtype.name
+        return options | ({"weights_dtype": self._weights_dtype} if self._weights_dtype else {})
 
     def __repr__(self) -> str:
         options = self._configuration()

@@ -20,6 +20,7 @@ class Executor(Config):
     """A configured layer with its parameters, ready to be run."""
 
     parameters: Parameters
+    """Named arrays.  Of weights in fewer bits they are read-only `StoredWeights`."""
 
     def _initialize(self, generator: np.random.Generator) -> None:
         """Draw the initial parameters."""
@@ -57,6 +58,11 @@ class Executor(Config):
 
     def _exchange_parameters(self, parameters: Parameters) -> None:
         before = self.parameters
+        if self._weights_dtype:
+            raise ValueError(
+                f"parameters: those of {self._weights_dtype} cannot be exchanged; "
+                "quantize another layer"
+            )
         if not isinstance(parameters, Parameters):
             raise TypeError(f"parameters: expected Parameters, got {type(parameters).__name__}")
         if (parameters._shapes, parameters.flat.dtype) != (before._shapes, before.flat.dtype):
@@ -78,11 +84,12 @@ class Executor(Config):
                 packed, version = self._packed, parameters.version
                 if packed is None or not packed.is_of(version, False):
                     config = self._core_config()
+                    flat, scales = parameters.for_packing()
                     packed = packed_weights.PackedWeights(
-                        self.isa, config, parameters.flat, version, threads
+                        self.isa, config, flat, version, threads, scales
                     )
                 if backward:
-                    packed.add_backward(parameters.flat, threads)
+                    packed.add_backward(self.parameters.flat, threads)
                 self._packed = packed
         return packed
 
@@ -125,6 +132,8 @@ class Executor(Config):
           time        100 steps
           input       ...
         """
+        if training:
+            self._check_trainable("plan")
         T = _validation.integer(T, "T", 0)
         B = _validation.integer(B, "B", 0)
         _validation.check_size(T * B * self._directions * self._output_size, self.dtype, "T, B")

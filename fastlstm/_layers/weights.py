@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm._io import tensor_file
-from fastlstm._layers.executor import Executor
+from fastlstm._layers import torch_dynamic
+from fastlstm._layers.quantize import Quantizer, check_weight_type
+from fastlstm._stored_weights import StoredWeights, stored_layout
 
 Array = NDArray[Any]
 
@@ -34,7 +36,7 @@ _LSTM_OPTIONS = ("proj_size", "peephole", "layer_norm")
 _SMALLEST = {"input_size": 1, "hidden_size": 2, "num_layers": 1, "proj_size": 1}
 
 
-class Weights(Executor):
+class Weights(Quantizer):
     """What every layer can do with its weights."""
 
     def __init__(self, *sizes: int, **options: Any) -> None:
@@ -46,6 +48,8 @@ class Weights(Executor):
         Returns
         -------
         dict of str to array
+            Of int8 with the scales of each matrix beside it, ``weight_ih_l0_scale``; of bfloat16 as
+            float32, which NumPy has.
 
         Examples
         --------
@@ -73,6 +77,7 @@ class Weights(Executor):
             If a name is missing or unknown, or an array has the wrong shape or no real numbers.
             Then nothing is changed.
         """
+        self._check_trainable("load_state_dict")
         if not isinstance(mapping, Mapping):
             raise TypeError(f"mapping: expected a mapping, got {type(mapping).__name__}")
         missing = [name for name in self.parameters if name not in mapping]
@@ -97,19 +102,23 @@ class Weights(Executor):
         Parameters
         ----------
         source : module of torch, or mapping of str to array or tensor
-            The module is ``torch.nn.LSTM`` or ``LSTMCell`` for an LSTM, and so on.
+            The module is ``torch.nn.LSTM`` or ``LSTMCell`` for an LSTM, and so on; or one that
+            ``torch.ao.quantization.quantize_dynamic`` made of it, of qint8 or float16, which
+            becomes a layer with the same integers and scales (see `quantize`).  torch rounds all
+            of x, and all of h, with one scale to 7 bits, so its results are close, not equal.
             A mapping needs no torch; sizes are read from its shapes, and its names are those of a
             module, ``weight_ih_l0``, or of a cell, ``weight_ih``.
         **options
             Constructor arguments to set or to override, such as ``batch_first``, which a
             mapping does not tell.  The default of ``dtype`` is float64 if any of the weights is,
             else float32, which holds float16 and bfloat16, too.  Lists of numbers have no type of
-            their own and become float32.
+            their own and become float32.  Given for a quantized module, it widens the weights.
 
         Raises
         ------
         TypeError, ValueError
-            If `source` is neither, or has names or shapes that are not those of this cell.
+            If `source` is neither, or has names or shapes that are not those of this cell, or
+            quantized weights that a layer cannot have: with zero points.
 
         Examples
         --------
@@ -123,11 +132,13 @@ class Weights(Executor):
         """
         stack = ("state_dict", "mode", *_TORCH_OPTIONS)
         cell = ("state_dict", "input_size", "hidden_size", "bias", "weight_ih", "weight_hh")
+        dynamic = torch_dynamic.is_dynamic(source)
         if isinstance(source, Mapping):
             mapping = _named_as_layer(source)
             found = _options_of(mapping)
-        elif any(all(hasattr(source, name) for name in names) for names in (stack, cell)):
-            mapping = _named_as_layer(source.state_dict())
+        elif dynamic or any(all(hasattr(source, n) for n in names) for names in (stack, cell)):
+            tensors = torch_dynamic.tensors_of(source) if dynamic else source.state_dict()
+            mapping = _named_as_layer(tensors)
             names = (*_TORCH_OPTIONS, *cls._OPTIONS)
             found = {name: getattr(source, name) for name in names if hasattr(source, name)}
         else:
@@ -138,8 +149,18 @@ class Weights(Executor):
             raise ValueError(f"source: expected weights of a {cls.__name__}, got {foreign[0]}")
         wide = any(getattr(value, "itemsize", 4) > 4 for value in mapping.values())
         layer = cls(**{"dtype": "float64" if wide else "float32", **found, **options})
+        if dynamic:
+            return layer._of_dynamic(mapping, widen="dtype" in options)
         layer.load_state_dict(mapping)
         return layer
+
+    def _of_dynamic(self, tensors: Mapping[str, Any], widen: bool) -> Self:
+        """The layer with the weights of a module that torch quantized."""
+        if torch_dynamic.is_int8(tensors) and not widen:
+            arrays = torch_dynamic.in_bytes(tensors)
+            return self._with_weights(checked_weights(self, arrays, "int8"))
+        self.load_state_dict(torch_dynamic.widened(tensors))
+        return self if widen else self.quantize("float16")
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the layer to a .safetensors file, its configuration in the metadata.
@@ -163,34 +184,73 @@ class Weights(Executor):
         >>> fastlstm.LSTM.load(path)
         LSTM(2, 3, bidirectional=True)
         """
-        tensors = self.parameters.snapshot()
-        tensor_file.write(path, type(self).__name__, tensors, self._configuration())
+        tensor_file.write(path, type(self).__name__, self._tensors(), self._configuration())
+
+    def _tensors(self) -> Mapping[str, Array]:
+        """The parameters as a file has them."""
+        weights: Any = self.parameters
+        tensors: Mapping[str, Array]
+        tensors = weights.stored() if self._weights_dtype else weights.snapshot()
+        return tensors
+
+    def _with_tensors(self, tensors: Mapping[str, Array], stored: str | None) -> Self:
+        """This layer with the parameters of a file; or, of weights in fewer bits, another."""
+        if stored is not None:
+            return self._with_weights(checked_weights(self, tensors, stored))
+        self.load_state_dict(tensors)
+        return self
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
+    def load(cls, path: str | os.PathLike[str], weights_dtype: str | None = None) -> Self:
         """Read a layer that `save` wrote.
 
         Parameters
         ----------
         path : path-like
+        weights_dtype : {"int8", "bfloat16", "float16"}, optional
+            As of `quantize`; a file of such weights needs none.
 
         Raises
         ------
         OSError
             If the file cannot be read.
-        ValueError
-            If it is another kind of file, incomplete or damaged.
+        TypeError, ValueError
+            If it is another kind of file, incomplete or damaged, or cannot have such weights.
+
+        Examples
+        --------
+        >>> import os, tempfile
+        >>> import fastlstm
+        >>> path = os.path.join(tempfile.mkdtemp(), "small.safetensors")
+        >>> fastlstm.LSTM(2, 3, seed=0).quantize("int8").save(path)
+        >>> fastlstm.LSTM.load(path)
+        LSTM(2, 3, weights_dtype='int8')
         """
+        if weights_dtype is not None:
+            check_weight_type(weights_dtype)
         tensors, options = tensor_file.read(path, cls.__name__)
+        stored = options.pop("weights_dtype", None)
+        layer = cls._of_tensors(path, tensors, options, stored)
+        if weights_dtype is None or weights_dtype == stored:
+            return layer
+        return layer.quantize(weights_dtype)
+
+    @classmethod
+    def _of_tensors(
+        cls,
+        path: str | os.PathLike[str],
+        tensors: dict[str, Array],
+        options: dict[str, Any],
+        stored: Any,
+    ) -> Self:
+        """The layer of a file; `stored` is the type of its weights, or None."""
         try:
             if not _options_of(tensors).items() <= options.items():
                 raise ValueError(f"sizes of the weights: {_options_of(tensors)}")
             cls._check_shapes(tensors, options)
-            layer = cls(**options)
-            layer.load_state_dict(tensors)
+            return cls(**options)._with_tensors(tensors, stored)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: weights and configuration do not agree ({error})") from None
-        return layer
 
     @classmethod
     def _check_shapes(cls, tensors: Mapping[str, Array], options: Mapping[str, Any]) -> None:
@@ -208,6 +268,19 @@ class Weights(Executor):
                 raise ValueError(f"missing: {name}")
             if tensors[name].shape != shape:
                 raise ValueError(f"{name}: expected {shape}, got {tensors[name].shape}")
+
+
+def checked_weights(layer: Weights, tensors: Mapping[str, Array], stored: Any) -> StoredWeights:
+    """The weights of a file, whose names and types must be those of such a layer."""
+    check_weight_type(stored)
+    shapes = {name: array.shape for name, array in layer.parameters.items()}
+    layout = stored_layout(shapes, stored)
+    for name, (dtype, shape) in layout.items():
+        found = tensors.get(name)
+        if found is None or (found.dtype.name, found.shape) != (dtype, shape):
+            got = "none" if found is None else f"{found.dtype} {found.shape}"
+            raise ValueError(f"{name}: expected {dtype} {shape}, got {got}")
+    return StoredWeights(stored, shapes, {name: tensors[name] for name in layout})
 
 
 def _as_array(value: Any, name: str) -> Array:

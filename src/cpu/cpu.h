@@ -8,7 +8,13 @@
 #define FL_ARM64 1
 #endif
 
-enum { FL_CPU_AVX2_FMA = 1, FL_CPU_AVX512 = 2 };
+enum {
+    FL_CPU_AVX2_FMA = 1,
+    FL_CPU_AVX512 = 2,
+    FL_CPU_AVX512_VNNI = 4,
+    FL_CPU_AVX_VNNI = 8,
+    FL_CPU_NEON_DOT = 16
+};
 
 /* A sum of the above. */
 unsigned fl_cpu_features(void);

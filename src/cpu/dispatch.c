@@ -14,10 +14,11 @@
 #endif
 #define FL_ON_ANY(...) __VA_ARGS__
 
-#define FL_DECLARE(name)                                        \
+#define FL_DECLARE(name, of_double)                             \
     extern const struct fl_kernels_f32 fl_kernels_##name##_f32; \
-    extern const struct fl_kernels_f64 fl_kernels_##name##_f64;
-#define FL_ISA(name, platform, ...) FL_ON_##platform(FL_DECLARE(name))
+    extern const struct fl_kernels_f64 fl_kernels_##of_double##_f64;
+#define FL_ISA(name, platform, needs, bytes, flags, flags_msvc, of_double) \
+    FL_ON_##platform(FL_DECLARE(name, of_double))
 #include "cpu/isas.def"
 #undef FL_ISA
 
@@ -25,8 +26,10 @@ static const struct {
     fl_isa isa;
     unsigned needs;
 } table[] = {
-#define FL_ENTRY(name, needs) {{#name, &fl_kernels_##name##_f32, &fl_kernels_##name##_f64}, needs},
-#define FL_ISA(name, platform, needs, ...) FL_ON_##platform(FL_ENTRY(name, needs))
+#define FL_ENTRY(name, needs, of_double) \
+    {{#name, &fl_kernels_##name##_f32, &fl_kernels_##of_double##_f64}, needs},
+#define FL_ISA(name, platform, needs, bytes, flags, flags_msvc, of_double) \
+    FL_ON_##platform(FL_ENTRY(name, needs, of_double))
 #include "cpu/isas.def"
 };
 

@@ -23,6 +23,8 @@ typedef struct {
     ptrdiff_t lanes, rows, columns;
     ptrdiff_t inputs, outputs; /* of x and of h */
     ptrdiff_t ahead;           /* steps whose W x precedes the recurrence, or 0 */
+    double weight_bytes;       /* of one weight */
+    int rate;                  /* products in the time of a multiply-add */
     ptrdiff_t written;         /* elements that the others have written since, and this one reads */
     int meets;                 /* with others, after the step */
 } step_cost;
@@ -31,8 +33,8 @@ typedef struct {
 static double product_cycles(const step_cost *s, ptrdiff_t k, ptrdiff_t steps)
 {
     const double weights = (double)s->columns * (double)k;
-    const double products = weights * (double)s->rows / (2.0 * (double)s->lanes);
-    const double read = weights * (double)sizeof(real) / (40.0 * (double)steps);
+    const double products = weights * (double)s->rows / (2.0 * (double)s->lanes * s->rate);
+    const double read = weights * s->weight_bytes / (40.0 * (double)steps);
     return products > read ? products : read;
 }
 
@@ -49,9 +51,10 @@ static inline double beyond(double bytes, double cache)
 
 static double cycles_of(const step_cost *s, const fl_caches *caches)
 {
-    const double row = (double)s->columns * (double)sizeof(real), l2 = weights_in_l2(caches);
+    const double row = (double)s->columns * s->weight_bytes, l2 = weights_in_l2(caches);
     const double w = row * (double)s->inputs, u = row * (double)s->outputs;
-    const double z = row * (double)s->rows, ahead = (double)s->ahead;
+    const double z = (double)(s->columns * s->rows) * (double)sizeof(real),
+                 ahead = (double)s->ahead;
     double cycles, from_l3 = beyond(w + u, l2);
     if (s->ahead == 0) {
         cycles = product_cycles(s, s->inputs + s->outputs, 1);

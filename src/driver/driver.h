@@ -14,6 +14,7 @@ static void activate(const void *kernels, int which, const void *x, void *out, p
 
 const fl_driver FL_NAME(fl_driver) = {
     .parameters_size = parameters_size,
+    .scales_size = scales_size,
     .state_size = state_size,
     .forward_size = forward_size,
     .backward_size = backward_size,

@@ -19,11 +19,18 @@ static const _Alignas(FL_ALIGN) real zeros[FL_MAX_TILE];
  * read next.  A part has a line for each of the k terms, so four tiles ask for a whole panel, of
  * vectors of 64 bytes.  Weights in L3 are there when they are wanted then (forward, 32 rows, H =
  * 256, 512, 1024: 4, 13, 27% less time), and to ask for what is in L2 anyway costs nothing. */
-static inline const real *part_to_fetch(const fl_kernels *k, const real *panel, ptrdiff_t terms,
+static inline const void *part_of_bytes(const char *panel, ptrdiff_t bytes, ptrdiff_t terms,
                                         int number)
 {
-    const ptrdiff_t line = FL_ALIGN / (ptrdiff_t)sizeof(real);
-    return number < 4 * k->lanes / line ? panel + number * terms * line : NULL;
+    const ptrdiff_t part = terms * FL_ALIGN;
+    return (number + 1) * part <= bytes ? panel + number * part : NULL;
+}
+
+static inline const void *part_to_fetch(const fl_kernels *k, const real *panel, ptrdiff_t terms,
+                                        int number)
+{
+    const ptrdiff_t bytes = terms * 4 * k->lanes * (ptrdiff_t)sizeof(real);
+    return part_of_bytes((const char *)panel, bytes, terms, number);
 }
 
 /* The part of a call that is one worker's: some rows of the batch, and with whom it shares them. */

@@ -5,13 +5,13 @@
  * whose order depends on nothing but the sizes of the layer.  So no kernel may split a sum in any
  * other way, and lanes never mix (except
  * in softmax: see FL_SUM_LANES). */
+#include "kernels/bytes.h"
 #include "kernels/cells/gru.h"
 #include "kernels/cells/lstm.h"
 #include "kernels/cells/lstm_options.h"
 #include "kernels/cells/rnn.h"
 #include "kernels/elementwise.h"
 #include "kernels/probe.h"
-#include "kernels/product.h"
 #include "kernels/softmax.h"
 
 /* The wrapper names the table: FL_TABLE is fl_kernels_<isa>_<type>. */
@@ -19,7 +19,15 @@ const fl_kernels FL_TABLE = {
     .lanes = VL,
     .rows = ROWS,
     .groups = GROUPS,
-    .product = product,
+#if FL_DOUBLE
+    .product = {product},
+#else
+    .product = {product, product_bfloat16, product_float16, product_int8},
+    .quantize = quantize,
+    .unit_of_bytes = unit_of_bytes,
+    .byte_offset = FL_BYTE_OFFSET,
+    .int8_rate = FL_BYTE_OFFSET ? 2 : 1,
+#endif
 #define FL_TILE(number, name, ...) [number] = name##_tile,
     .tile = {FL_FOR_EACH_CELL(FL_TILE)},
 #define FL_GRADIENT(number, name, ...) [number] = name##_gradient,

@@ -19,17 +19,31 @@ enum { ROWS = 6, GROUPS = 4 };
 enum { ROWS = 3, GROUPS = 2 };
 #endif
 
-enum { LINE = FL_ALIGN / sizeof(real) };
+/* A vector of weights of a type, from the i-th on. */
+FL_INLINE vec weights_at(const int type, const void *panel, ptrdiff_t i)
+{
+#if !FL_DOUBLE
+    if (type == FL_BFLOAT16) {
+        return v_load_bfloat16((const uint16_t *)panel + i);
+    }
+    if (type == FL_FLOAT16) {
+        return v_load_float16((const uint16_t *)panel + i);
+    }
+#else
+    (void)type;
+#endif
+    return v_load((const real *)panel + i);
+}
 
-/* rows and vectors are constants where these are inlined, so that acc lives in registers; so is
- * `fetches`, whether the term has lines to ask for. */
-FL_INLINE void multiply_add(const int fetches, const int rows, const int vectors,
+/* rows and vectors are constants where these are inlined, so that acc lives in registers; so are
+ * the type of the weights and `fetches`, whether the term has lines to ask for. */
+FL_INLINE void multiply_add(const int type, const int fetches, const int rows, const int vectors,
                             const fl_term *term, ptrdiff_t begin, ptrdiff_t k,
                             vec acc[ROWS][4 * GROUPS])
 {
     const ptrdiff_t step = term->a_step, group = term->k * GROUP;
-    const real *panel = term->panel + begin * GROUP;
-    const real *next = fetches ? term->next + begin * LINE : NULL;
+    const char *next = fetches ? (const char *)term->next + begin * FL_ALIGN : NULL;
+    ptrdiff_t at = begin * GROUP; /* in the panel of the first group */
     const real *a[ROWS];
     FL_UNROLL
     for (int r = 0; r < rows; r++) {
@@ -40,7 +54,7 @@ FL_INLINE void multiply_add(const int fetches, const int rows, const int vectors
     for (ptrdiff_t n = 0; n < k; n++) {
         vec x[ROWS];
         if (fetches) {
-            FL_PREFETCH_L2(next + n * LINE);
+            FL_PREFETCH_L2(next + n * FL_ALIGN);
         }
         FL_UNROLL
         for (int r = 0; r < rows; r++) {
@@ -48,18 +62,18 @@ FL_INLINE void multiply_add(const int fetches, const int rows, const int vectors
         }
         FL_UNROLL
         for (int j = 0; j < vectors; j++) {
-            vec w = v_load(panel + (j / 4) * group + (j % 4) * VL);
+            vec w = weights_at(type, term->panel, at + (j / 4) * group + (j % 4) * VL);
             FL_UNROLL
             for (int r = 0; r < rows; r++) {
                 acc[r][j] = v_fma(x[r], w, acc[r][j]);
             }
         }
-        panel += GROUP;
+        at += GROUP;
     }
 }
 
-FL_INLINE void product_tile(const int rows, const int vectors, const real *const *init,
-                            const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)
+FL_INLINE void sums_tile(const int type, const int rows, const int vectors, const real *const *init,
+                         const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)
 {
     const real *sums[ROWS];
     FL_UNROLL
@@ -82,9 +96,9 @@ FL_INLINE void product_tile(const int rows, const int vectors, const real *const
              * for, and 1 to 4% of a sequence of one row (H = 32 to 128), which uses sixteen lines
              * a k. */
             if (2 * rows > ROWS && vectors == 4 && terms[i].next) {
-                multiply_add(1, rows, vectors, &terms[i], k, n, acc);
+                multiply_add(type, 1, rows, vectors, &terms[i], k, n, acc);
             } else {
-                multiply_add(0, rows, vectors, &terms[i], k, n, acc);
+                multiply_add(type, 0, rows, vectors, &terms[i], k, n, acc);
             }
             FL_UNROLL
             for (int r = 0; r < rows; r++) {
@@ -99,33 +113,55 @@ FL_INLINE void product_tile(const int rows, const int vectors, const real *const
     }
 }
 
-static void product(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
-                    const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)
-{
-#define TILE(r, v) \
-    case r * 32 + v: product_tile(r, v, init, terms, n_terms, z, z_row); break;
-#define ROW_TILES(r) TILE(r, 1) TILE(r, 2) TILE(r, 3) TILE(r, 4)
-    switch (rows * 32 + vectors) {
-        ROW_TILES(1)
-        ROW_TILES(2)
-        ROW_TILES(3)
-        TILE(1, 5)
-        TILE(1, 6)
-        TILE(1, 8)
+/* The function of tiles, for constants rows and vectors. */
+#define FL_TILE_CASE(r, v, tile, ...) \
+    case r * 32 + v: tile(r, v, __VA_ARGS__); break;
+#define FL_ROW_CASES(r, ...)        \
+    FL_TILE_CASE(r, 1, __VA_ARGS__) \
+    FL_TILE_CASE(r, 2, __VA_ARGS__) \
+    FL_TILE_CASE(r, 3, __VA_ARGS__) \
+    FL_TILE_CASE(r, 4, __VA_ARGS__)
 #if FL_VECTOR_REGISTERS == 32
-        ROW_TILES(4)
-        ROW_TILES(5)
-        ROW_TILES(6)
-        TILE(1, 9)
-        TILE(1, 10)
-        TILE(1, 12)
-        TILE(1, 13)
-        TILE(1, 14)
-        TILE(1, 16)
+#define FL_LARGE_CASES(...)          \
+    FL_ROW_CASES(4, __VA_ARGS__)     \
+    FL_ROW_CASES(5, __VA_ARGS__)     \
+    FL_ROW_CASES(6, __VA_ARGS__)     \
+    FL_TILE_CASE(1, 9, __VA_ARGS__)  \
+    FL_TILE_CASE(1, 10, __VA_ARGS__) \
+    FL_TILE_CASE(1, 12, __VA_ARGS__) \
+    FL_TILE_CASE(1, 13, __VA_ARGS__) \
+    FL_TILE_CASE(1, 14, __VA_ARGS__) \
+    FL_TILE_CASE(1, 16, __VA_ARGS__)
+#else
+#define FL_LARGE_CASES(...)
 #endif
+#define FL_FOR_TILE(rows, vectors, ...) \
+    switch (rows * 32 + vectors) {      \
+        FL_ROW_CASES(1, __VA_ARGS__)    \
+        FL_ROW_CASES(2, __VA_ARGS__)    \
+        FL_ROW_CASES(3, __VA_ARGS__)    \
+        FL_TILE_CASE(1, 5, __VA_ARGS__) \
+        FL_TILE_CASE(1, 6, __VA_ARGS__) \
+        FL_TILE_CASE(1, 8, __VA_ARGS__) \
+        FL_LARGE_CASES(__VA_ARGS__)     \
     }
-#undef ROW_TILES
-#undef TILE
-}
+
+#define FL_PRODUCT(name, type)                                                              \
+    FL_INLINE void name##_tile(const int rows, const int vectors, const real *const *init,  \
+                               const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row) \
+    {                                                                                       \
+        sums_tile(type, rows, vectors, init, terms, n_terms, z, z_row);                     \
+    }                                                                                       \
+    static void name(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,            \
+                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row)           \
+    {                                                                                       \
+        FL_FOR_TILE(rows, vectors, name##_tile, init, terms, n_terms, z, z_row)             \
+    }
+
+FL_PRODUCT(product, FL_SAME)
+#if !FL_DOUBLE
+FL_PRODUCT(product_bfloat16, FL_BFLOAT16)
+FL_PRODUCT(product_float16, FL_FLOAT16)
+#endif
 
 #endif

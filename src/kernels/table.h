@@ -12,6 +12,7 @@
 
 #include "base/real.h"
 #include "cells.h"
+#include "weight_types.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -26,13 +27,26 @@ enum { FL_SUM_BLOCK = 128 };
  * these are added in one order: it is the same for every vector length. */
 enum { FL_SUM_LANES = 64 / sizeof(real) };
 
-/* One term of a sum of products: rows of `a` times a panel. */
+/* Rows of bytes, each with its scale.  What a byte stands for is the kernels' own matter. */
+typedef struct {
+    uint8_t *bytes;
+    ptrdiff_t row; /* from row to row, a multiple of FL_ALIGN */
+    real *scales;
+} FL_NAME(fl_bytes);
+typedef FL_NAME(fl_bytes) fl_bytes;
+
+/* A panel of bytes begins with a scale for each column and a sum of integers, which has what the
+ * kernels' form of the bytes adds to a product: -byte_offset times the sum of the column. */
+enum { FL_INT8_HEAD = 2 }; /* rows of 32 bits for each column */
+
+/* One term of a sum of products: rows of `a`, or of `q`, times a panel. */
 typedef struct {
     const real *const *a; /* row r, element n is a[r][n * a_step] */
     ptrdiff_t a_step;
-    const real *panel; /* [groups][k][4][VL] */
+    const void *panel; /* [groups][k][4][VL]; of FL_INT8 [groups]: head, [(k + 3) / 4][4][VL][4] */
     ptrdiff_t k;       /* at least 1 */
-    const real *next;  /* k cache lines that will be read later, or NULL */
+    const void *next;  /* k cache lines that will be read later, (k + 3) / 4 of FL_INT8; or NULL */
+    fl_bytes q;        /* of FL_INT8, in place of a */
 } FL_NAME(fl_term);
 typedef FL_NAME(fl_term) fl_term;
 
@@ -119,8 +133,17 @@ typedef struct FL_NAME(fl_kernels) {
      * FL_SUM_BLOCK, from its own start.  init has a pointer for each row, and z may be one of its
      * rows.  `vectors` of each row are computed: 4 for every group but the last, which need not be
      * full. */
-    void (*product)(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
-                    const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
+    void (*product[FL_WEIGHT_TYPES])(ptrdiff_t rows, ptrdiff_t vectors, const real *const *init,
+                                     const fl_term *terms, int n_terms, real *z, ptrdiff_t z_row);
+    /* Rows of n elements to bytes, padded to whole vectors: a * 127 / the largest magnitude,
+     * rounded to nearest even; the scale is that over 127, 0 for a row of zeros, and not finite
+     * for one that is not.  Float only. */
+    void (*quantize)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const fl_bytes *to);
+    /* z = init + row `row` of a panel of FL_INT8: the product with a row of the unit matrix. */
+    void (*unit_of_bytes)(ptrdiff_t vectors, const real *init, const void *panel, ptrdiff_t row,
+                          real *z);
+    int byte_offset; /* what bytes have added to them */
+    int int8_rate;   /* products of bytes in the time of one multiply-add, about */
     /* By fl_cell. */
     void (*tile[FL_CELLS])(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *tile);
     void (*gradient[FL_CELLS])(ptrdiff_t rows, const fl_gradient *tile);

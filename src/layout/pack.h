@@ -6,32 +6,110 @@
 #include "layout/packed_weights.h"
 #include "layout/parameters.h"
 
+#include <math.h>
 #include <string.h>
 
 /* Transpositions take pieces of K that stay in L1. */
 enum { FL_PIECE = 128 };
 
-/* m [GH, K], W or U -> out [blocks][K][4][lanes]. */
-static void pack_gates(const fl_stack *s, int of_u, const real *m, ptrdiff_t k, ptrdiff_t lanes,
-                       fl_range blocks, real *out)
+/* A float, rounded to 16 bits before, to these bits. */
+static inline uint16_t bfloat16_of(real value)
 {
-    const ptrdiff_t vectors = 4 * lanes, hidden = s->hidden;
+    const float single = (float)value;
+    uint32_t bits;
+    memcpy(&bits, &single, sizeof bits);
+    return (uint16_t)(bits >> 16);
+}
+
+static inline uint16_t float16_of(real value)
+{
+    const float magnitude = fabsf((float)value);
+    const uint16_t sign = signbit(value) ? 0x8000 : 0;
+    uint32_t bits;
+    if (magnitude < 0x1p-14f) { /* a multiple of the least one */
+        return (uint16_t)(sign | (uint16_t)(magnitude * 0x1p24f));
+    }
+    memcpy(&bits, &magnitude, sizeof bits);
+    return (uint16_t)(sign | ((bits >> 13) - (112 << 10)));
+}
+
+/* A panel that is being filled: K rows of 4*lanes columns. */
+typedef struct {
+    char *data;
+    ptrdiff_t columns;
+    const fl_kernels *kernels;
+} panel_in_work;
+
+/* Row k of a column. */
+FL_INLINE void put_weight(const int type, const panel_in_work *to, ptrdiff_t k, ptrdiff_t column,
+                          real value)
+{
+    const ptrdiff_t at = k * to->columns + column;
+    if (type == FL_SAME) {
+        ((real *)to->data)[at] = value;
+    } else if (type == FL_BFLOAT16) {
+        ((uint16_t *)to->data)[at] = bfloat16_of(value);
+    } else if (type == FL_FLOAT16) {
+        ((uint16_t *)to->data)[at] = float16_of(value);
+    } else {
+        const ptrdiff_t four = FL_INT8_HEAD + k / 4;
+        ((int8_t *)to->data)[(four * to->columns + column) * 4 + k % 4] = (int8_t)value;
+        ((uint32_t *)to->data)[to->columns + column] -=
+            (uint32_t)(to->kernels->byte_offset * (int)value);
+    }
+}
+
+/* Columns of a panel from rows of a matrix [.., K]: row `first` + i becomes column `column` + i. */
+FL_INLINE void put_rows(const int type, const panel_in_work *to, const real *m, ptrdiff_t k,
+                        fl_range part, ptrdiff_t rows, ptrdiff_t column)
+{
+    for (ptrdiff_t row = 0; row < rows; row++) {
+        for (ptrdiff_t i = part.begin; i < part.end; i++) {
+            put_weight(type, to, i, column + row, m[row * k + i]);
+        }
+    }
+}
+
+/* A matrix [rows, K] with the scales of its rows, or without. */
+typedef struct {
+    const real *m, *scales;
+    ptrdiff_t k;
+} matrix;
+
+/* Rows of a matrix, from `first` on, into columns of a panel. */
+static void put(int type, const panel_in_work *to, const matrix *from, ptrdiff_t first,
+                fl_range part, ptrdiff_t rows, ptrdiff_t column)
+{
+    const real *m = from->m + first * from->k;
+    switch (type) {
+    case FL_SAME: put_rows(FL_SAME, to, m, from->k, part, rows, column); break;
+    case FL_BFLOAT16: put_rows(FL_BFLOAT16, to, m, from->k, part, rows, column); break;
+    case FL_FLOAT16: put_rows(FL_FLOAT16, to, m, from->k, part, rows, column); break;
+    default: put_rows(FL_INT8, to, m, from->k, part, rows, column);
+    }
+    if (from->scales && part.begin == 0) {
+        memcpy((real *)to->data + column, from->scales + first, (size_t)rows * sizeof(real));
+    }
+}
+
+/* W or U -> out [blocks][K][4][lanes]. */
+static void pack_gates(const fl_stack *s, const fl_kernels *k, int of_u, const matrix *from,
+                       fl_range blocks, char *out)
+{
+    const ptrdiff_t bytes = panel_bytes(s->weights, k->lanes, from->k), hidden = s->hidden;
     for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
-        const ptrdiff_t first = block * lanes, units = minimum(lanes, hidden - first);
-        const ptrdiff_t width = gate_width(hidden, lanes, block);
-        for (ptrdiff_t i = 0; i < k; i += FL_PIECE) {
-            const ptrdiff_t n = minimum(FL_PIECE, k - i);
-            real *piece = out + (block * k + i) * vectors;
-            if (units < lanes || gate_count(s) < FL_GATE_SLOTS) { /* what no gate writes */
-                memset(piece, 0, (size_t)(n * vectors) * sizeof(real));
-            }
-            for (ptrdiff_t row = 0; row < FL_GATE_SLOTS * units; row++) {
-                const ptrdiff_t slot = row / units, u = row % units;
+        const ptrdiff_t first = block * k->lanes, units = minimum(k->lanes, hidden - first);
+        const ptrdiff_t width = gate_width(hidden, k->lanes, block);
+        const panel_in_work to = {out + block * bytes, 4 * k->lanes, k};
+        if (s->weights == FL_INT8 || units < k->lanes || gate_count(s) < FL_GATE_SLOTS) {
+            memset(to.data, 0, (size_t)bytes); /* what no gate writes */
+        }
+        for (ptrdiff_t i = 0; i < from->k; i += FL_PIECE) {
+            const fl_range part = {i, minimum(i + FL_PIECE, from->k)};
+            for (ptrdiff_t slot = 0; slot < FL_GATE_SLOTS; slot++) {
                 const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
-                const int absent = gate < 0 || (of_u && slot >= recurrent_gate_slots(s));
-                const real *from = m + (gate * hidden + first + u) * k + i;
-                for (ptrdiff_t j = 0; !absent && j < n; j++) {
-                    piece[j * vectors + slot * width + u] = from[j];
+                if (gate >= 0 && !(of_u && slot >= recurrent_gate_slots(s))) {
+                    put(s->weights, &to, from, gate * hidden + first, part, units, slot * width);
                 }
             }
         }
@@ -56,24 +134,20 @@ static void pack_bias(const fl_stack *s, const real *b_ih, const real *b_hh, ptr
     }
 }
 
-/* m [rows, K] -> out [groups][K][size]. */
-static void pack_rows(const real *m, ptrdiff_t rows, ptrdiff_t k, ptrdiff_t size, fl_range groups,
-                      real *out)
+/* [rows, K] -> out [groups][K][4*lanes]. */
+static void pack_rows(int weights, const fl_kernels *k, const matrix *from, ptrdiff_t rows,
+                      fl_range groups, char *out)
 {
+    const ptrdiff_t bytes = panel_bytes(weights, k->lanes, from->k), size = 4 * k->lanes;
     for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
         const ptrdiff_t first = group * size, width = minimum(size, rows - first);
-        for (ptrdiff_t i = 0; i < k; i += FL_PIECE) {
-            const ptrdiff_t n = minimum(FL_PIECE, k - i);
-            real *piece = out + (group * k + i) * size;
-            if (width < size) {
-                memset(piece, 0, (size_t)(n * size) * sizeof(real));
-            }
-            for (ptrdiff_t row = 0; row < width; row++) {
-                const real *from = m + (first + row) * k + i;
-                for (ptrdiff_t j = 0; j < n; j++) {
-                    piece[j * size + row] = from[j];
-                }
-            }
+        const panel_in_work to = {out + group * bytes, size, k};
+        if (weights == FL_INT8 || width < size) {
+            memset(to.data, 0, (size_t)bytes);
+        }
+        for (ptrdiff_t i = 0; i < from->k; i += FL_PIECE) {
+            const fl_range part = {i, minimum(i + FL_PIECE, from->k)};
+            put(weights, &to, from, first, part, width, 0);
         }
     }
 }
@@ -146,6 +220,29 @@ static void pack_options(const fl_stack *s, const flat_cell *from, const real *p
     }
 }
 
+typedef struct {
+    matrix w, u, second;
+} matrices;
+
+static matrices matrices_of(const fl_pack_call *call, ptrdiff_t l, ptrdiff_t d)
+{
+    const fl_stack *s = call->stack;
+    const flat_cell at = flat_cell_at(s, l, d);
+    const scale_cell scale = scale_cell_at(s, l, d);
+    const real *p = call->flat, *scales = call->scales;
+    const ptrdiff_t candidate = recurrent_gate_slots(s) * s->hidden;
+    matrices m = {
+        .w = {p + at.w, scales ? scales + scale.w : NULL, input_size(s, l)},
+        .u = {p + at.u, scales ? scales + scale.u : NULL, output_size(s)},
+        .second = {p + at.projection, scales ? scales + scale.projection : NULL, s->hidden},
+    };
+    if (second_is_candidate(s)) {
+        m.second.m = m.u.m + candidate * s->hidden;
+        m.second.scales = scales ? m.u.scales + candidate : NULL;
+    }
+    return m;
+}
+
 /* Each worker has a part of the units of every layer. */
 static void pack_forward(void *argument, fl_worker *me)
 {
@@ -161,11 +258,10 @@ static void pack_forward(void *argument, fl_worker *me)
             const flat_cell from = flat_cell_at(s, l, d);
             const forward_cell to = forward_cell_at(s, k, call->packed, l, d, &size);
             const real *p = call->flat;
-            pack_gates(s, 0, p + from.w, input_size(s, l), k->lanes, blocks, to.w);
-            pack_gates(s, 1, p + from.u, output_size(s), k->lanes, blocks, to.u);
-            const real *candidate = p + from.u + recurrent_gate_slots(s) * s->hidden * s->hidden;
-            const real *second = second_is_candidate(s) ? candidate : p + from.projection;
-            pack_rows(second, second_product_size(s), s->hidden, 4 * k->lanes, seconds, to.second);
+            const matrices m = matrices_of(call, l, d);
+            pack_gates(s, k, 0, &m.w, blocks, to.w);
+            pack_gates(s, k, 1, &m.u, blocks, to.u);
+            pack_rows(s->weights, k, &m.second, second_product_size(s), seconds, to.second);
             pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);
             pack_bias(s, p + from.b_ih, p + from.b_hh, k->lanes, blocks, to.bias);
         }

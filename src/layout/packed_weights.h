@@ -14,12 +14,16 @@
  *
  * If the last block has at most VL/2 units, its gates are packed closer, VL/2 or VL/4 apart: they
  * fit two vectors or one, and a product computes no more (H = 17 would take as long as H = 32).
+ *
+ * Elements are those of the weight type.  Of FL_INT8, the four bytes that one instruction
+ * multiplies are adjacent: a panel is its head (see fl_term), and then i[VL][4] f[VL][4] ... for k
+ * = 0 to 3, 4 to 7, ... (zeros beyond K-1).
  */
 typedef struct {
     real *bias;   /* [blocks][4][VL], b_ih + b_hh; zeros before a layer norm, which has it after */
-    real *w;      /* [blocks][I][4][VL] */
-    real *u;      /* [blocks][Hout][4][VL]; zeros for a slot that awaits a second product */
-    real *second; /* [groups of second_product_size][H][4*VL] */
+    char *w;      /* [blocks][I][4][VL] */
+    char *u;      /* [blocks][Hout][4][VL]; zeros for a slot that awaits a second product */
+    char *second; /* [groups of second_product_size][H][4*VL] */
     real *peephole, *gain, *shift; /* [blocks][4][VL], units VL apart in the last block too */
 } forward_cell;
 
@@ -44,6 +48,32 @@ static inline ptrdiff_t gate_width(ptrdiff_t hidden, ptrdiff_t lanes, ptrdiff_t 
     return units > lanes / 2 ? lanes : units > lanes / 4 ? lanes / 2 : lanes / 4;
 }
 
+/* Bytes of a panel of K rows. */
+static inline ptrdiff_t panel_bytes(int weights, ptrdiff_t lanes, ptrdiff_t k)
+{
+    const ptrdiff_t columns = 4 * lanes;
+    switch (weights) {
+    case FL_INT8: return (FL_INT8_HEAD + divide_up(k, 4)) * columns * 4;
+    case FL_BFLOAT16:
+    case FL_FLOAT16: return k * columns * 2;
+    default: return k * columns * (ptrdiff_t)sizeof(real);
+    }
+}
+
+/* Bytes of a weight, but for the head of a panel. */
+static inline double weight_bytes(int weights)
+{
+    return weights == FL_SAME ? (double)sizeof(real) : weights == FL_INT8 ? 1 : 2;
+}
+
+/* So many panels of K rows. */
+static inline char *take_panels(arena *a, const fl_stack *s, const fl_kernels *k, ptrdiff_t panels,
+                                ptrdiff_t rows)
+{
+    const ptrdiff_t bytes = panels * panel_bytes(s->weights, k->lanes, rows);
+    return (char *)arena_take(a, divide_up(bytes, sizeof(real)));
+}
+
 static inline forward_cell forward_cell_at(const fl_stack *s, const fl_kernels *k, real *packed,
                                            ptrdiff_t layer, ptrdiff_t direction, ptrdiff_t *size)
 {
@@ -53,10 +83,10 @@ static inline forward_cell forward_cell_at(const fl_stack *s, const fl_kernels *
     for (ptrdiff_t l = 0; l <= layer; l++) {
         for (ptrdiff_t d = 0; d < s->directions && (l < layer || d <= direction); d++) {
             cell.bias = arena_take(&a, vectors);
-            cell.w = arena_take(&a, vectors * input_size(s, l));
-            cell.u = arena_take(&a, vectors * output_size(s));
-            cell.second = arena_take(&a, divide_up(second_product_size(s), 4 * k->lanes) * 4 *
-                                             k->lanes * s->hidden);
+            cell.w = take_panels(&a, s, k, blocks_of(s, k), input_size(s, l));
+            cell.u = take_panels(&a, s, k, blocks_of(s, k), output_size(s));
+            cell.second =
+                take_panels(&a, s, k, divide_up(second_product_size(s), 4 * k->lanes), s->hidden);
             cell.peephole = arena_take(&a, has_peephole(s) ? vectors : 0);
             cell.gain = arena_take(&a, has_norm(s) ? vectors : 0);
             cell.shift = arena_take(&a, has_norm(s) ? vectors : 0);

@@ -41,6 +41,24 @@ static inline flat_cell flat_cell_at(const fl_stack *s, ptrdiff_t layer, ptrdiff
     return flat_cell_from(s, layer, start);
 }
 
+/* One layer and direction in the vector of scales: offsets. */
+typedef struct {
+    ptrdiff_t w, u, projection;
+    ptrdiff_t end;
+} scale_cell;
+
+static inline scale_cell scale_cell_at(const fl_stack *s, ptrdiff_t layer, ptrdiff_t direction)
+{
+    const ptrdiff_t gates = gate_count(s) * s->hidden, size = 2 * gates + s->projection;
+    const ptrdiff_t start = (layer * s->directions + direction) * size;
+    return (scale_cell){start, start + gates, start + 2 * gates, start + size};
+}
+
+static ptrdiff_t scales_size(const fl_stack *s)
+{
+    return scale_cell_at(s, s->layers - 1, s->directions - 1).end;
+}
+
 static ptrdiff_t parameters_size(const fl_stack *s)
 {
     return s->directions *

@@ -7,6 +7,11 @@
 #include "base/real.h"
 
 #define FL_VECTOR_REGISTERS 16
+#ifdef __AVXVNNI__
+#define FL_BYTE_OFFSET 128
+#else
+#define FL_BYTE_OFFSET 0
+#endif
 
 #if FL_DOUBLE
 
@@ -112,6 +117,47 @@ FL_INLINE vec v_exp2_biased(vec t)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), MANTISSA_BITS));
 }
+
+typedef __m256i ivec;
+
+FL_INLINE vec v_load_bfloat16(const uint16_t *p)
+{
+    const __m256i wide = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(wide, 16));
+}
+FL_INLINE vec v_load_float16(const uint16_t *p)
+{
+    return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+}
+FL_INLINE ivec i_load(const void *p) { return _mm256_load_si256((const __m256i *)p); }
+FL_INLINE ivec i_set1(uint32_t x) { return _mm256_set1_epi32((int)x); }
+FL_INLINE ivec i_max(ivec a, ivec b) { return _mm256_max_epi32(a, b); }
+FL_INLINE ivec i_magnitude(vec a) { return _mm256_castps_si256(v_abs(a)); }
+FL_INLINE uint32_t i_largest(ivec a)
+{
+    __m128i m = _mm_max_epi32(_mm256_castsi256_si128(a), _mm256_extracti128_si256(a, 1));
+    m = _mm_max_epi32(m, _mm_unpackhi_epi64(m, m));
+    m = _mm_max_epi32(m, _mm_shuffle_epi32(m, 1));
+    return (uint32_t)_mm_cvtsi128_si32(m);
+}
+FL_INLINE vec v_of_ints(ivec a) { return _mm256_cvtepi32_ps(a); }
+FL_INLINE void v_store_bytes(uint8_t *p, vec a)
+{
+    const __m256i n = _mm256_cvtps_epi32(a);
+    __m128i bytes = _mm_packs_epi32(_mm256_castsi256_si128(n), _mm256_extracti128_si256(n, 1));
+    bytes = _mm_packs_epi16(bytes, bytes);
+    _mm_storel_epi64((__m128i *)p, _mm_xor_si128(bytes, _mm_set1_epi8((char)FL_BYTE_OFFSET)));
+}
+#ifdef __AVXVNNI__
+FL_INLINE ivec i_dot4(ivec sum, ivec q, ivec w) { return _mm256_dpbusd_avx_epi32(sum, q, w); }
+#else
+/* |w| times q with the sign of w: two products are at most 2 * 128 * 127, and fit 16 bits. */
+FL_INLINE ivec i_dot4(ivec sum, ivec q, ivec w)
+{
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(w), _mm256_sign_epi8(q, w));
+    return _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+}
+#endif
 
 #endif
 

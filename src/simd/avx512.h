@@ -7,6 +7,11 @@
 #include "base/real.h"
 
 #define FL_VECTOR_REGISTERS 32
+#ifdef __AVX512VNNI__
+#define FL_BYTE_OFFSET 128
+#else
+#define FL_BYTE_OFFSET 0
+#endif
 
 #if FL_DOUBLE
 
@@ -122,6 +127,40 @@ FL_INLINE vec v_exp2_biased(vec t)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), MANTISSA_BITS));
 }
+
+typedef __m512i ivec;
+
+FL_INLINE vec v_load_bfloat16(const uint16_t *p)
+{
+    const __m512i wide = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+FL_INLINE vec v_load_float16(const uint16_t *p)
+{
+    return _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
+}
+FL_INLINE ivec i_load(const void *p) { return _mm512_load_si512(p); }
+FL_INLINE ivec i_set1(uint32_t x) { return _mm512_set1_epi32((int)x); }
+FL_INLINE ivec i_max(ivec a, ivec b) { return _mm512_max_epi32(a, b); }
+FL_INLINE ivec i_magnitude(vec a) { return _mm512_castps_si512(v_abs(a)); }
+FL_INLINE uint32_t i_largest(ivec a) { return (uint32_t)_mm512_reduce_max_epi32(a); }
+FL_INLINE vec v_of_ints(ivec a) { return _mm512_cvtepi32_ps(a); }
+FL_INLINE void v_store_bytes(uint8_t *p, vec a)
+{
+    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a));
+    _mm_storeu_si128((__m128i *)p, _mm_xor_si128(bytes, _mm_set1_epi8((char)FL_BYTE_OFFSET)));
+}
+#ifdef __AVX512VNNI__
+FL_INLINE ivec i_dot4(ivec sum, ivec q, ivec w) { return _mm512_dpbusd_epi32(sum, q, w); }
+#else
+/* |w| times q with the sign of w: two products are at most 2 * 128 * 127, and fit 16 bits. */
+FL_INLINE ivec i_dot4(ivec sum, ivec q, ivec w)
+{
+    const __m512i negated = _mm512_mask_sub_epi8(q, _mm512_movepi8_mask(w), i_set1(0), q);
+    const __m512i pairs = _mm512_maddubs_epi16(_mm512_abs_epi8(w), negated);
+    return _mm512_add_epi32(sum, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)));
+}
+#endif
 
 #endif
 

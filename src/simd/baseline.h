@@ -22,6 +22,21 @@
  *   v_exp2_biased(t)      2^n, where t = n + FL_EXP2_BIAS was rounded to an integer and
  *                         -EXPONENT_BIAS <= n <= EXPONENT_BIAS + 1; the least n gives 0, the
  *                         greatest infinity: t's low bits, shifted up, are the exponent field
+ *
+ * Of float only, for weights of fewer bits:
+ *
+ *   v_load_bfloat16, v_load_float16(p)   VL elements of 16 bits, finite; p is aligned to them only
+ *   ivec                  VL integers of 32 bits; sums are modulo 2^32
+ *   i_load(p)             p is aligned to sizeof(ivec)
+ *   i_set1(x)             x in every lane
+ *   i_max(a, b)           as signed integers
+ *   i_magnitude(a)        the bits of v_abs(a): in their order are those of finite numbers,
+ *                         infinity, and NaN
+ *   i_largest(a)          of its lanes
+ *   v_of_ints(a)          rounded to nearest even
+ *   v_store_bytes(p, a)   VL bytes: lanes of -127 to 127 rounded to nearest even, + FL_BYTE_OFFSET
+ *   i_dot4(sum, q, w)     lane by lane, sum + four products of a byte of q, as v_store_bytes leaves
+ *                         them, and a byte of w, -128 to 127: exact
  */
 #ifndef FL_SIMD_BASELINE_H
 #define FL_SIMD_BASELINE_H
@@ -32,6 +47,7 @@
 #include "base/real.h"
 
 #define FL_VECTOR_REGISTERS 16
+#define FL_BYTE_OFFSET 0
 
 enum { VL = 16 / sizeof(real) };
 typedef struct {
@@ -137,5 +153,79 @@ FL_INLINE vec v_exp2_biased(vec t)
     memcpy(&t, bits, sizeof t);
     return t;
 }
+
+#if !FL_DOUBLE
+
+typedef struct {
+    uint32_t lane[VL];
+} ivec;
+
+FL_INLINE vec v_load_bfloat16(const uint16_t *p)
+{
+    uint32_t bits[VL];
+    for (int i = 0; i < VL; i++) bits[i] = (uint32_t)p[i] << 16;
+    return v_load((const real *)bits);
+}
+FL_INLINE vec v_load_float16(const uint16_t *p)
+{
+    vec r;
+    for (int i = 0; i < VL; i++) {
+        const uint32_t fraction = p[i] & 0x3ff, exponent = p[i] >> 10 & 0x1f;
+        const uint32_t bits = (exponent + 112) << MANTISSA_BITS | fraction << 13;
+        real magnitude;
+        memcpy(&magnitude, &bits, sizeof bits);
+        magnitude = exponent ? magnitude : (real)fraction * 0x1p-24f;
+        r.lane[i] = p[i] >> 15 ? -magnitude : magnitude;
+    }
+    return r;
+}
+FL_INLINE ivec i_load(const void *p)
+{
+    ivec r;
+    memcpy(&r, p, sizeof r);
+    return r;
+}
+FL_INLINE ivec i_set1(uint32_t x)
+{
+    ivec r;
+    for (int i = 0; i < VL; i++) r.lane[i] = x;
+    return r;
+}
+FL_INLINE ivec i_max(ivec a, ivec b)
+{
+    for (int i = 0; i < VL; i++)
+        a.lane[i] = (int32_t)a.lane[i] > (int32_t)b.lane[i] ? a.lane[i] : b.lane[i];
+    return a;
+}
+FL_INLINE ivec i_magnitude(vec a)
+{
+    a = v_abs(a);
+    return i_load(&a);
+}
+FL_INLINE uint32_t i_largest(ivec a)
+{
+    for (int i = 1; i < VL; i++) a.lane[0] = a.lane[i] > a.lane[0] ? a.lane[i] : a.lane[0];
+    return a.lane[0];
+}
+FL_INLINE vec v_of_ints(ivec a)
+{
+    vec r;
+    for (int i = 0; i < VL; i++) r.lane[i] = (real)(int32_t)a.lane[i];
+    return r;
+}
+FL_INLINE void v_store_bytes(uint8_t *p, vec a)
+{
+    for (int i = 0; i < VL; i++) p[i] = (uint8_t)(int)rintf(a.lane[i]);
+}
+FL_INLINE ivec i_dot4(ivec sum, ivec q, ivec w)
+{
+    int8_t a[4 * VL], b[4 * VL];
+    memcpy(a, &q, sizeof a);
+    memcpy(b, &w, sizeof b);
+    for (int i = 0; i < 4 * VL; i++) sum.lane[i / 4] += (uint32_t)(a[i] * b[i]);
+    return sum;
+}
+
+#endif
 
 #endif

@@ -3,10 +3,12 @@
 #define FL_SIMD_NEON_H
 
 #include <arm_neon.h>
+#include <string.h>
 
 #include "base/real.h"
 
 #define FL_VECTOR_REGISTERS 32
+#define FL_BYTE_OFFSET 0
 
 #if FL_DOUBLE
 
@@ -104,6 +106,41 @@ FL_INLINE vec v_copysign(vec magnitude, vec sign)
 FL_INLINE vec v_exp2_biased(vec t)
 {
     return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(t), MANTISSA_BITS));
+}
+
+typedef int32x4_t ivec;
+
+FL_INLINE vec v_load_bfloat16(const uint16_t *p)
+{
+    return vreinterpretq_f32_u32(vshll_n_u16(vld1_u16(p), 16));
+}
+FL_INLINE vec v_load_float16(const uint16_t *p)
+{
+    return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+}
+FL_INLINE ivec i_load(const void *p) { return vld1q_s32((const int32_t *)p); }
+FL_INLINE ivec i_set1(uint32_t x) { return vdupq_n_s32((int32_t)x); }
+FL_INLINE ivec i_max(ivec a, ivec b) { return vmaxq_s32(a, b); }
+FL_INLINE ivec i_magnitude(vec a) { return vreinterpretq_s32_f32(v_abs(a)); }
+FL_INLINE uint32_t i_largest(ivec a) { return (uint32_t)vmaxvq_s32(a); }
+FL_INLINE vec v_of_ints(ivec a) { return vcvtq_f32_s32(a); }
+FL_INLINE void v_store_bytes(uint8_t *p, vec a)
+{
+    const int16x4_t half = vmovn_s32(vcvtnq_s32_f32(a));
+    const int8x8_t bytes = vmovn_s16(vcombine_s16(half, half));
+    const uint32_t four = vget_lane_u32(vreinterpret_u32_s8(bytes), 0);
+    memcpy(p, &four, sizeof four);
+}
+FL_INLINE ivec i_dot4(ivec sum, ivec q, ivec w)
+{
+    const int8x16_t a = vreinterpretq_s8_s32(q), b = vreinterpretq_s8_s32(w);
+#ifdef __ARM_FEATURE_DOTPROD
+    return vdotq_s32(sum, a, b);
+#else
+    /* Two products are at most 2 * 128 * 127, and fit 16 bits. */
+    const int16x8_t low = vmull_s8(vget_low_s8(a), vget_low_s8(b)), high = vmull_high_s8(a, b);
+    return vpadalq_s16(sum, vpaddq_s16(low, high));
+#endif
 }
 
 #endif

@@ -340,7 +340,7 @@ def test_types_that_are_not_read(dtype: str, nbytes: int, tmp_path: Path) -> Non
     header["weight_ih_l0"] = {"dtype": dtype, "shape": [3], "data_offsets": [0, 3 * nbytes]}
     text = json.dumps(header).encode()
     path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(3 * nbytes))
-    message = rf"weight_ih_l0: expected one of F16, F32, F64, got {dtype}$"
+    message = rf"weight_ih_l0: expected one of I8, F16, BF16, F32, F64, got {dtype}$"
     with pytest.raises(ValueError, match=message):
         fastlstm.LSTM.load(path)
 

@@ -170,12 +170,14 @@ static void plan_for(const backend *b, fl_forward_call *f, int workers, int spli
 {
     b->driver->plan_forward(f, (fl_team_limits){1, 1, 1, 1, fl_machine_caches()}, f->tape != NULL);
     /* As much for each worker: more than is needed. */
+    const ptrdiff_t bytes = (workers - 1) * (f->plan.bytes - f->plan.row_pointers);
     const ptrdiff_t rows = (workers - 1) * (f->plan.z - f->plan.row_pointers);
     const ptrdiff_t z = rows + (workers - 1) * f->plan.z_worker;
     const ptrdiff_t zeros = z + (workers - 1) * f->plan.zeros_worker;
     const ptrdiff_t more = zeros + (workers - 1) * f->plan.zoneout_keep_worker;
     f->plan.team.workers = workers;
     f->plan.split_units = split_units;
+    f->plan.bytes += bytes;
     f->plan.z += rows;
     f->plan.zeros += z;
     f->plan.zoneout_keep += zeros;
@@ -295,7 +297,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     const ptrdiff_t tape_size =
         b->driver->tape_size(&stack, b->kernels, t->steps, t->batch, &dropout);
     void *tape = exact_aligned(tape_size, size);
-    fl_pack_call pack = {&stack, b->kernels, flat, forward};
+    fl_pack_call pack = {&stack, b->kernels, flat, NULL, forward};
     run_team(b->driver->pack_forward, &pack, workers);
     pack.packed = backward;
     run_team(b->driver->pack_backward, &pack, workers);
@@ -385,6 +387,81 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     return result;
 }
 
+/* Values that need no more bits than the type has. */
+static void *weights_of(const backend *b, ptrdiff_t n, int weights)
+{
+    float *flat = filled(b, n, 1, 0.4);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        flat[i] =
+            weights == FL_INT8 ? (float)(int)(flat[i] * 300) : (float)(int)(flat[i] * 64) / 64;
+    }
+    return flat;
+}
+
+/* Inference with weights of fewer bits, of float. */
+static uint64_t run_small(const backend *b, const test_case *t, int weights, int workers,
+                          int split_units)
+{
+    const fl_stack stack = {
+        .layers = t->layers,
+        .directions = t->directions,
+        .input = t->input,
+        .hidden = t->hidden,
+        .projection = t->projection,
+        .bias = 1,
+        .cell = t->cell,
+        .weights = weights,
+        .options = t->options ? some_options(t->options == 2) : (fl_options){0},
+    };
+    const ptrdiff_t rows = t->steps * t->batch, count = t->tokens < 0 ? t->input : t->tokens;
+    const ptrdiff_t width = t->directions * (t->projection ? t->projection : t->hidden);
+    const fl_tokens tokens = {t->tokens ? token_rows(rows, count) : NULL, count};
+    const fl_rows ragged = t->ragged ? some_rows(t->steps, t->batch) : (fl_rows){0};
+    void *flat = weights_of(b, b->driver->parameters_size(&stack), weights);
+    void *x = t->tokens < 0 ? NULL : filled(b, (t->tokens ? count : rows) * t->input, 2, 2);
+    void *y = filled(b, rows * width, 0, 0);
+    void *scales = filled(b, b->driver->scales_size(&stack), 7, 0.01);
+    void *packed = exact_aligned(b->driver->forward_size(&stack, b->kernels), b->size);
+    fl_pack_call pack = {&stack, b->kernels, flat, weights == FL_INT8 ? scales : NULL, packed};
+    run_team(b->driver->pack_forward, &pack, workers);
+    fl_forward_call f = {
+        .stack = stack,
+        .kernels = b->kernels,
+        .packed = packed,
+        .steps = t->steps,
+        .batch = t->batch,
+        .x = x,
+        .x_step = t->batch * t->input,
+        .x_row = t->input,
+        .tokens = tokens,
+        .rows = ragged,
+        .y = y,
+        .y_step = t->batch * width,
+        .y_row = width,
+    };
+    new_states(b, &stack, t->batch, NULL, 3, f.states);
+    plan_for(b, &f, workers, split_units);
+    f.scratch = exact_aligned(f.plan.scratch, b->size);
+    run_team(b->driver->forward, &f, workers);
+    const uint64_t states = end_states(b, &stack, t->batch, f.states, 0);
+    const uint64_t result = hash(b, y, rows * width, states);
+    void *all[] = {flat,
+                   x,
+                   y,
+                   scales,
+                   packed,
+                   f.scratch,
+                   (void *)tokens.rows,
+                   (void *)ragged.order,
+                   (void *)ragged.lengths,
+                   (void *)ragged.starts,
+                   (void *)ragged.reset};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        free(all[i]);
+    }
+    return result;
+}
+
 static uint64_t run_head(const backend *b, const head_case *t, int workers)
 {
     const ptrdiff_t size = b->size, weights = t->classes * t->hidden, outputs = t->n * t->hidden;
@@ -446,6 +523,36 @@ static int check_heads(const backend *b)
     return failures;
 }
 
+static uint64_t run_case(const backend *b, const test_case *t, int weights, int workers,
+                         int split_units)
+{
+    return weights ? run_small(b, t, weights, workers, split_units)
+                   : run(b, t, workers, split_units);
+}
+
+/* How often the result is another one with more workers. */
+static int check_case(const backend *b, const test_case *t, int weights)
+{
+    static const char *const types[] = {"", " bfloat16", " float16", " int8"};
+    const uint64_t one = run_case(b, t, weights, 1, 0);
+    int failures = 0;
+    printf("%s%s cell %d options %d P%td L%td D%td I%td H%td B%td T%td V%td%s %016llx\n", b->type,
+           types[weights], t->cell, t->options, t->projection, t->layers, t->directions, t->input,
+           t->hidden, t->batch, t->steps, t->tokens, t->ragged ? " ragged" : "",
+           (unsigned long long)one);
+    for (int workers = 2; workers <= 3; workers++) {
+        const int most = t->options == 2 ? 1 : 2; /* a layer norm needs whole rows */
+        for (int split_units = 0; split_units < most; split_units++) {
+            if (run_case(b, t, weights, workers, split_units) != one) {
+                printf("  differs with %d workers sharing %s\n", workers,
+                       split_units ? "units" : "rows");
+                failures++;
+            }
+        }
+    }
+    return failures;
+}
+
 int main(int argc, char **argv)
 {
     const fl_isa *isa = NULL;
@@ -468,21 +575,11 @@ int main(int argc, char **argv)
     };
     int failures = check_heads(&backends[0]) + check_heads(&backends[1]);
     for (size_t i = 0; i < 2 * sizeof cases / sizeof *cases; i++) {
-        const backend *b = &backends[i % 2];
-        const test_case *t = &cases[i / 2];
-        const uint64_t one = run(b, t, 1, 0);
-        printf("%s cell %d options %d P%td L%td D%td I%td H%td B%td T%td V%td%s %016llx\n", b->type,
-               t->cell, t->options, t->projection, t->layers, t->directions, t->input, t->hidden,
-               t->batch, t->steps, t->tokens, t->ragged ? " ragged" : "", (unsigned long long)one);
-        for (int workers = 2; workers <= 3; workers++) {
-            const int most = t->options == 2 ? 1 : 2; /* a layer norm needs whole rows */
-            for (int split_units = 0; split_units < most; split_units++) {
-                if (run(b, t, workers, split_units) != one) {
-                    printf("  differs with %d workers sharing %s\n", workers,
-                           split_units ? "units" : "rows");
-                    failures++;
-                }
-            }
+        failures += check_case(&backends[i % 2], &cases[i / 2], FL_SAME);
+    }
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        for (int weights = FL_BFLOAT16; weights < FL_WEIGHT_TYPES; weights++) {
+            failures += check_case(&backends[0], &cases[i], weights);
         }
     }
     return failures ? 1 : 0;

@@ -8,6 +8,7 @@ mutants of tests whose path has one of them, as in `mutants.py shared_machine he
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+ISAS = CHECKOUT / "src/cpu/isas.def"
 KERNEL_FOLDERS = ("kernels", "simd")  # of src/: what only kernels include
 # The tests that must notice; the mistake; what stands in one place in a file of src/; what is put
 # there instead.
@@ -26,8 +28,8 @@ MUTANTS = {
         "c kept by i": ("v_fma(f, load_part(t->c_before", "v_fma(i, load_part(t->c_before"),
         "h without tanh": ("v_mul(o, v_tanh(c))", "v_mul(o, c)"),
         "gates i and f swapped": (
-            "slot * width + u] = from[j]",
-            "(slot < 2 ? !slot : slot) * width + u] = from[j]",
+            "gate * hidden + first, part, units, slot * width",
+            "gate * hidden + first, part, units, (slot < 2 ? !slot : slot) * width",
         ),
         "bias_hh dropped": ("in : in + b_hh[of_h * s->hidden + unit]", "in : in"),
         "x one step late": (
@@ -136,6 +138,31 @@ MUTANTS = {
             "load_part(t->dc[r] + at, n)",
         ),
     },
+    "numerics/test_low_bits.py": {
+        "what offsets add to sums": ("(uint32_t)(to->kernels->byte_offset * (int)value)", "0"),
+        "scale of the first row": ("v_set1(term->q.scales[r])", "v_set1(term->q.scales[0])"),
+        "scale of the first panel": ("v_load(of_w + (j / 4) * group", "v_load(of_w"),
+        "bytes of x for h": ("at->i, p->cell.u, block", "at->i, p->cell.w, block"),
+        "scales of W for U": ("scales + scale.u", "scales + scale.w"),
+        "bytes of infinity": (
+            "is_finite ? load_part(from + j, n - j) : v_set1(0)",
+            "load_part(from + j, n - j)",
+        ),
+        "a float16 too small": ("magnitude * 0x1p24f", "0"),
+        "r * h not in bytes": ("p->k->quantize(rows, p->hidden, inputs, &p->bytes.second);", ""),
+    },
+    "layers/test_quantize.py": {
+        "bytes of all workers in one place": (
+            "call->plan.bytes + worker *",
+            "call->plan.bytes + 0 *",
+        ),
+        "a table's rows not in bytes": ("p->k->quantize(tile, p->input, x, &p->bytes.x);", ""),
+        "a row of the unit matrix": ("(FL_INT8_HEAD + row / 4)", "(FL_INT8_HEAD + row / 8)"),
+        "bytes ahead of the first row": (
+            "bytes_from(&p->bytes.ahead, done)",
+            "bytes_from(&p->bytes.ahead, 0)",
+        ),
+    },
     "layers/test_options.py": {
         "peepholes i and f swapped": (
             "slot < 2 ? slot : slot == 3 ? 2",
@@ -186,7 +213,11 @@ def shell(command: list[str], folder: Path) -> str:
 
 
 class Copy:
-    """A copy of the checkout, built once; a mutant then needs a few files compiled again."""
+    """A copy of the checkout, built once; a mutant then needs a few files compiled again.
+
+    Kernels are mutated, and tests run, for the best instruction set of floats, and for one that has
+    other products of bytes.
+    """
 
     def __init__(self, folder: Path) -> None:
         # Not beside the tests, where conftest.py would take it for a checkout and pass it by.
@@ -207,14 +238,20 @@ class Copy:
         [self.link] = [line for line in links if Path(line[line.index("-o") + 1]).name == core.name]
         self.link[self.link.index("-o") + 1] = str(core)
         show = "import fastlstm; print(*fastlstm.isas())"
-        self.isa, *self.others = shell([sys.executable, "-c", show], self.folder).split()
+        isas = shell([sys.executable, "-c", show], self.folder).split()
+        of_floats = re.findall(r"^FL_ISA\((\w+),[^)]*, \1\)", ISAS.read_text(), re.MULTILINE)
+        best = 1 + min(isas.index(name) for name in of_floats if name in isas)
+        self.isas, self.others = isas[:best], isas[best:]
 
     def build(self, path: Path) -> dict[Path, bytes]:
         """Compile a file, or what includes it, for the best vectors; return what was there."""
         name = path.relative_to(self.folder)
-        part = f"/isa/{self.isa}_" if name.parts[1] in KERNEL_FOLDERS else "/driver/driver_"
-        part = str(name) if path.suffix == ".c" else part
-        commands = [line for source, line in self.compilers.items() if part in source]
+        parts = ["/driver/driver_"]
+        if name.parts[1] in KERNEL_FOLDERS:
+            parts = [f"/isa/{isa}_" for isa in self.isas]
+        parts = [str(name)] if path.suffix == ".c" else parts
+        compilers = self.compilers.items()
+        commands = [line for source, line in compilers if any(part in source for part in parts)]
         objects = [self.folder / line[line.index("-o") + 1] for line in commands]
         before = {path: path.read_bytes() for path in objects}
         with ThreadPoolExecutor(os.cpu_count()) as pool:

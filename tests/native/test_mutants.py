@@ -28,7 +28,7 @@ Mutant = tuple[Any, str, Callable[..., Any]]
 def edited(edit: Callable[[str, Array], Array | None]) -> Mutant:
     """Parameters that change on their way into the kernels' layout, name by name."""
 
-    def packed(isa: str, shape: Any, flat: Array, version: int, threads: int) -> Any:
+    def packed(isa: str, shape: Any, flat: Array, version: int, threads: int, _: None) -> Any:
         lstm = fastlstm.LSTM(*SIZES, bidirectional=True, dtype=flat.dtype)
         lstm.parameters.flat = flat
         parts = [(name, array.copy()) for name, array in lstm.parameters.items()]

@@ -22,12 +22,12 @@ Uses = Callable[[str], list[str]]  # what a line uses, as paths without suffix
 PYTHON_SUFFIXES = {".py", ".pyi", ".pyx", ".pxd"}
 
 C: Floors = [
-    ["base", "cells"],
+    ["base", "cells", "weight_types"],
     ["fastlstm", "simd"],
     ["kernels/table"],
     ["kernels/tile"],
     ["kernels/activations", "kernels/product", "kernels/softmax", "kernels/elementwise"],
-    ["kernels/cells", "kernels/probe"],
+    ["kernels/cells", "kernels/probe", "kernels/bytes"],
     ["kernels/kernels"],
     ["kernels/isa", "cpu"],
     ["layout"],
@@ -42,6 +42,7 @@ C_DOORS = {("layout", "kernels"): ["kernels/table"], ("driver", "kernels"): ["ke
 
 PYTHON: Floors = [
     ["reference", "_io", "_parameters", "_validation"],
+    ["_stored_weights"],
     ["_core"],
     ["_layers", "optim", "_config"],
     ["__init__", "heads", "training", "torch", "onnx", "plot", "_conversion"],

@@ -6,7 +6,7 @@
 
 /* A product of rows of dz with W, stored into (or, with `add`, added to) out. */
 static void rows_times_weights(const backward_pass *p, const real *const *dz, ptrdiff_t rows,
-                               ptrdiff_t group, const real *next, real *const *out, int add)
+                               ptrdiff_t group, const void *next, real *const *out, int add)
 {
     const ptrdiff_t size = 4 * p->k->lanes, k = p->rows, n = p->input - group * size;
     _Alignas(FL_ALIGN) real tile[FL_MAX_TILE];
@@ -18,8 +18,8 @@ static void rows_times_weights(const backward_pass *p, const real *const *dz, pt
         init[r] = tile + r * size;
     }
     p->k->load(rows, n, before, NULL, tile);
-    const fl_term term = {dz, 1, p->cell.w + group * k * size, k, next};
-    p->k->product(rows, vectors_of(p, n), init, &term, 1, tile, size);
+    const fl_term term = {dz, 1, p->cell.w + group * k * size, k, next, {0}};
+    p->k->product[FL_SAME](rows, vectors_of(p, n), init, &term, 1, tile, size);
     p->k->store(rows, n, tile, to);
 }
 
@@ -39,7 +39,7 @@ static void input_gradients(const backward_pass *p, ptrdiff_t s0, ptrdiff_t n, f
             dz[r] = first + r * p->dz_row;
             dx[r] = sink_at(&p->dx, time_of(&p->when, at.rank, at.s), row_of(&p->when, at.rank));
         }
-        const real *next = NULL;
+        const void *next = NULL;
         if (group + 1 < groups) {
             next =
                 part_to_fetch(p->k, p->cell.w + (group + 1) * p->rows * size, p->rows, (int)tile);

@@ -42,7 +42,7 @@ static step_fetch fetch_of(const backward_pass *p, const worker_share *me, fl_ra
 }
 
 /* What the tile of that number of a group asks for; `next` is the group that follows. */
-static const real *next_to_fetch(step_fetch *fetch, const backward_pass *p, ptrdiff_t next,
+static const void *next_to_fetch(step_fetch *fetch, const backward_pass *p, ptrdiff_t next,
                                  int number)
 {
     const int there = next >= fetch->share.begin && next < fetch->share.end;
@@ -77,7 +77,7 @@ static void plain_groups(const backward_pass *p, const worker_share *me, fl_rang
         tiling tiles = cut;
         for (ptrdiff_t i = 0, tile; i < rows; i += tile) {
             tile = next_tile(&tiles);
-            const real *lines = next_to_fetch(&fetch, p, next, number++);
+            const void *lines = next_to_fetch(&fetch, p, next, number++);
             const backward_tile at = {s, i, tile, going_on, group, lines};
             real *dh = one ? local : plain_dh_at(p, me, &at);
             hidden_gradient(1, p, seen_as(&p->when, 1), me, &at, dh);

@@ -126,6 +126,8 @@ static double backward_cycles(const team_work *work, const fl_team_limits *limit
         .outputs = gates,
         .written = split ? call->batch * gates * (workers - 1) / workers : 0,
         .meets = split,
+        .weight_bytes = sizeof(real),
+        .rate = 1,
     };
     return cycles_of(&step, limits->caches);
 }

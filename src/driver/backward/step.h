@@ -8,11 +8,11 @@
 /* tile += dz of the step after, times U: for rows that go on. */
 FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real *const *dz,
                              const real *const *recurrent_mask, ptrdiff_t rows, ptrdiff_t group,
-                             const real *next, real *tile)
+                             const void *next, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, n = p->out_size - group * size;
     const real *weights = p->cell.u + group * p->rows * size;
-    const fl_term term = {dz, 1, weights, p->recurrent, next};
+    const fl_term term = {dz, 1, weights, p->recurrent, next, {0}};
     const int masked = !plain && p->tape.recurrent_mask;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *init[FL_MAX_ROWS];
@@ -20,7 +20,7 @@ FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real
     for (ptrdiff_t r = 0; r < rows; r++) {
         init[r] = masked ? zeros : tile + r * size;
     }
-    p->k->product(rows, vectors_of(p, n), init, &term, 1, masked ? local : tile, size);
+    p->k->product[FL_SAME](rows, vectors_of(p, n), init, &term, 1, masked ? local : tile, size);
     if (masked) {
         for (ptrdiff_t r = 0; r < rows; r++) {
             init[r] = out[r] = local + r * size;
@@ -192,10 +192,10 @@ static void second_input_gradient(const backward_pass *p, const worker_share *me
         dz[r] = dz_at(p, at->s, rank_at(&me->rows, at->i + r)) + p->at.second;
         init[r] = zeros;
     }
-    const fl_term term = {dz, 1, weights, k, NULL};
+    const fl_term term = {dz, 1, weights, k, NULL, {0}};
     memset(tile, 0, (size_t)(at->rows * size) * sizeof(real));
-    p->k->product(at->rows, vectors_of(p, p->hidden - at->group * size), init, &term, 1, tile,
-                  size);
+    p->k->product[FL_SAME](at->rows, vectors_of(p, p->hidden - at->group * size), init, &term, 1,
+                           tile, size);
 }
 
 /* One tile of a step: dz, and dc for the step before; or, before a layer norm, only what comes from

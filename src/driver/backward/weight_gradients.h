@@ -176,10 +176,10 @@ static void matrix_tiles(const backward_pass *p, const term_rows *terms, const m
                 width++;
             }
         }
-        const fl_term term = {a, block->term_step, m->panels + group * FL_TERMS * size, terms->n,
-                              NULL};
+        const fl_term term = {
+            a, block->term_step, m->panels + group * FL_TERMS * size, terms->n, NULL, {0}};
         if (width > 0) {
-            p->k->product(width, vectors_of(p, n), init, &term, 1, tile_sums, size);
+            p->k->product[FL_SAME](width, vectors_of(p, n), init, &term, 1, tile_sums, size);
             p->k->add(width, n, sums, to);
         }
     }

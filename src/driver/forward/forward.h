@@ -160,7 +160,11 @@ static void project_rows(const pass *p, ptrdiff_t rows, ptrdiff_t z_row, ptrdiff
         for (ptrdiff_t r = 0; r < tile; r++) {
             x[r] = p->x.data + (i + r) * p->x.row;
         }
-        project(p, tile, x, p->table + i * z_row + block * 4 * p->k->lanes, z_row, block, NULL);
+        if (p->weights == FL_INT8) {
+            p->k->quantize(tile, p->input, x, &p->bytes.x);
+        }
+        project(p, tile, x, p->bytes.x, p->table + i * z_row + block * 4 * p->k->lanes, z_row,
+                block, NULL);
     }
 }
 

@@ -25,7 +25,8 @@ typedef struct {
     row_schedule when;
     int kind; /* fl_cell */
     int second_is_candidate;
-    int plain; /* no lengths, resets, options, second product or recurrent mask */
+    int plain;   /* no lengths, resets, options, second product or recurrent mask */
+    int weights; /* fl_weight_type */
     ptrdiff_t slots, input, hidden, out_size, blocks;
     ptrdiff_t first; /* the time that step 0 of x, out and y stands for */
     source x;
@@ -44,6 +45,7 @@ typedef struct {
     const real *recurrent_mask; /* [B][Hout]: what h is multiplied by before U, or NULL */
     real *masked_h;             /* [2][B][Hout]: the products, of this step and the next */
     step_rows of_rows;          /* of this worker */
+    row_bytes bytes;            /* likewise */
     ptrdiff_t ahead;
     int fetches;      /* panels are asked for before they are read */
     real *z;          /* projections ahead, see z_place */
@@ -206,6 +208,7 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .cell = forward_cell_at(s, k, (real *)call->packed, l, d, &size),
         .kind = s->cell,
         .second_is_candidate = second_is_candidate(s),
+        .weights = s->weights,
         .slots = gate_slot_count(s),
         .input = input_size(s, l),
         .hidden = s->hidden,
@@ -218,6 +221,8 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .h = state_at(s, call->states, FL_STATE_H, call->batch, l, d),
         .c = state_at(s, call->states, FL_STATE_C, call->batch, l, d),
         .of_rows = step_rows_at(call, worker),
+        .bytes = row_bytes_at(call, scratch + call->plan.bytes + worker * call->plan.bytes_worker,
+                              &size),
         .ahead = call->plan.ahead,
         .z_rows = call->plan.z_rows,
         .z = scratch + call->plan.z + (call->plan.split_units ? 0 : worker * call->plan.z_worker),

@@ -124,13 +124,13 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *
         FL_PREFETCH_WRITE(of->h[at->i + r] + line);
     }
     const fl_term terms[2] = {
-        {of->x + at->i, 1, p->cell.w + block * p->input * vectors, p->input,
-         panel_to_fetch(p, at->next, at->number, p->cell.w, p->input)},
-        {of->h_before + at->i, 1, p->cell.u + block * p->out_size * vectors, p->out_size,
-         panel_to_fetch(p, at->next, at->number, p->cell.u, p->out_size)},
+        term_of(p, of->x + at->i, &p->bytes.x, at->i, p->cell.w, block, p->input,
+                panel_to_fetch(p, at->next, at->number, p->cell.w, p->input)),
+        term_of(p, of->h_before + at->i, &p->bytes.h, at->i, p->cell.u, block, p->out_size,
+                panel_to_fetch(p, at->next, at->number, p->cell.u, p->out_size)),
     };
-    p->k->product(at->rows, vectors_of_blocks(p, block, at->groups), init, terms + projected,
-                  2 - projected, to, to_row);
+    p->k->product[p->weights](at->rows, vectors_of_blocks(p, block, at->groups), init,
+                              terms + projected, 2 - projected, to, to_row);
     if (plain || !p->whole_rows) {
         rest_of_tile(plain, p, me, at, to, to_row);
     }
@@ -167,10 +167,12 @@ static void second_sums(const pass *p, const step_tile *at, const real *const *s
     for (ptrdiff_t r = 0; r < at->rows; r++) {
         init[r] = local + r * size;
     }
-    const fl_term term = {(const real *const *)p->of_rows.second_input + at->i, 1,
-                          p->cell.second + group * p->hidden * size, p->hidden, NULL};
+    const real *const *rows = (const real *const *)p->of_rows.second_input + at->i;
+    const fl_term term =
+        term_of(p, rows, &p->bytes.second, at->i, p->cell.second, group, p->hidden, NULL);
     p->k->load(at->rows, n, start, NULL, local);
-    p->k->product(at->rows, minimum(4, divide_up(n, p->k->lanes)), init, &term, 1, local, size);
+    p->k->product[p->weights](at->rows, minimum(4, divide_up(n, p->k->lanes)), init, &term, 1,
+                              local, size);
 }
 
 static void projection_tile(const pass *p, const step_tile *at)
@@ -232,6 +234,10 @@ static void second_group(const pass *p, const worker_share *me, ptrdiff_t s, ptr
 static void second_product(const pass *p, const worker_share *me, ptrdiff_t s, ptrdiff_t rows)
 {
     const fl_kind groups = {divide_up(p->out_size, 4 * p->k->lanes), 1, 1};
+    if (p->weights == FL_INT8) {
+        const real *const *inputs = (const real *const *)p->of_rows.second_input;
+        p->k->quantize(rows, p->hidden, inputs, &p->bytes.second);
+    }
     fl_work work = fl_begin(me->team, &groups, 1);
     for (fl_piece at; fl_next(&work, &at);) {
         for (ptrdiff_t group = at.units.begin; group < at.units.end; group++) {
@@ -333,6 +339,15 @@ static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, ptrd
     }
 }
 
+/* Of h, and of x where it is not projected yet; for itself, because workers take any block. */
+static void quantize_rows(const pass *p, ptrdiff_t rows, ptrdiff_t projected)
+{
+    p->k->quantize(rows, p->out_size, p->of_rows.h_before, &p->bytes.h);
+    if (projected < 0 && p->x.data && !p->table) {
+        p->k->quantize(rows, p->input, p->of_rows.x, &p->bytes.x);
+    }
+}
+
 /* Blocks of a piece of work: with 2, taking them would be 5% of a small step (H = 128, one row). */
 enum { FL_BLOCKS_AT_ONCE = 4 };
 
@@ -347,6 +362,9 @@ static void run_step(const pass *p, const worker_share *me, ptrdiff_t s, int fir
         find_rows(1, p, me, s, first, rows);
     } else {
         find_rows(0, p, me, s, first, rows);
+    }
+    if (p->weights == FL_INT8) {
+        quantize_rows(p, rows, projected);
     }
     fl_work work = fl_begin(me->team, &blocks, 1);
     for (fl_piece at; fl_next(&work, &at);) {

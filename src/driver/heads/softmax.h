@@ -75,6 +75,7 @@ static void pack_head(const fl_head_call *call, const head_space *space, fl_work
     const fl_kind groups[2] = {{divide_up(classes, size), 1, 1},
                                {call->dy ? divide_up(hidden, size) : 0, 1, 1}};
     const real *bias = call->bias;
+    const matrix weight = {call->weight, NULL, hidden};
     fl_work work = fl_begin(team, groups, 2);
     for (fl_piece at; fl_next(&work, &at);) {
         if (at.kind == 1) {
@@ -84,7 +85,7 @@ static void pack_head(const fl_head_call *call, const head_space *space, fl_work
         for (ptrdiff_t v = at.units.begin * size; v < at.units.end * size; v++) {
             space->bias[v] = v < classes ? bias[v] : -(real)INFINITY;
         }
-        pack_rows(call->weight, classes, hidden, size, at.units, space->forward);
+        pack_rows(FL_SAME, call->kernels, &weight, classes, at.units, (char *)space->forward);
     }
 }
 
@@ -109,9 +110,9 @@ static void head_logits(const fl_head_call *call, const head_space *space, fl_ra
                 y[r] = prediction_at(call, i + r);
                 bias[r] = space->bias + v;
             }
-            const fl_term term = {y, 1, space->forward + v * hidden, hidden, NULL};
+            const fl_term term = {y, 1, space->forward + v * hidden, hidden, NULL, {0}};
             real *z = logits + (i - rows.begin) * row + v;
-            k->product(tile, vectors, bias, &term, 1, z, row);
+            k->product[FL_SAME](tile, vectors, bias, &term, 1, z, row);
         }
     }
 }
@@ -182,9 +183,9 @@ static void head_inputs(const fl_head_call *call, const head_space *space, fl_ra
                 dy[r] = (real *)call->dy + (i + r) * call->dy_row + h;
                 fetch_to_write(dy[r], n); /* 3% where dy is not in cache (H = 256, V = 100) */
             }
-            const fl_term term = {a, 1, space->backward + h * classes, classes, NULL};
+            const fl_term term = {a, 1, space->backward + h * classes, classes, NULL, {0}};
             _Alignas(FL_ALIGN) real sums[FL_MAX_TILE];
-            k->product(tile, divide_up(n, k->lanes), init, &term, 1, sums, size);
+            k->product[FL_SAME](tile, divide_up(n, k->lanes), init, &term, 1, sums, size);
             k->store(tile, n, sums, dy);
         }
     }
@@ -224,8 +225,8 @@ static void head_weights(const fl_head_call *call, const head_space *space, ptrd
             to[r] = (real *)call->dweight + (v + r) * call->hidden + h;
             fetch_to_write(to[r], columns); /* 2% (H = 512, V = 1000) */
         }
-        const fl_term term = {a, logits_row_of(call), space->panels + h * FL_TERMS, n, NULL};
-        k->product(rows, divide_up(columns, k->lanes), init, &term, 1, tile_sums, size);
+        const fl_term term = {a, logits_row_of(call), space->panels + h * FL_TERMS, n, NULL, {0}};
+        k->product[FL_SAME](rows, divide_up(columns, k->lanes), init, &term, 1, tile_sums, size);
         k->add(rows, columns, sums, to);
     }
 }

@@ -1,0 +1,49 @@
+/* Rows as bytes, for weights of 8 bits. */
+#ifndef FL_DRIVER_FORWARD_ROW_BYTES_H
+#define FL_DRIVER_FORWARD_ROW_BYTES_H
+
+#include "base/arena.h"
+#include "kernels/table.h"
+#include "layout/stack.h"
+
+/* With FL_INT8, what the products read in place of rows: of x and h at this step, of the second
+ * product's input, and of x at the steps that are projected ahead. */
+typedef struct {
+    fl_bytes x, h, second, ahead;
+} row_bytes;
+
+/* Those from the i-th row on. */
+static inline fl_bytes bytes_from(const fl_bytes *of, ptrdiff_t i)
+{
+    return (fl_bytes){of->bytes + i * of->row, of->row, of->scales + i};
+}
+
+/* Room for bytes of so many rows of n elements, out of a block. */
+static fl_bytes take_bytes(arena *a, ptrdiff_t rows, ptrdiff_t n)
+{
+    const ptrdiff_t row = divide_up(n, FL_ALIGN) * FL_ALIGN;
+    uint8_t *bytes = (uint8_t *)arena_take(a, divide_up(rows * row, sizeof(real)));
+    return (fl_bytes){bytes, row, arena_take(a, rows)};
+}
+
+/* Room for a worker's bytes, and how many elements of work space that is. */
+static row_bytes row_bytes_at(const fl_forward_call *call, real *base, ptrdiff_t *size)
+{
+    const fl_stack *s = &call->stack;
+    const ptrdiff_t above = s->layers > 1 ? input_size(s, 1) : 0;
+    const ptrdiff_t inputs = s->input > above ? s->input : above;
+    const ptrdiff_t most = call->plan.rows_worker;
+    const ptrdiff_t rows = most > FL_MAX_ROWS ? most : FL_MAX_ROWS; /* or a tile of a table */
+    arena a = {base, 0};
+    row_bytes bytes = {0};
+    if (s->weights == FL_INT8) {
+        bytes.x = take_bytes(&a, rows, inputs);
+        bytes.h = take_bytes(&a, rows, output_size(s));
+        bytes.second = take_bytes(&a, second_product_size(s) ? rows : 0, s->hidden);
+        bytes.ahead = take_bytes(&a, call->plan.z_rows, inputs);
+    }
+    *size = a.used;
+    return bytes;
+}
+
+#endif
