@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,10 +19,12 @@ WORKS = {
     "train": "forward, backward, gradients of input and all parameters",
 }
 
+WEIGHTS = ("float32", "int8", "bfloat16", "float16")
+
 
 @dataclass(frozen=True)
 class Case:
-    """A kind of work and its sizes: layers, input, hidden units, batch rows, time steps."""
+    """A kind of work, its sizes (layers, input, hidden units, batch rows, time steps), weights."""
 
     work: str
     layers: int
@@ -30,6 +32,7 @@ class Case:
     hidden: int
     batch: int
     steps: int
+    weights_dtype: str = "float32"  # one of WEIGHTS
 
     @property
     def sizes(self) -> str:
@@ -58,11 +61,13 @@ class Case:
 
     def layer(self) -> fastlstm.LSTM:
         """The layer, with the same weights in every process."""
-        return fastlstm.LSTM(self.input, self.hidden, self.layers, seed=0)
+        lstm = fastlstm.LSTM(self.input, self.hidden, self.layers, seed=0)
+        return lstm if self.weights_dtype == "float32" else lstm.quantize(self.weights_dtype)
 
     def weights(self) -> dict[str, Array]:
-        """Its parameters, named and shaped as torch has them."""
-        return {name: np.array(value) for name, value in self.layer().parameters.items()}
+        """Its parameters in float32, named and shaped as torch has them."""
+        lstm = replace(self, weights_dtype="float32").layer()
+        return {name: np.array(value) for name, value in lstm.parameters.items()}
 
     def sequence(self, width: int, seed: int) -> Array:
         """Normally distributed (T, B, `width`)."""
@@ -147,7 +152,9 @@ def of_size(text: str) -> Case:
         )
     if work == "step" and numbers[4] != 1:
         raise ValueError(f"--size: expected T = 1 for a step, got {text!r}")
-    return Case(work or ("step" if numbers[4] == 1 else "infer"), *numbers)
+    layers, inputs, hidden, batch, steps = numbers
+    work = work or ("step" if steps == 1 else "infer")
+    return Case(work, layers, inputs, hidden, batch, steps)
 
 
 def of_row(row: dict[str, Any]) -> Case:

@@ -8,6 +8,7 @@ import textwrap
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 import fastlstm
@@ -22,6 +23,10 @@ _DESCRIPTION = """\
 Measure fastlstm on this machine, in float32, and peers beside it: the same weights and input,
 prepared beforehand; every engine in a process of its own with its threads set; in turns; results
 compared with fastlstm's first. The machine's limits are measured in the same run.
+
+With --weights int8, bfloat16 or float16 (inference only) the layer is what quantize() returns, and
+its own float32 layer runs beside it. Of the peers, torch has int8 and float16, onnxruntime int8, by
+their quantize_dynamic; the others are left out.
 """
 
 _SETS = "sets:\n" + "\n".join(f"  {name:9} {text}" for name, text in cases.SET_TEXTS.items())
@@ -31,6 +36,7 @@ examples:
   fastlstm bench                                          every set, 1 thread and all threads
   fastlstm bench --set step,sequence --against torch,onnxruntime
   fastlstm bench --size 2,128,128,1,1 --size train:1,64,128,32,100 --threads 1
+  fastlstm bench --set step,sequence --weights int8 --against torch,onnxruntime
   fastlstm bench --set hidden --against torch --plot hidden.svg --json hidden.json
   fastlstm bench compare before.json after.json --tolerance 0.1
 
@@ -47,6 +53,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     add = parser.add_argument
     add("--set", metavar="NAMES", help="named sets of cases (default all, or none with --size)")
     add("--size", metavar="[WORK:]L,I,H,B,T", action="append", default=[], help="one more case")
+    add("--weights", metavar="TYPE", default="float32",
+        help=f"{', '.join(cases.WEIGHTS)} (default %(default)s)")  # fmt: skip
     add("--against", metavar="NAMES", default="", help=f"peers: {','.join(peers.PEERS)}")
     add("--threads", metavar="N,N", dest="thread_counts", help="default: 1 and all")
     add("--quick", action="store_true", help="fewer calls: a first impression")
@@ -78,7 +86,7 @@ def run(args: Namespace) -> int:
         plot.check(args.plot)
     for path in filter(None, (args.json, args.markdown, args.plot)):
         check_replaceable(path)
-    found = results.describe(_command(args), against)
+    found = results.describe(_command(args), against, args.weights)
     status = 0
     try:
         _measure_all(found, chosen, counts, plan)
@@ -99,7 +107,18 @@ def _cases(args: Namespace) -> list[cases.Case]:
     chosen = cases.of_sets(names) + [cases.of_size(text) for text in args.size]
     if not chosen:
         raise ValueError("--set: expected a name, got none")
-    return list(dict.fromkeys(chosen))
+    return [_with_weights(case, args.weights) for case in dict.fromkeys(chosen)]
+
+
+def _with_weights(case: cases.Case, weights: str) -> cases.Case:
+    if weights not in cases.WEIGHTS:
+        raise ValueError(f"--weights: expected one of {', '.join(cases.WEIGHTS)}, got {weights!r}")
+    if weights != "float32" and case.work == "train":
+        raise ValueError(
+            f"--weights {weights}: expected inference, got train:{case.sizes}; choose other cases, "
+            "such as --set step,sequence,batch,audio"
+        )
+    return replace(case, weights_dtype=weights)
 
 
 def _names(text: str) -> list[str]:
@@ -120,6 +139,7 @@ def _command(args: Namespace) -> str:
     words = ["fastlstm bench"]
     words += [f"--set {args.set}"] if args.set else []
     words += [f"--size {text}" for text in args.size]
+    words += [f"--weights {args.weights}"] if args.weights != "float32" else []
     words += [f"--against {args.against}"] if args.against else []
     words += [f"--threads {args.thread_counts}"] if args.thread_counts else []
     words += ["--quick"] if args.quick else []
@@ -131,7 +151,7 @@ def _measure_all(
     found: results.Results, chosen: list[cases.Case], counts: list[int], plan: measuring.Plan
 ) -> None:
     """Fill in `limits` and `rows`, and print each row when it is there."""
-    table = report.Table(found["peers"])
+    table = report.Table(found["peers"], found["weights"])
     with _progress(len(chosen) * len(counts)) as progress:
         for line in report.heading(found):
             progress.write(textwrap.fill(line, 100))
@@ -139,7 +159,7 @@ def _measure_all(
             with ExitStack() as stack:
                 workers = {
                     name: stack.enter_context(closing(Worker(name, threads)))
-                    for name in (OURS, *found["peers"])
+                    for name in results.engines(found)
                 }
                 found["limits"].append(_limits(workers[OURS], threads))
                 for line in ["", report.limit_line(found["limits"][-1]), *table.head(threads)]:

@@ -39,6 +39,8 @@ def compare(before: Results, after: Results, tolerance: float) -> tuple[list[str
         a, b = before["machine"][part], after["machine"][part]
         if a != b:
             lines.append(f"not the same {part}: {a} and {b}; the ratios say little")
+    if before["weights"] != after["weights"]:
+        lines.append(f"not the same weights: {before['weights']} and {after['weights']}")
     lines.append(f"{'work':5} {'L,I,H,B,T':17} threads {'before':>9} {'after':>9}  ratio")
     slower = 0
     for a, b in pairs:

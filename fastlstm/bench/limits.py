@@ -17,6 +17,11 @@ _FMA_VECTORS = 2_000_000  # so many, and reading so many bytes, takes about a mi
 _READ_BYTES = 64 << 20
 _PAGE = 4096
 
+# Bytes of a weight, and beside them of each row of a matrix: of int8 its scale and its sum.
+_BYTES = {"float32": (4, 0), "bfloat16": (2, 0), "float16": (2, 0), "int8": (1, 8)}
+# Weights that an instruction can multiply where it multiplies one of float32.
+_PRODUCTS = {"int8": 4}
+
 
 def cache_sizes(folder: Path = _CACHES) -> dict[str, int]:
     """Bytes of the data caches L1, L2 and L3 of a core, typical ones where not known."""
@@ -69,9 +74,11 @@ def weight_bytes(case: Case) -> int:
     Of a single step all weights; of a longer sequence U of one layer, since the input can be
     projected for many steps at once.
     """
+    width, of_row = _BYTES[case.weights_dtype]
+    columns = [case.hidden]
     if case.steps == 1:
-        return sum(16 * case.hidden * (inputs + case.hidden) for inputs in case.inputs)
-    return 16 * case.hidden * case.hidden
+        columns = [k for inputs in case.inputs for k in (inputs, case.hidden)]
+    return sum(4 * case.hidden * (width * k + of_row) for k in columns)
 
 
 def level_for(case: Case, threads: int) -> str | None:
@@ -90,4 +97,5 @@ def floor(case: Case, fma: float, bandwidth: float) -> float:
     if case.steps == 1:
         return weight_bytes(case) / bandwidth
     projection = sum(8 * case.hidden * inputs * case.steps for inputs in case.inputs)
+    fma *= _PRODUCTS.get(case.weights_dtype, 1)
     return projection / fma + case.layers * case.steps * weight_bytes(case) / bandwidth

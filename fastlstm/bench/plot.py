@@ -10,12 +10,14 @@ from typing import Any
 
 from fastlstm._io.atomic import StrPath, replacing
 from fastlstm.bench.cases import WORKS
-from fastlstm.bench.peers import ENGINES, OURS
-from fastlstm.bench.results import Results, Row, median, thread_counts
+from fastlstm.bench.peers import ENGINES, OURS, label
+from fastlstm.bench.results import Results, Row, engines, median, thread_counts
 
 FORMATS = ("png", "svg", "pdf")
-_COLORS = dict(zip(ENGINES, ["#000000", "#e66100", "#1a85ff", "#d41159", "#5d9e31"], strict=True))
-_MARKERS = dict(zip(ENGINES, "osDv^", strict=True))
+_COLORS = dict(
+    zip(ENGINES, ["#000000", "#808080", "#e66100", "#1a85ff", "#d41159", "#5d9e31"], strict=True)
+)
+_MARKERS = dict(zip(ENGINES, "oosDv^", strict=True))
 
 
 def check(path: StrPath) -> None:
@@ -33,11 +35,13 @@ def save(results: Results, path: StrPath) -> None:
     counts = thread_counts(results)
     figure = matplotlib.Figure(figsize=(4.2 * len(kinds), 3.6 * len(counts)), layout="constrained")
     panels = figure.subplots(len(counts), len(kinds), squeeze=False)
+    labels = {name: label(name, results["weights"]) for name in engines(results)}
     for line, threads in zip(panels, counts, strict=True):
         for axes, kind in zip(line, kinds, strict=True):
             _draw(
                 axes,
                 [r for r in results["rows"] if (_kind(r), r["threads"]) == (kind, threads)],
+                labels,
             )
             axes.set_title(f"{kind[1]}, {threads} thread{'s' * (threads > 1)}")
     for axes in panels[-1]:
@@ -57,12 +61,12 @@ def _kind(row: Row) -> tuple[int, str]:
     return list(WORKS).index(work), f"{work}, {rows}"
 
 
-def _draw(axes: Any, rows: list[Row]) -> None:
+def _draw(axes: Any, rows: list[Row], labels: dict[str, str]) -> None:
     def family(row: Row) -> tuple[int, ...]:
         return row["layers"], row["batch"], row["steps"]
 
-    for name, description in ENGINES.items():
-        label: str | None = description.label
+    for name, text in labels.items():
+        once: str | None = text  # in the legend
         for _, members in groupby(sorted(rows, key=family), family):
             points = sorted((row["hidden"], us) for row in members if (us := median(row, name)))
             if points:
@@ -73,9 +77,9 @@ def _draw(axes: Any, rows: list[Row]) -> None:
                     markersize=4,
                     linewidth=2.2 if name == OURS else 1.2,
                     zorder=3 if name == OURS else 2,
-                    label=label,
+                    label=once,
                 )
-                label = None  # once in the legend
+                once = None
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter("{x:.0f}")
     axes.set_yscale("log")

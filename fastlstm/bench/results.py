@@ -25,8 +25,12 @@ Results = dict[str, Any]
 Row = dict[str, Any]
 
 
-def describe(command: str, against: list[str]) -> Results:
-    """Everything but the measured values: date, machine, versions; `limits` and `rows` empty."""
+def describe(command: str, against: list[str], weights: str = "float32") -> Results:
+    """Everything but the measured values: date, machine, versions; `limits` and `rows` empty.
+
+    Peers that have no such weights are left out.
+    """
+    able = [name for name in against if weights in peers.ENGINES[name].weights]
     return {
         "schema": SCHEMA,
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -44,9 +48,11 @@ def describe(command: str, against: list[str]) -> Results:
             "compiler": probes.compiler(),
             "python": platform.python_version(),
             "numpy": np.__version__,
-            **peers.versions(against),
+            **peers.versions(able),
         },
-        "peers": against,
+        "weights": weights,
+        "peers": able,
+        "left_out": [name for name in against if name not in able],
         "limits": [],
         "rows": [],
     }
@@ -60,12 +66,12 @@ def save(results: Results, path: StrPath) -> None:
 
 
 def load(path: StrPath) -> Results:
-    """Read a JSON file that `save` wrote."""
+    """Read a JSON file that `save` wrote; those without `weights` are of float32."""
     try:
         results: Results = json.loads(Path(path).read_text(encoding="utf-8"))
         complete = all(key(row) and median(row, peers.OURS) for row in results["rows"])
         if results["schema"] == SCHEMA and complete:
-            return results
+            return {"weights": "float32", "left_out": [], **results}
     except (ValueError, KeyError, TypeError, AttributeError):
         pass
     raise ValueError(f"{path}: expected results of fastlstm bench, schema {SCHEMA}")
@@ -92,6 +98,18 @@ def speedup(row: Row) -> float | None:
     """How many times faster than the best peer fastlstm is; below 1 it lost."""
     best, ours = best_peer(row), median(row, peers.OURS)
     return best[1] / ours if best and ours else None
+
+
+def gain(row: Row) -> float | None:
+    """How many times faster than fastlstm with weights of float32 these weights are."""
+    float32, ours = median(row, peers.OURS_FLOAT32), median(row, peers.OURS)
+    return float32 / ours if float32 and ours else None
+
+
+def engines(results: Results) -> list[str]:
+    """Those that were measured: fastlstm first, and beside weights of fewer bits in float32."""
+    float32 = [peers.OURS_FLOAT32] if results["weights"] != "float32" else []
+    return [peers.OURS, *float32, *results["peers"]]
 
 
 def thread_counts(results: Results) -> list[int]:

@@ -6,7 +6,6 @@ import copy
 import importlib.util
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -298,17 +297,6 @@ def test_plot(tmp_path: Path, found: dict[str, Any]) -> None:
     plot.save(found, tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text()
     assert "<svg" in text
-
-
-@pytest.fixture
-def same_threads() -> Iterator[None]:
-    """Engines set the threads of their process; torch those of the OpenMP that it shares."""
-    packages = ["fastlstm", "torch"] if importlib.util.find_spec("torch") else ["fastlstm"]
-    modules = [importlib.import_module(name) for name in packages]
-    before = [module.get_num_threads() for module in modules]
-    yield
-    for module, threads in zip(modules, before, strict=True):
-        module.set_num_threads(threads)
 
 
 @pytest.mark.peer

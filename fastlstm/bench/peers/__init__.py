@@ -6,13 +6,14 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, NamedTuple, Protocol
 
-from fastlstm.bench.cases import Array, Case
+from fastlstm.bench.cases import WEIGHTS, Array, Case
 
 OURS = "fastlstm"
+OURS_FLOAT32 = "fastlstm float32"  # beside weights of fewer bits
 INFERENCE = ("step", "block", "infer")
 
 
@@ -52,16 +53,22 @@ class Description:
     place: str  # module and class in this folder
     packages: tuple[str, ...]  # the first one is the engine itself
     works: tuple[str, ...] = (*INFERENCE, "train")
+    weights: tuple[str, ...] = ("float32",)  # the types that it has
 
 
 ENGINES = {
-    OURS: Description("fastlstm", "fastlstm.FastLSTM", ("fastlstm",)),
-    "torch": Description("torch", "torch.Torch", ("torch",)),
-    "onnxruntime": Description("ORT", "onnx.OnnxRuntime", ("onnxruntime", "onnx"), INFERENCE),
+    OURS: Description("fastlstm", "fastlstm.FastLSTM", ("fastlstm",), weights=WEIGHTS),
+    OURS_FLOAT32: Description("fastlstm", "fastlstm.FastLSTM", ("fastlstm",)),
+    "torch": Description(
+        "torch", "torch.Torch", ("torch",), weights=("float32", "int8", "float16")
+    ),
+    "onnxruntime": Description(
+        "ORT", "onnx.OnnxRuntime", ("onnxruntime", "onnx"), INFERENCE, ("float32", "int8")
+    ),
     "openvino": Description("OpenVINO", "onnx.OpenVino", ("openvino", "onnx"), INFERENCE),
     "jax": Description("JAX", "jax.Jax", ("jax",)),
 }
-PEERS = tuple(name for name in ENGINES if name != OURS)
+PEERS = tuple(name for name in ENGINES if name not in (OURS, OURS_FLOAT32))
 
 
 def check(names: list[str]) -> None:
@@ -75,6 +82,19 @@ def check(names: list[str]) -> None:
                 f"--against {name}: not installed: {', '.join(missing)} "
                 f"(pip install {' '.join(missing)})"
             )
+
+
+def as_run(name: str, case: Case) -> Case:
+    """A case with the weights that the engine has for it."""
+    has = case.weights_dtype in ENGINES[name].weights
+    return case if has else replace(case, weights_dtype="float32")
+
+
+def label(name: str, weights: str) -> str:
+    """The engine in tables and plots of a run with these weights, and its own if several are."""
+    if weights == "float32":
+        return ENGINES[name].label
+    return f"{ENGINES[name].label} {weights if weights in ENGINES[name].weights else 'float32'}"
 
 
 def start(name: str, threads: int) -> Engine:
