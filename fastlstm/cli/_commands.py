@@ -1,4 +1,4 @@
-"""What the commands demo, train, generate and info do."""
+"""What the commands demo, train, generate, quantize and info do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import fastlstm
+from fastlstm._io import tensor_file
 from fastlstm._io.atomic import check_replaceable
+from fastlstm._layers.cells import CELLS
+from fastlstm._layers.config import WEIGHT_TYPES
 from fastlstm.cli import _demo_text
 from fastlstm.models import History, LanguageModel
 from fastlstm.training._interrupt import deferred_interrupt
@@ -95,6 +98,20 @@ def generate(args: Namespace) -> None:
     print(_printable((args.prompt or "") + text))
 
 
+def quantize(args: Namespace) -> None:
+    """Save a model or a layer again, with weights of fewer bits."""
+    check_replaceable(args.output)
+    size = os.path.getsize(args.model)
+    source = _load(args.model)
+    try:
+        small = source.quantize(args.weights)
+    except ValueError as error:
+        raise ValueError(f"{args.model}: {error}") from None
+    _save(small, args.output)
+    now = os.path.getsize(args.output)
+    print(f"{now:,} bytes with {args.weights} weights, {now / size:.0%} of {size:,} with float32")
+
+
 def info(args: Namespace) -> None:
     """Print what a bug report needs, and the plans of an LSTM."""
     fastlstm.show_config()
@@ -122,7 +139,23 @@ def _fit(model: LanguageModel, text: str, path: str | None, **options: Any) -> H
     return history
 
 
-def _save(model: LanguageModel, path: str) -> None:
+def _load(path: str) -> Any:
+    """The language model or the layer of a file, whose weights are not of fewer bits."""
+    kinds: dict[str, Any] = {"LanguageModel": LanguageModel}
+    kinds |= {layer.__name__: layer for layer in CELLS.values()}
+    kind = tensor_file.kind_of(path)
+    if kind not in kinds:
+        raise ValueError(f"{path}: expected one of {', '.join(kinds)}, got fastlstm.{kind:.60}")
+    found = kinds[kind].load(path)
+    if found.weights_dtype in WEIGHT_TYPES[1:]:
+        raise ValueError(
+            f"{path}: expected weights of float32, got {found.weights_dtype}: "
+            "it has been quantized already"
+        )
+    return found
+
+
+def _save(model: Any, path: str) -> None:
     """Save the model; Ctrl-C has no effect until it is there."""
     with deferred_interrupt(second_raises=False):
         model.save(path)

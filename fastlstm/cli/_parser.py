@@ -13,6 +13,7 @@ from typing import Any
 
 import fastlstm
 from fastlstm._core.threads import MOST_THREADS
+from fastlstm._layers.config import WEIGHT_TYPES
 from fastlstm.cli import _commands
 
 _EXAMPLES = """\
@@ -20,6 +21,7 @@ examples:
   fastlstm demo                                  one minute: train, measure, write
   fastlstm train book.txt -o book.safetensors    a model of your own text
   fastlstm generate book.safetensors --prompt "It was" -n 300
+  fastlstm quantize book.safetensors -o small    a quarter of the bytes, and faster
   fastlstm info                                  what a bug report needs
   fastlstm info --plan 2,256,256,32,100          and how such an LSTM would run
 
@@ -85,6 +87,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_train(commands)
     _add_generate(commands)
+    _add_quantize(commands)
     info = commands.add_parser("info", help="versions, CPU, instruction set, threads, caches")
     info.add_argument(
         "--plan",
@@ -177,6 +180,32 @@ def _add_generate(commands: Any) -> None:
     )
     _add_seed_and_threads(generate)
     generate.set_defaults(run=_commands.generate)
+
+
+def _add_quantize(commands: Any) -> None:
+    quantize = commands.add_parser(
+        "quantize",
+        help="give a saved model weights of 8 or 16 bits",
+        description="Save a model or a layer again, with weights that take fewer bytes: of an LSTM "
+        "of float32, a quarter or half as many. It is for inference and cannot be trained; it is "
+        "loaded and used as before. A file that exists, be it MODEL itself, is replaced only when "
+        "the new one is complete.",
+        epilog="example: fastlstm quantize book.safetensors -o small.safetensors",
+    )
+    quantize.add_argument(
+        "model", metavar="MODEL", help="a language model, LSTM, GRU or RNN that fastlstm saved"
+    )
+    quantize.add_argument(
+        "-o", "--output", metavar="SMALL", required=True, help="save it as SMALL, .safetensors"
+    )
+    quantize.add_argument(
+        "--weights",
+        choices=sorted(WEIGHT_TYPES[1:], reverse=True),
+        default="int8",
+        help="how each weight is stored: in 8 bits, with a scale for each row of a matrix, or in "
+        "16, rounded to nearest (default %(default)s)",
+    )
+    quantize.set_defaults(run=_commands.quantize)
 
 
 def _add(parser: Any, name: str, kind: Any, default: Any, text: str) -> None:

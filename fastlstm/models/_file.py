@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from fastlstm._io import tensor_file
 from fastlstm._io.atomic import StrPath
+from fastlstm._layers.config import WEIGHT_TYPES
+from fastlstm._stored_weights import stored_layout, widened
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
 
 _KIND = "LanguageModel"
@@ -26,6 +28,8 @@ def write(path: StrPath, tensors: Mapping[str, Array], config: Mapping[str, Any]
 def read(path: StrPath) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read a model's tensors and configuration, which agree with each other.
 
+    The configuration of a model that was quantized has ``weights_dtype``.
+
     Raises
     ------
     OSError
@@ -37,11 +41,10 @@ def read(path: StrPath) -> tuple[dict[str, Array], dict[str, Any]]:
     fault = _fault_of(config)
     if fault:
         raise tensor_file.damaged(path, fault)
-    shapes = _expected_shapes(config, len(tensors))
     found = {name: (tensor.dtype.name, tensor.shape) for name, tensor in tensors.items()}
-    if found != {name: ("float32", shape) for name, shape in shapes.items()}:
+    if found != _expected_layout(config, len(tensors)):
         raise ValueError(f"{path}: weights and configuration do not agree")
-    if not all(np.isfinite(tensor).all() for tensor in tensors.values()):
+    if not all(np.isfinite(widened(tensor)).all() for tensor in tensors.values()):
         raise ValueError(f"{path}: some weights are not finite numbers")
     return tensors, config
 
@@ -55,14 +58,28 @@ def shapes_of_heads(count: int, config: Mapping[str, Any]) -> Shapes:
     }
 
 
-def _expected_shapes(config: Mapping[str, Any], n_tensors: int) -> Shapes:
-    shapes = shapes_of_heads(len(config["alphabet"]), config)
+def _expected_layout(
+    config: Mapping[str, Any], n_tensors: int
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The type and shape of each tensor."""
+    lstm = _shapes_of_lstm(config, n_tensors)
+    heads = shapes_of_heads(len(config["alphabet"]), config)
+    layout = {name: ("float32", shape) for name, shape in heads.items()}
+    if "weights_dtype" in config:
+        stored = stored_layout(lstm, config["weights_dtype"])
+    else:
+        stored = {name: ("float32", shape) for name, shape in lstm.items()}
+    return layout | {f"lstm.{name}": of for name, of in stored.items()}
+
+
+def _shapes_of_lstm(config: Mapping[str, Any], n_tensors: int) -> Shapes:
+    shapes: Shapes = {}
     hidden, width = config["hidden_size"], config["embedding_size"]
     # No more layers than the file can have, however many it claims.
     for layer in range(min(config["num_layers"], n_tensors)):
-        shapes[f"lstm.weight_ih_l{layer}"] = (4 * hidden, width)
-        shapes[f"lstm.weight_hh_l{layer}"] = (4 * hidden, hidden)
-        shapes[f"lstm.bias_ih_l{layer}"] = shapes[f"lstm.bias_hh_l{layer}"] = (4 * hidden,)
+        shapes[f"weight_ih_l{layer}"] = (4 * hidden, width)
+        shapes[f"weight_hh_l{layer}"] = (4 * hidden, hidden)
+        shapes[f"bias_ih_l{layer}"] = shapes[f"bias_hh_l{layer}"] = (4 * hidden,)
         width = hidden
     return shapes
 
@@ -70,8 +87,12 @@ def _expected_shapes(config: Mapping[str, Any], n_tensors: int) -> Shapes:
 def _fault_of(config: dict[str, Any]) -> str | None:
     """What is wrong with a configuration, or None."""
     names = {"alphabet", "dropout", *_SIZES}
-    if set(config) != names:
+    if set(config) - {"weights_dtype"} != names:
         return f"expected {', '.join(sorted(names))}, got {', '.join(sorted(config)):.200}"
+    stored = config.get("weights_dtype", "int8")
+    if not isinstance(stored, str) or stored not in WEIGHT_TYPES[1:]:
+        expected = ", ".join(WEIGHT_TYPES[1:])
+        return f"weights_dtype: expected one of {expected}, got {stored!r:.60}"
     alphabet, dropout = config["alphabet"], config["dropout"]
     if not isinstance(alphabet, str) or alphabet != "".join(sorted(set(alphabet))):
         return f"alphabet: expected different characters, sorted, got {alphabet!r:.60}"

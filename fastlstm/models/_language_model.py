@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastlstm import _validation
 from fastlstm._core import memory
 from fastlstm._io.atomic import StrPath
 from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.quantize import check_weight_type
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._validation import bound, non_negative
 from fastlstm.heads._softmax import Array, Indices, softmax_loss_backward, softmax_nll
@@ -93,6 +95,11 @@ class LanguageModel:
         return self._alphabet.characters
 
     @property
+    def weights_dtype(self) -> str:
+        """How the weights of the LSTM are stored: "float32", or what `quantize` was asked for."""
+        return self.lstm.weights_dtype
+
+    @property
     def trainable(self) -> list[Parameters]:
         """What an optimizer updates: of the LSTM, and of embedding and linear layer."""
         return [self.lstm.parameters, self.parameters]
@@ -148,6 +155,7 @@ class LanguageModel:
         FloatingPointError
             The loss is not finite any more.
         """
+        self.lstm._check_trainable("fit", "model")
         codes, rest = self._split(text, held_out)
         lengths = [length for length in (steps, seconds, epochs) if length is not None]
         if len(lengths) != 1:
@@ -182,6 +190,7 @@ class LanguageModel:
         state : (h, c), optional
             The state before the chunk, [L, B, H] each; default zeros.
         """
+        self.lstm._check_trainable("gradients", "model")
         embedding = self.parameters["embedding.weight"]
         y, state, tape = self.lstm.forward(inputs, state, embedding=embedding)
         flat = self.parameters.flat
@@ -263,6 +272,43 @@ class LanguageModel:
             written.append(code)
         return self._alphabet.decode(written)
 
+    def quantize(self, weights_dtype: str) -> LanguageModel:
+        """Return a model for inference whose LSTM has weights of fewer bits.
+
+        Embedding and linear layer stay float32.  Later edits of this model do not change it.
+
+        Parameters
+        ----------
+        weights_dtype : {"int8", "bfloat16", "float16"}
+            As of `LSTM.quantize`.
+
+        Returns
+        -------
+        LanguageModel
+            It measures, generates and is saved as this one does; `fit` and `gradients` raise
+            ``ValueError``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `LSTM.quantize` does.
+
+        Examples
+        --------
+        >>> text = "the cat sat on the mat. " * 200
+        >>> model = LanguageModel(text, hidden_size=32, seed=1)
+        >>> history = model.fit(text, steps=60, batch_size=8, lr=0.03)
+        >>> small = model.quantize("int8")
+        >>> small.generate("the cat ", 16, temperature=0)
+        'sat on the mat. '
+        >>> abs(small.bits_per_character(text) - model.bits_per_character(text)) < 0.01
+        True
+        """
+        small = copy.copy(self)
+        small.lstm = self.lstm.quantize(weights_dtype)
+        small.parameters = copy.deepcopy(self.parameters)
+        return small
+
     def save(self, path: StrPath) -> None:
         """Save as .safetensors, with configuration and alphabet in the metadata.
 
@@ -273,28 +319,39 @@ class LanguageModel:
         OSError
             The file cannot be written.
         """
-        lstm = {f"lstm.{name}": array for name, array in self.lstm.parameters.snapshot().items()}
+        lstm = {f"lstm.{name}": array for name, array in self.lstm._tensors().items()}
         config = {"alphabet": self.alphabet, **self._config}
+        if self.weights_dtype != "float32":
+            config["weights_dtype"] = self.weights_dtype
         _file.write(path, {**lstm, **self.parameters.snapshot()}, config)
 
     @classmethod
-    def load(cls, path: StrPath) -> LanguageModel:
+    def load(cls, path: StrPath, weights_dtype: str | None = None) -> LanguageModel:
         """Load a model that `save` wrote.
+
+        Parameters
+        ----------
+        path : path-like
+        weights_dtype : {"int8", "bfloat16", "float16"}, optional
+            As of `quantize`; a file of such weights needs none.
 
         Raises
         ------
         OSError
             The file cannot be read.
-        ValueError
-            It is not such a model, or not all of one.
+        TypeError, ValueError
+            It is not such a model, or not all of one, or cannot have such weights.
         """
+        if weights_dtype is not None:
+            check_weight_type(weights_dtype)
         tensors, config = _file.read(path)
+        stored = config.pop("weights_dtype", None)
         model = cls(config.pop("alphabet"), **config)
         lstm = {n.removeprefix("lstm."): a for n, a in tensors.items() if n.startswith("lstm.")}
-        model.lstm.load_state_dict(lstm)
+        model.lstm = model.lstm._with_tensors(lstm, stored)
         for name in model.parameters:
             model.parameters[name] = tensors[name]
-        return model
+        return model if weights_dtype in (None, stored) else model.quantize(weights_dtype)
 
     def _split(self, text: str, held_out: float | str) -> tuple[Codes, Codes]:
         codes = self._alphabet.encode(text)
@@ -313,7 +370,10 @@ class LanguageModel:
         return codes, rest
 
     def __repr__(self) -> str:
-        config = ", ".join(f"{name}={value!r}" for name, value in self._config.items())
+        options = dict(self._config)
+        if self.weights_dtype != "float32":
+            options["weights_dtype"] = self.weights_dtype
+        config = ", ".join(f"{name}={value!r}" for name, value in options.items())
         return f"LanguageModel({len(self._alphabet)} characters, {config})"
 
 

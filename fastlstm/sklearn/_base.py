@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from typing import Any, ClassVar, Self
 
@@ -125,6 +126,52 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         """
         return self._learn(X, y, sample_weight, partial=False)
 
+    def quantize(self, weights_dtype: str) -> Self:
+        """Return a fitted estimator for prediction whose weights take fewer bytes.
+
+        It has the same parameters and attributes; `lstm_` is quantized, `out_` is a copy.
+
+        Parameters
+        ----------
+        weights_dtype : {"int8", "bfloat16", "float16"}
+            As of `fastlstm.LSTM.quantize`.  Weights of float64 become float32 first, and so does
+            any `X` the new estimator predicts from.
+
+        Returns
+        -------
+        estimator of the same class
+            It predicts, is scored, copied and pickled as any other.  ``partial_fit``, and `fit`
+            with `warm_start`, would go on from its weights: they raise ``ValueError``.  `fit`
+            without it begins anew, as always, and leaves an estimator with weights of all bits;
+            so does one of ``sklearn.base.clone``.
+
+        Raises
+        ------
+        NotFittedError
+            If this estimator is not fitted.
+        TypeError, ValueError
+            As `fastlstm.LSTM.quantize` does.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastlstm.sklearn import LSTMRegressor
+        >>> series = np.sin(np.arange(300) / 5)
+        >>> X = np.lib.stride_tricks.sliding_window_view(series[:-1], 8)
+        >>> y = series[8:]
+        >>> small = LSTMRegressor(16, random_state=0).fit(X[:200], y[:200]).quantize("int8")
+        >>> small.lstm_.weights_dtype
+        'int8'
+        >>> small.score(X[200:], y[200:]) > 0.99
+        True
+        """
+        check_is_fitted(self, "lstm_")
+        network = self._network.quantize(weights_dtype)
+        small = copy.copy(self)
+        del small._optimizer, small._rng  # of no use without training
+        small._network, small.lstm_, small.out_ = network, network.layer, network.out
+        return small
+
     def _learn(
         self,
         X: Any,
@@ -136,6 +183,9 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
     ) -> Self:
         plan = self._plan(partial)
         going_on = hasattr(self, "_network") and (partial or self.warm_start)
+        if going_on:
+            method = "partial_fit" if partial else "fit with warm_start"
+            self._network.layer._check_trainable(method, "estimator")
         network: Network | None = self._network if going_on else None
         sequences = self._read(X, network)
         weights = _sample_weights(sample_weight, len(sequences))

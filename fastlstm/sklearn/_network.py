@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -48,6 +49,19 @@ class Network:
     def trainable(self) -> list[Parameters]:
         """What an optimizer updates."""
         return [self.layer.parameters, self.out]
+
+    def quantize(self, weights_dtype: str) -> Network:
+        """A network for prediction, whose layer has weights of fewer bits, and reads float32."""
+        layer = self.layer
+        if layer.dtype != np.float32:
+            # Dropout, which prediction has not, might warn.
+            options = {**layer._configuration(), "dtype": "float32", "dropout": 0.0}
+            layer = type(layer)(**options)
+            with np.errstate(over="ignore"):  # `quantize` refuses infinity
+                layer.load_state_dict(self.layer.state_dict())
+        small = copy.copy(self)
+        small.layer, small.out = layer.quantize(weights_dtype), copy.deepcopy(self.out)
+        return small
 
     def outputs(self, sequences: Sequences) -> Array:
         """(n, K) array of float64."""

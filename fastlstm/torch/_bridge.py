@@ -24,6 +24,8 @@ class Bridge(torch.nn.Module):
     """The base of all modules; its subclasses are also those of a class of torch."""
 
     _of_fastlstm: tuple[int, Layers]
+    weights_dtype: str | None = None
+    """Of weights in fewer bits, which `replace` was asked for."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -42,6 +44,11 @@ class Bridge(torch.nn.Module):
         """What ``print(model)`` shows."""
         name = type(self).__name__
         return f"{HOME}.{name}" if type(self).__module__ == HOME else name
+
+    def extra_repr(self) -> str:
+        """What ``print(model)`` shows between the brackets."""
+        text = super().extra_repr()
+        return f"{text}, weights_dtype={self.weights_dtype}" if self.weights_dtype else text
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Tell ``torch.jit.script``, which asks for what it shall read instead."""
@@ -70,13 +77,13 @@ class Bridge(torch.nn.Module):
     def _check(self, x: Tensor, states: list[Tensor]) -> None:
         """Refuse what is on another device or of another type."""
         weights = weights_of(self)
-        dtype = next(iter(weights.values())).dtype
+        dtype, real = next(iter(weights.values())).dtype, REAL[: 1 if self.weights_dtype else 2]
         names = ["input", *("hx" for _ in states), *weights]
         for name, tensor in zip(names, (x, *states, *weights.values()), strict=True):
             if tensor.device.type != "cpu":
                 raise TypeError(f"{name}: expected a tensor on the CPU, got one on {tensor.device}")
-            if tensor.dtype not in REAL or tensor.dtype != dtype:
-                expected = dtype if dtype in REAL else "torch.float32 or torch.float64"
+            if tensor.dtype not in real or tensor.dtype != dtype:
+                expected = dtype if dtype in real else " or ".join(map(str, real))
                 raise TypeError(f"{name}: expected {expected}, got {tensor.dtype}")
 
     def _compute(
@@ -94,6 +101,12 @@ class Bridge(torch.nn.Module):
         weights = list(weights_of(self).values())
         tensors = [x, *states, *weights]
         differentiable = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        if self.weights_dtype and (self.training or differentiable):
+            raise RuntimeError(
+                f"{self._get_name()}: weights of {self.weights_dtype} are for inference: call "
+                "eval() and compute within torch.no_grad(), or replace the model without "
+                "weights_dtype"
+            )
         taped = differentiable or dropout > 0
         options = (self._of_fastlstm[0], taped, batch_first, dropout, *spec_of(self))
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined]
@@ -112,12 +125,19 @@ class Bridge(torch.nn.Module):
 def spec_of(module: torch.nn.Module) -> Spec:
     """What the layer of a recurrent module is made from; a cell is one layer."""
     if not isinstance(module, RNNCellBase):
-        return Spec(*(getattr(module, name) for name in Spec._fields))
+        names = Spec._fields[:-1]
+        return Spec._make([*(getattr(module, name) for name in names), weights_dtype_of(module)])
     if isinstance(module, torch.nn.RNNCell):
         mode = f"RNN_{module.nonlinearity.upper()}"
     else:
         mode = "LSTM" if isinstance(module, torch.nn.LSTMCell) else "GRU"
-    return Spec(mode, module.input_size, module.hidden_size, 1, module.bias, False, 0)
+    sizes = module.input_size, module.hidden_size
+    return Spec(mode, *sizes, 1, module.bias, False, 0, weights_dtype_of(module))
+
+
+def weights_dtype_of(module: torch.nn.Module) -> str:
+    """As a `Spec` has it; a module of torch has none."""
+    return getattr(module, "weights_dtype", None) or ""
 
 
 def weights_of(module: torch.nn.Module) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from fastlstm.torch._ops import Gradients, Outputs
 
 RUN = """(Tensor x, Tensor? batch_sizes, Tensor[] states, Tensor[] weights, int number, bool taped,
     bool batch_first, float dropout, str mode, int input_size, int hidden_size, int num_layers,
-    bool bias, bool bidirectional, int proj_size) -> (Tensor, Tensor, Tensor, Tensor)"""
+    bool bias, bool bidirectional, int proj_size,
+    str weights_dtype) -> (Tensor, Tensor, Tensor, Tensor)"""
 BACKWARD = """(Tensor tape, Tensor? batch_sizes, Tensor dy, Tensor dh_n, Tensor dc_n,
     bool input_gradient, int[] x_shape, int size) -> (Tensor, Tensor, Tensor, Tensor)"""
 
@@ -47,6 +48,7 @@ def _(
     bias: bool,
     bidirectional: bool,
     proj_size: int,
+    weights_dtype: str,
 ) -> Outputs:
     directions = 2 if bidirectional else 1
     output_size = proj_size or hidden_size
@@ -97,7 +99,7 @@ def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
 
 def backward(ctx: Any, *gradients: Tensor) -> Gradients:
     dx, dstates, dweights = _ops.back_propagate(run_backward, ctx, gradients)
-    return dx, None, dstates, dweights, *[None] * 11
+    return dx, None, dstates, dweights, *[None] * 12
 
 
 run.register_autograd(backward, setup_context=setup_context)

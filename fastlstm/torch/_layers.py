@@ -38,10 +38,13 @@ class Spec(NamedTuple):
     bias: bool
     bidirectional: bool
     proj_size: int
+    weights_dtype: str
+    """Of weights in fewer bits, or nothing."""
 
     def make(self, dtype: np.dtype[Any]) -> AnyLayer:
-        """A new layer."""
+        """A new layer, whose weights have all bits."""
         options = self._asdict()
+        del options["weights_dtype"]
         mode, proj_size = options.pop("mode"), options.pop("proj_size")
         if mode == "LSTM":
             return LSTM(**options, proj_size=proj_size, dtype=dtype)
@@ -54,11 +57,12 @@ class Layers:
     """The layer of a module: the one of the last call, as long as it has the same weights.
 
     A layer that has been used never changes: there may be tapes of it.  When the weights have
-    changed, a copy takes its place.
+    changed, a copy takes its place.  Where it has weights of fewer bits, the layer of which they
+    were made is kept beside it, to notice that.
     """
 
     def __init__(self) -> None:
-        self._last: tuple[Spec, AnyLayer] | None = None
+        self._last: tuple[Spec, AnyLayer, AnyLayer] | None = None
 
     def get(
         self, spec: Spec, weights: list[Array], *, batch_first: bool, dropout: float
@@ -66,16 +70,20 @@ class Layers:
         """A layer with these weights."""
         last = self._last
         if last is None or last[0] != spec or last[1].dtype != weights[0].dtype:
-            layer = with_weights(spec.make(weights[0].dtype), weights)
+            source = with_weights(spec.make(weights[0].dtype), weights)
         elif have_changed(last[1].parameters, weights):
-            layer = with_weights(last[1], weights)
+            source = with_weights(last[1], weights)
         else:
-            layer = last[1]
+            source = last[1]
+        if last is not None and source is last[1]:
+            layer = last[2]
+        else:
+            layer = source.quantize(spec.weights_dtype) if spec.weights_dtype else source
         if (layer.batch_first, layer.dropout) != (batch_first, dropout):
             layer = sibling(layer)
             layer.batch_first = batch_first
             layer.dropout = _validation.probability(dropout, "dropout")
-        self._last = spec, layer
+        self._last = spec, source, layer
         return layer
 
 

@@ -11,9 +11,11 @@ import torch
 from torch.nn import RNNBase
 from torch.nn.modules.rnn import RNNCellBase
 
+from fastlstm._layers.quantize import check_weight_type
 from fastlstm.torch import _ops
 from fastlstm.torch._bridge import REAL, Bridge, spec_of, weights_of
 from fastlstm.torch._cells import GRUCell, LSTMCell, RNNCell
+from fastlstm.torch._layers import with_weights
 from fastlstm.torch._modules import GRU, LSTM, RNN
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -31,7 +33,7 @@ ORIGINALS = {bridge: original for original, bridge in BRIDGES.items()}
 NAMES = {kind.__name__ for kind in BRIDGES}
 
 
-def replace(model: Model, *, cells: bool = False) -> Model:
+def replace(model: Model, *, cells: bool = False, weights_dtype: str | None = None) -> Model:
     """Let fastlstm compute every recurrent module of a model, in place.
 
     These are ``torch.nn.LSTM``, ``GRU``, ``RNN`` and, on request, ``LSTMCell``, ``GRUCell`` and
@@ -46,6 +48,11 @@ def replace(model: Model, *, cells: bool = False) -> Model:
     cells : bool, default False
         Whether to replace cells too.  Called step by step they are slower than torch's, see
         `LSTMCell`; their results do not depend on the batch or the machine.
+    weights_dtype : {"int8", "bfloat16", "float16"}, optional
+        Compute with weights of fewer bits, as of `fastlstm.LSTM.quantize`: for inference, with
+        parameters of float32.  In training mode, and where gradients would be recorded, a call
+        raises ``RuntimeError``: use ``eval()`` and ``torch.no_grad()``.  Modules that were
+        replaced before get these weights too, or without it their own.
 
     Returns
     -------
@@ -57,15 +64,22 @@ def replace(model: Model, *, cells: bool = False) -> Model:
     UserWarning
         If modules are left as they are; it lists them, with the reasons: not on the CPU, not of
         float32 or float64, scripted, quantized, a cell, or of a subclass, whose own code would be
-        lost.
+        lost; or they cannot have weights of `weights_dtype`.
 
     Raises
     ------
-    TypeError
-        If `model` is not a module.
+    TypeError, ValueError
+        If `model` is not a module, or `weights_dtype` is none of these.
 
     Notes
     -----
+    With `weights_dtype` the parameters stay what they are, of float32, and so do ``state_dict``,
+    pickles, and what `restore` gives back; a pickled or copied module computes with weights of
+    fewer bits again.  They are made of the parameters at the first call, and made again when those
+    have changed, as by ``load_state_dict``.  So this saves time, no memory.  To notice a change,
+    each call reads all of them, which takes longer than a step of one row: for a small file, and
+    step by step, use the layer, ``fastlstm.LSTM.from_torch(module).quantize("int8")``.
+
     What happens to the model later cannot be known here:
 
     * ``torch.ao.quantization.quantize_dynamic`` looks for torch's classes, and leaves those of
@@ -83,19 +97,32 @@ def replace(model: Model, *, cells: bool = False) -> Model:
       (rnn): fastlstm.torch.GRU(3, 4)
       (head): Linear(in_features=4, out_features=2, bias=True)
     )
+
+    With weights of 8 bits:
+
+    >>> model = fastlstm.torch.replace(model, weights_dtype="int8").eval()
+    >>> model["rnn"]
+    fastlstm.torch.GRU(3, 4, weights_dtype=int8)
+    >>> with torch.no_grad():
+    ...     y, h_n = model["rnn"](torch.zeros(7, 5, 3))
     """
+    if weights_dtype is not None:
+        check_weight_type(weights_dtype)
     left = []
     for path, module in recurrent_modules(model):
-        if isinstance(module, Bridge):
+        if isinstance(module, Bridge) and weights_dtype is None:
+            module.weights_dtype = None
             continue
-        reason = refusal(module)
-        if not reason and isinstance(module, RNNCellBase) and not cells:
+        reason = refusal(module, weights_dtype)
+        if not reason and type(module) in BRIDGES and isinstance(module, RNNCellBase) and not cells:
             reason = "torch's cells are faster; replace(model, cells=True) takes them"
         if reason:
             left.append(f"{name_of(path, module)}: {reason}")
             continue
-        module.__class__ = BRIDGES[type(module)]
-        vars(module)["_of_fastlstm"] = _ops.new_layers()
+        if not isinstance(module, Bridge):
+            module.__class__ = BRIDGES[type(module)]
+            vars(module)["_of_fastlstm"] = _ops.new_layers()
+        vars(module)["weights_dtype"] = weights_dtype
     warn_of("replace", left)
     return model
 
@@ -141,6 +168,7 @@ def restore(model: Model) -> Model:
     for path, module in recurrent_modules(model):
         if type(module) in ORIGINALS:
             del module._of_fastlstm
+            vars(module).pop("weights_dtype", None)
             module.__class__ = ORIGINALS[type(module)]
         elif isinstance(module, Bridge):
             left.append(f"{name_of(path, module)}: it is of a subclass")
@@ -171,25 +199,29 @@ def is_quantized(module: torch.nn.Module) -> bool:
     return kind.__module__.startswith("torch.ao.nn.quant") and kind.__name__ in NAMES
 
 
-def refusal(module: torch.nn.Module) -> str:
-    """Why a module cannot be replaced, or nothing."""
+def refusal(module: torch.nn.Module, weights_dtype: str | None) -> str:
+    """Why a module cannot be replaced, or have such weights, or nothing."""
     if is_scripted(module):
         return "it is scripted"
     if is_quantized(module):
         return "it is quantized"
-    if type(module) not in BRIDGES:
+    if type(module) not in BRIDGES and not isinstance(module, Bridge):
         return "it is of a subclass"
     if isinstance(module, RNNBase):
         module._update_flat_weights()
-    weights = weights_of(module).values()
+    weights = list(weights_of(module).values())
     devices = {str(weight.device) for weight in weights if weight.device.type != "cpu"}
     if devices:
         return f"its parameters are on {', '.join(sorted(devices))}"
     dtypes = {weight.dtype for weight in weights}
     if len(dtypes) > 1 or not dtypes <= set(REAL):
         return f"its parameters are {', '.join(sorted(map(str, dtypes)))}"
+    if weights_dtype and dtypes != {torch.float32}:
+        return f"its parameters are torch.float64; for {weights_dtype} they have to be float32"
     try:
-        spec_of(module).make(np.dtype(np.float32))
+        layer = spec_of(module).make(np.dtype(np.float32))
+        if weights_dtype:
+            with_weights(layer, [_ops.of(weight) for weight in weights]).quantize(weights_dtype)
     except ValueError as error:
         return str(error)
     return ""

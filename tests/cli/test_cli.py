@@ -147,7 +147,8 @@ def test_generate_begins_a_line(run: Run, model: Path, tmp_path: Path) -> None:
 
 
 def test_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
-    for arguments in (["--help"], ["demo", "--help"], ["train", "-h"], ["generate", "-h"]):
+    commands = ("train", "generate", "quantize")
+    for arguments in (["--help"], ["demo", "--help"], *([name, "-h"] for name in commands)):
         with pytest.raises(SystemExit, match="0"):
             main(arguments)
         text = capsys.readouterr().out
