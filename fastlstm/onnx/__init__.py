@@ -27,7 +27,9 @@ from fastlstm.onnx._mapping import AnyLayer
 __all__ = ["from_onnx", "run_node", "to_onnx"]
 
 
-def to_onnx(layer: AnyLayer, path: str | os.PathLike[str]) -> None:
+def to_onnx(
+    layer: AnyLayer, path: str | os.PathLike[str], *, dynamic_quantize: bool = False
+) -> None:
     """Write a layer as a model of ONNX, one node for each layer of the stack.
 
     The model has the inputs ``x``, ``h_0`` (and ``c_0`` of an LSTM) and the outputs ``y``, ``h_n``
@@ -40,8 +42,18 @@ def to_onnx(layer: AnyLayer, path: str | os.PathLike[str]) -> None:
     ----------
     layer : LSTM, GRU or RNN
         Of float32 or float64.  ONNX Runtime has no float64 nodes of these kinds on CPUs.
+
+        Weights of int8 are stored as such, in front of nodes that compute with float32:
+        ``DequantizeLinear`` multiplies them by the scales.  (ONNX Runtime does so at each call,
+        unless its option ``session.disable_quant_qdq`` is "1".)  Those of 16 bits are widened:
+        the file has float32.
     path : path-like
         A file that exists is replaced when the new one is complete.
+    dynamic_quantize : bool, default False
+        Write an LSTM of int8 as ``com.microsoft.DynamicQuantizeLSTM`` of ONNX Runtime, which
+        computes with 8 bits, too.  It has one scale for x of all steps and rows of a call, and one
+        for all rows of h, so its results depend on the batch; and on processors with AVX2 or
+        AVX-512 alone, without VNNI, sums can saturate, and results are worse.
 
     Raises
     ------
@@ -49,7 +61,8 @@ def to_onnx(layer: AnyLayer, path: str | os.PathLike[str]) -> None:
         If `layer` is none.
     ValueError
         If it has an option that ONNX cannot express (projections, layer normalization, a clip of
-        the cell, zoneout), or more than 2 GiB of weights.
+        the cell, zoneout), or more than 2 GiB of weights; or for `dynamic_quantize` is no LSTM of
+        int8.
     OSError
         If the file cannot be written.
 
@@ -73,8 +86,11 @@ def to_onnx(layer: AnyLayer, path: str | os.PathLike[str]) -> None:
     >>> onnx.to_onnx(fastlstm.GRU(2, 3, 2, bidirectional=True), path)
     >>> onnx.from_onnx(path)
     GRU(2, 3, num_layers=2, bidirectional=True)
+    >>> onnx.to_onnx(fastlstm.LSTM(2, 3).quantize("int8"), path, dynamic_quantize=True)
+    >>> onnx.from_onnx(path)
+    LSTM(2, 3, weights_dtype='int8')
     """
-    _write.write(layer, path)
+    _write.write(layer, path, dynamic_quantize)
 
 
 def from_onnx(
@@ -86,14 +102,21 @@ def from_onnx(
 ) -> Any:
     """Read a layer from a model of ONNX.
 
-    The model may hold more than the layer; only nodes of LSTM, GRU and RNN are looked at.  Nodes
-    of which each reads all of the output of the one before, as `to_onnx` and the exporters of
-    torch write them, are the layers of one stack.  Their weights have to be stored in the file,
-    but for what a few operators make of them, such as ``Transpose`` or ``ConstantOfShape``; the
-    layer may have 64 MiB, and 8 bytes for each byte of constants in the file.
+    The model may hold more than the layer; only nodes of LSTM, GRU and RNN are looked at, and of
+    ONNX Runtime's DynamicQuantizeLSTM.  Nodes of which each reads all of the output of the one
+    before, as `to_onnx` and the exporters of torch write them, are the layers of one stack.  Their
+    weights have to be stored in the file, but for what a few operators make of them, such as
+    ``Transpose`` or ``ConstantOfShape``; the layer may have 64 MiB, and 8 bytes for each byte of
+    constants in the file.
 
     Nodes in the branches of an ``If``, or in the body of a ``Loop`` or ``Scan``, are read too, if
     they are asked for by `name`; what is around them is for the caller.
+
+    Weights of int8 or uint8 in DynamicQuantizeLSTM, or behind ``DequantizeLinear``, become those of
+    a layer of int8 (see `quantize` of a layer), with the same integers and scales.  Such a layer
+    computes with 8 bits of x and h, each row and step with a scale of its own, where ONNX Runtime
+    has float32 behind ``DequantizeLinear``, and one scale for all rows in DynamicQuantizeLSTM: so
+    results are close and not equal.  Give ``dtype="float32"`` for a layer of float32.
 
     What a node reads when it runs is for the caller of the layer: initial states are its `state`,
     ``sequence_lens`` are its `lengths`.  Stored initial states other than zeros, and stored
@@ -109,7 +132,8 @@ def from_onnx(
         name alone if there is no other of this name, else where it is, too:
         "If_0.then_branch/LSTM_3".
     dtype : {"float32", "float64"}, optional
-        To convert the weights to.  Default: that of the file; half precision has to be converted.
+        To convert the weights to, those of 8 bits too.  Default: that of the file; half precision
+        has to be converted.
     cell : {"lstm", "gru", "rnn"}, optional
         To look at nodes of this cell only.
 
@@ -129,6 +153,13 @@ def from_onnx(
         of a GRU; or if `cell` is another name.
     TypeError
         If `name` is no str.
+
+    Warns
+    -----
+    UserWarning
+        If there are weights of 8 bits that a layer of int8 cannot have, so that it is one of
+        float32: a row with several scales, integers less the zero point beyond -128 to 127, other
+        weights of float32 beside them.
 
     Examples
     --------

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper
 
 from fastlstm.onnx._model import array_of
+from fastlstm.onnx._quantized import Quantized, dequantize_linear
 
 Array = NDArray[Any]
 
@@ -37,7 +38,7 @@ class Arrangement:
         return tuple(math.prod(size for _, size in axis) for axis in self.axes)
 
 
-Value = Arrangement | Array | None  # None: not followed
+Value = Arrangement | Array | Quantized | None  # None: not followed
 Attributes = dict[str, Any]
 
 
@@ -169,6 +170,7 @@ RULES: dict[str, Callable[[list[Value], Attributes], Value | list[Value]]] = {
     "Concat": _concat,
     "Constant": _constant,
     "ConstantOfShape": _filled,
+    "DequantizeLinear": dequantize_linear,
     "Dropout": _dropout,
     "Expand": _expand,
     "Gather": _gather,
@@ -184,7 +186,7 @@ RULES: dict[str, Callable[[list[Value], Attributes], Value | list[Value]]] = {
 }
 
 # Those that copy nothing.
-VIEWS = {"ConstantOfShape", "Expand", "Identity", "Slice", "Split", "Transpose"}
+VIEWS = {"ConstantOfShape", "DequantizeLinear", "Expand", "Identity", "Slice", "Split", "Transpose"}
 
 
 def _array(value: Value) -> Array:

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from fastlstm import _validation
 from fastlstm._layers.base import Layer
 from fastlstm._layers.cells import CELLS, COMMON
+from fastlstm._stored_weights import scale_name
 from fastlstm.onnx import _activations
 from fastlstm.onnx._activations import Entry
+from fastlstm.onnx._quantized import Quantized
 
 Array = NDArray[Any]
 AnyLayer = Layer[Any, Any, Any]
@@ -28,11 +30,15 @@ INPUTS = {
     "GRU": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
     "RNN": ("X", "W", "R", "B", "sequence_lens", "initial_h"),
 }
+# An LSTM of ONNX Runtime whose W and R are int8 or uint8, with their last two axes exchanged.
+DYNAMIC, DYNAMIC_DOMAIN = "DynamicQuantizeLSTM", "com.microsoft"
+DYNAMIC_INPUTS = (*INPUTS["LSTM"], "W_scale", "W_zero_point", "R_scale", "R_zero_point")
 # ONNX calls its operators as our classes are called.
 OPERATORS: dict[str, type[AnyLayer]]
 OPERATORS = {CELLS[cell].__name__: CELLS[cell] for cell in COMMON}
 OUTPUTS = {"LSTM": ("Y", "Y_h", "Y_c"), "GRU": ("Y", "Y_h"), "RNN": ("Y", "Y_h")}
 WEIGHTS = ("W", "R", "B", "P")
+MATRICES = {"W": "weight_ih", "R": "weight_hh"}
 DIRECTIONS = {"forward": 1, "reverse": 1, "bidirectional": 2}
 
 _GATES = {"LSTM": "iofc", "GRU": "zrh", "RNN": "h"}
@@ -76,7 +82,9 @@ class Form:
         }
 
 
-def read_form(op: str, attributes: Mapping[str, Any], tensors: Mapping[str, Array]) -> Form:
+def read_form(
+    op: str, attributes: Mapping[str, Any], tensors: Mapping[str, Array | Quantized]
+) -> Form:
     """Check the attributes of a node and the shapes of its W, R, B and P.
 
     Raises
@@ -103,24 +111,28 @@ def read_form(op: str, attributes: Mapping[str, Any], tensors: Mapping[str, Arra
 
 
 def parameters(form: Form, tensors: Mapping[str, Array], layer: int) -> dict[str, Array]:
-    """Our parameters of one layer, from W, R, B and P."""
+    """Our parameters of one layer, from W, R, B and P, and from W_scale and R_scale (D, rows)."""
     given, wanted = _GATES[form.op], _our_gates(form.op, form.options.get("coupled", False))
-    found = {}
+    found = dict[str, Array]()
     for direction, suffix in enumerate(("", "_reverse")[: form.directions]):
-        parts = {"weight_ih": tensors["W"][direction], "weight_hh": tensors["R"][direction]}
+        end, parts = f"_l{layer}{suffix}", dict[str, Array]()
+        for matrix, name in MATRICES.items():
+            parts[name + end] = tensors[matrix][direction]
+            if f"{matrix}_scale" in tensors:
+                parts[scale_name(name + end)] = tensors[f"{matrix}_scale"][direction]
         if form.bias:
-            parts["bias_ih"], parts["bias_hh"] = np.split(tensors["B"][direction], 2)
-        for name, array in parts.items():
-            found[f"{name}_l{layer}{suffix}"] = _reordered(array, given, wanted)
+            parts["bias_ih" + end], parts["bias_hh" + end] = np.split(tensors["B"][direction], 2)
+        found |= {name: _reordered(array, given, wanted) for name, array in parts.items()}
         if "P" in tensors:
             kept = _COUPLED_PEEPHOLES if form.options.get("coupled") else _OUR_PEEPHOLES
-            peepholes = _reordered(tensors["P"][direction], _PEEPHOLES, kept)
-            found[f"weight_ch_l{layer}{suffix}"] = peepholes
+            found["weight_ch" + end] = _reordered(tensors["P"][direction], _PEEPHOLES, kept)
     return found
 
 
 def write_node(layer: AnyLayer, index: int) -> tuple[dict[str, Any], dict[str, Array]]:
     """Attributes and tensors of the node for one layer of a stack.
+
+    W and R of int8 have W_scale and R_scale (D, rows) beside them; those of 16 bits are widened.
 
     Raises
     ------
@@ -135,17 +147,27 @@ def write_node(layer: AnyLayer, index: int) -> tuple[dict[str, Any], dict[str, A
     given, wanted = _our_gates(op, coupled), _GATES[op]
     suffixes = [f"_l{index}", f"_l{index}_reverse"][: 1 + layer.bidirectional]
 
-    def stacked(name: str, given: str, wanted: str) -> Array:
-        arrays = [layer.parameters[name + suffix] for suffix in suffixes]
+    def stacked(names: Sequence[str], given: str, wanted: str) -> Array:
+        arrays = [layer.parameters[name] for name in names]
         return np.stack([_reordered(array, given, wanted) for array in arrays])
 
-    tensors = {"W": stacked("weight_ih", given, wanted), "R": stacked("weight_hh", given, wanted)}
+    def named(name: str) -> list[str]:
+        return [name + suffix for suffix in suffixes]
+
+    tensors = {}
+    for matrix, name in MATRICES.items():
+        tensors[matrix] = stacked(named(name), given, wanted)
+        if layer.weights_dtype == "int8":
+            scales = [scale_name(full) for full in named(name)]
+            tensors[f"{matrix}_scale"] = stacked(scales, given, wanted)
+        else:
+            tensors[matrix] = tensors[matrix].astype(layer.dtype)
     if layer.bias:
-        biases = [stacked(name, given, wanted) for name in ("bias_ih", "bias_hh")]
+        biases = [stacked(named(name), given, wanted) for name in ("bias_ih", "bias_hh")]
         tensors["B"] = np.concatenate(biases, axis=1)
     if options.get("peephole"):
         kept = _COUPLED_PEEPHOLES if coupled else _OUR_PEEPHOLES
-        tensors["P"] = stacked("weight_ch", kept, _PEEPHOLES)
+        tensors["P"] = stacked(named("weight_ch"), kept, _PEEPHOLES)
     return _attributes(layer, op, options), tensors
 
 
@@ -173,7 +195,10 @@ def op_of(cell: type[Any]) -> str:
 
 
 def _sizes(
-    op: str, directions: int, attributes: Mapping[str, Any], tensors: Mapping[str, Array]
+    op: str,
+    directions: int,
+    attributes: Mapping[str, Any],
+    tensors: Mapping[str, Array | Quantized],
 ) -> tuple[int, int]:
     for name in ("W", "R"):
         if name not in tensors:

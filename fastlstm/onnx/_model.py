@@ -25,6 +25,8 @@ _STORED: dict[int, tuple[int, str]] = {
     TensorProto.BFLOAT16: (2, "int32_data"),
     TensorProto.INT64: (8, "int64_data"),
     TensorProto.INT32: (4, "int32_data"),
+    TensorProto.INT8: (1, "int32_data"),
+    TensorProto.UINT8: (1, "int32_data"),
     TensorProto.BOOL: (1, "int32_data"),
 }
 

@@ -10,12 +10,21 @@ from numpy.typing import NDArray
 
 from fastlstm.onnx import _mapping
 from fastlstm.onnx._axes import Arrangement, Axis, axis
-from fastlstm.onnx._mapping import INPUTS, OPERATORS, WEIGHTS, Form
+from fastlstm.onnx._mapping import (
+    DYNAMIC,
+    DYNAMIC_DOMAIN,
+    DYNAMIC_INPUTS,
+    INPUTS,
+    MATRICES,
+    OPERATORS,
+    WEIGHTS,
+    Form,
+)
 from fastlstm.onnx._model import Graph, attributes_of, label_of
+from fastlstm.onnx._quantized import FLOATS, Quantized, of_dynamic_node
 from fastlstm.onnx._values import Values
 
 Array = NDArray[Any]
-FLOATS = ("float32", "float64", "float16", "bfloat16")
 
 
 @dataclass
@@ -26,7 +35,7 @@ class Recurrent:
     name: str
     op: str
     inputs: dict[str, str]  # by the names of the operator's definition
-    tensors: dict[str, Array]
+    tensors: dict[str, Array | Quantized]
     form: Form | None
     error: ValueError | None  # instead of `form`
     turned: bool  # X has just been turned from rows first to time first
@@ -42,7 +51,11 @@ class Recurrent:
 
 
 def is_recurrent(node: Any) -> bool:
-    return node.op_type in OPERATORS and node.domain in ("", "ai.onnx")
+    return _is_dynamic(node) or (node.op_type in OPERATORS and node.domain in ("", "ai.onnx"))
+
+
+def _is_dynamic(node: Any) -> bool:
+    return bool((node.op_type, node.domain) == (DYNAMIC, DYNAMIC_DOMAIN))
 
 
 def recurrent_nodes(graph: Graph, outer: Values | None = None) -> list[Recurrent]:
@@ -83,32 +96,52 @@ def _followed(values: Values, name: str, size: int) -> Arrangement:
 
 
 def _recurrent(graph: Graph, values: Values, node: Any) -> Recurrent:
-    inputs = dict(zip(INPUTS[node.op_type], node.input, strict=False))
-    inputs = {name: value for name, value in inputs.items() if value}
-    tensors: dict[str, Array] = {}
+    op = "LSTM" if _is_dynamic(node) else node.op_type
+    names = DYNAMIC_INPUTS if _is_dynamic(node) else INPUTS[op]
+    inputs = {name: value for name, value in zip(names, node.input, strict=False) if value}
+    tensors: dict[str, Array | Quantized] = {}
     form = error = None
     try:
-        if len(node.input) > len(INPUTS[node.op_type]):
+        if len(node.input) > len(names):
             raise ValueError(f"{node.op_type} has no input {node.input[-1]!r}")
         for name in WEIGHTS:
-            if name in inputs:
-                tensors[name] = _constant(graph, values, name, inputs[name])
-        form = _mapping.read_form(node.op_type, attributes_of(node), tensors)
+            if name in inputs and name in MATRICES and _is_dynamic(node):
+                tensors[name] = _matrix(graph, values, name, inputs)
+            elif name in inputs:
+                value = _constant(graph, values, name, inputs[name], few_bits=True)
+                tensors[name] = _real(name, value)
+        form = _mapping.read_form(op, attributes_of(node), tensors)
     except (TypeError, ValueError) as reason:
         error = ValueError(str(reason))
     maker = graph.made_by(inputs.get("X", ""))
     turned = maker is not None and maker.op_type == "Transpose"
     turned = turned and attributes_of(maker).get("perm") == [1, 0, 2]
-    return Recurrent(graph, label_of(node), node.op_type, inputs, tensors, form, error, turned)
+    return Recurrent(graph, label_of(node), op, inputs, tensors, form, error, turned)
 
 
-def _constant(graph: Graph, values: Values, name: str, source: str) -> Array:
+def _matrix(graph: Graph, values: Values, name: str, inputs: dict[str, str]) -> Quantized:
+    """W or R of a DynamicQuantizeLSTM."""
+    parts = list[Any]()
+    for part in (name, f"{name}_scale", f"{name}_zero_point"):
+        if part not in inputs:
+            raise ValueError(f"{part}: missing, a node of {DYNAMIC} needs it")
+        parts.append(_constant(graph, values, part, inputs[part], few_bits=False))
+    return of_dynamic_node(name, *parts)
+
+
+def _constant(
+    graph: Graph, values: Values, name: str, source: str, *, few_bits: bool
+) -> Array | Quantized:
     value = values[source]
-    if not isinstance(value, np.ndarray):
+    if not isinstance(value, np.ndarray | Quantized if few_bits else np.ndarray):
         maker = graph.made_by(source)
         what = "an input of the graph" if maker is None else f"made by {maker.op_type}"
         what = "of another type" if source in graph.scope_of(source).stored else what
         raise ValueError(f"{name}: expected constants stored in the file, got {source!r}, {what}")
+    return value
+
+
+def _real(name: str, value: Array | Quantized) -> Array | Quantized:
     if value.dtype.name not in FLOATS:
         raise ValueError(f"{name}: expected one of {', '.join(FLOATS)}, got {value.dtype.name}")
     return value

@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
 from fastlstm import _validation
 from fastlstm._layers.cells import check_cell
+from fastlstm._layers.weights import checked_weights
 from fastlstm.onnx import _mapping
 from fastlstm.onnx._constants import origins
-from fastlstm.onnx._mapping import OPERATORS, AnyLayer
+from fastlstm.onnx._mapping import MATRICES, OPERATORS, AnyLayer
 from fastlstm.onnx._model import Graph, label_of, load
 from fastlstm.onnx._nodes import Recurrent, is_recurrent, recurrent_nodes
+from fastlstm.onnx._quantized import Quantized
 from fastlstm.onnx._values import SOME_SIZE
+
+Array = NDArray[Any]
 
 # Bytes of a layer: some, and more for each byte of constants in its file.  float16 that becomes
 # float64 takes 4; layers may share weights; but a file must not fill the memory by operators that
 # repeat one element.
 ROOM, ROOM_PER_BYTE = 2**26, 8
+
+
+class _Unfit(Exception):
+    """Weights that a layer of int8 cannot have; it says why."""
 
 
 def read(
@@ -47,6 +56,14 @@ def read(
     try:
         dtype = _dtype(stack, wanted)
         _check_size(stack, dtype, graph.nbytes)
+        if wanted is None and any(_has_few_bits(node) for node in stack):
+            try:
+                return _layer(stack, dtype, "int8")
+            except _Unfit as reason:
+                text = (
+                    f"{path}: {reason}: all weights are read as float32; dtype='float32' asks for"
+                )
+                warnings.warn(f"{text} that without this warning", UserWarning, stacklevel=3)
         return _layer(stack, dtype)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
@@ -136,18 +153,49 @@ def _check_size(stack: Sequence[Recurrent], dtype: np.dtype[Any], stored: int) -
         )
 
 
-def _layer(stack: Sequence[Recurrent], dtype: np.dtype[Any]) -> AnyLayer:
+def _layer(stack: Sequence[Recurrent], dtype: np.dtype[Any], weights_dtype: str = "") -> AnyLayer:
     first = stack[0]
     assert first.form is not None
+    mapping = {}
+    for index, node in enumerate(stack):
+        assert node.form is not None
+        tensors = (
+            _in_bytes(node)
+            if weights_dtype
+            else {name: _values(tensor) for name, tensor in node.tensors.items()}
+        )
+        mapping.update(_mapping.parameters(node.form, tensors, index))
     layer = OPERATORS[first.op](
         **first.form.constructor_arguments(),
         num_layers=len(stack),
         batch_first=first.form.batch_first or first.turned,
         dtype=dtype,
     )
-    mapping = {}
-    for index, node in enumerate(stack):
-        assert node.form is not None
-        mapping.update(_mapping.parameters(node.form, node.tensors, index))
+    if weights_dtype:
+        return layer._with_weights(checked_weights(layer, mapping, weights_dtype))
     layer.load_state_dict({name: array.astype(layer.dtype) for name, array in mapping.items()})
     return layer
+
+
+def _has_few_bits(node: Recurrent) -> bool:
+    return any(isinstance(node.tensors[name], Quantized) for name in MATRICES)
+
+
+def _values(tensor: Array | Quantized) -> Array:
+    return tensor.values() if isinstance(tensor, Quantized) else tensor
+
+
+def _in_bytes(node: Recurrent) -> dict[str, Array]:
+    """The tensors of a node, with W and R of int8 and the scales of their rows."""
+    found = {}
+    for name, tensor in node.tensors.items():
+        if name not in MATRICES:
+            found[name] = _values(tensor)
+            continue
+        try:
+            if not isinstance(tensor, Quantized):
+                raise ValueError(f"it is of {tensor.dtype}")
+            found[name], found[f"{name}_scale"] = tensor.rows()
+        except ValueError as reason:
+            raise _Unfit(f"node {node.path!r}: {name} is no int8 of a layer, {reason}") from None
+    return found

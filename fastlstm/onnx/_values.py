@@ -12,6 +12,7 @@ import numpy as np
 
 from fastlstm.onnx._axes import RULES, VIEWS, Arrangement, Axis, Value, axis
 from fastlstm.onnx._model import Graph, array_of, attributes_of
+from fastlstm.onnx._quantized import MOVES, Quantized, moved
 
 SOME_SIZE = 1_000_003  # of an axis whose size is not fixed; the next has two more, and so on
 
@@ -82,13 +83,16 @@ class Values:
         if rule is None:
             return []
         inputs = [self._ready(name) for name in node.input]
-        if node.op_type not in VIEWS:
-            copied = sum(value.size for value in inputs if isinstance(value, np.ndarray))
+        few_bits = any(isinstance(value, Quantized) for value in inputs)
+        if node.op_type not in (VIEWS & MOVES if few_bits else VIEWS):
+            constants = (value for value in inputs if isinstance(value, np.ndarray | Quantized))
+            copied = sum(value.size for value in constants)
             if copied > self._main._left:  # a small file that multiplies its constants
                 return []
             self._main._left -= copied
         try:
-            outputs = rule(inputs, {**attributes_of(node), "outputs": len(node.output)})
+            attributes = {**attributes_of(node), "outputs": len(node.output)}
+            outputs = moved(node.op_type, rule, inputs, attributes)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             return []  # malformed, or not what the rule is about
         return outputs if isinstance(outputs, list) else [outputs]

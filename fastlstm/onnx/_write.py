@@ -13,7 +13,14 @@ from onnx import TensorProto, helper, numpy_helper
 from fastlstm._config import __version__
 from fastlstm._io.atomic import replacing
 from fastlstm.onnx import _mapping
-from fastlstm.onnx._mapping import INPUTS, AnyLayer
+from fastlstm.onnx._mapping import (
+    DYNAMIC,
+    DYNAMIC_DOMAIN,
+    DYNAMIC_INPUTS,
+    INPUTS,
+    MATRICES,
+    AnyLayer,
+)
 
 Array = NDArray[Any]
 
@@ -36,17 +43,35 @@ class Builder:
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
+    def dequantized(self, name: str, integers: Array, scales: Array) -> str:
+        """W or R (D, rows, K) from int8: the operator has scales along one axis."""
+        rows, shape = integers.reshape(scales.size, -1), np.array(integers.shape)
+        inputs = [
+            self.constant(f"{name}_int8", rows),
+            self.constant(f"{name}_scale", scales.reshape(-1)),
+        ]
+        self.add("DequantizeLinear", inputs, [f"{name}_rows"], f"{name}_rows", axis=0)
+        inputs = [f"{name}_rows", self.constant(f"{name}_shape", shape)]
+        self.add("Reshape", inputs, [name], name)
+        return name
 
-def write(layer: Any, path: str | os.PathLike[str]) -> None:
+
+def write(layer: Any, path: str | os.PathLike[str], dynamic_quantize: bool) -> None:
     """See `fastlstm.onnx.to_onnx`."""
     op = _mapping.op_of(type(layer))
-    if layer.parameters.flat.nbytes > MOST_BYTES:
+    few_bits = layer.weights_dtype == "int8"
+    if dynamic_quantize and (op, few_bits) != ("LSTM", True):
+        got = f"{op} of {layer.weights_dtype}"
+        raise ValueError(f"dynamic_quantize: expected an LSTM with weights of int8, got {got}")
+    weights = layer.parameters
+    nbytes = weights.nbytes if few_bits else weights.size * layer.dtype.itemsize
+    if nbytes > MOST_BYTES:
         raise ValueError(
             f"layer: expected at most {MOST_BYTES} bytes of weights, as many as a file can hold, "
-            f"got {layer.parameters.flat.nbytes}"
+            f"got {nbytes}"
         )
-    with layer.parameters.lock:  # weights of one moment
-        model = _model(layer, op)
+    with weights.lock:  # weights of one moment
+        model = _model(layer, DYNAMIC if dynamic_quantize else op)
     for name, value, written in _mapping.rounded(layer):
         text = f"{name}: {value!r} is written as {written!r}, attributes of ONNX are float32"
         warnings.warn(text, UserWarning, stacklevel=3)  # of the caller of to_onnx
@@ -58,7 +83,7 @@ def write(layer: Any, path: str | os.PathLike[str]) -> None:
 def _model(layer: AnyLayer, op: str) -> Any:
     builder = Builder()
     _chain(builder, layer, op)
-    states = ("h", "c") if op == "LSTM" else ("h",)
+    states = _states(op)
     lead = ["B", "T"] if layer.batch_first else ["T", "B"]
     directions = 2 if layer.bidirectional else 1
     inputs = {"x": [*lead, layer.input_size]}
@@ -74,9 +99,10 @@ def _model(layer: AnyLayer, op: str) -> Any:
     graph = helper.make_graph(
         builder.nodes, f"fastlstm_{op}", declared(inputs), declared(outputs), builder.constants
     )
+    own = [helper.make_opsetid(DYNAMIC_DOMAIN, 1)] if op == DYNAMIC else []
     return helper.make_model(
         graph,
-        opset_imports=[helper.make_opsetid("", OPSET)],
+        opset_imports=[helper.make_opsetid("", OPSET), *own],
         ir_version=IR_VERSION,
         producer_name="fastlstm",
         producer_version=__version__,
@@ -85,7 +111,7 @@ def _model(layer: AnyLayer, op: str) -> Any:
 
 def _chain(builder: Builder, layer: AnyLayer, op: str) -> None:
     """x, h_0 (and c_0) to y, h_n (and c_n)."""
-    layers, states = range(layer.num_layers), ("h", "c") if op == "LSTM" else ("h",)
+    layers, states = range(layer.num_layers), _states(op)
     before = {s: _split(builder, f"{s}_0", layer.num_layers) for s in states}
     after = {s: [f"{s}_n_l{k}" for k in layers] if len(layers) > 1 else [f"{s}_n"] for s in states}
     x = "x"
@@ -98,13 +124,14 @@ def _chain(builder: Builder, layer: AnyLayer, op: str) -> None:
         builder.constant("directions_axis", np.array([1]))
     for k in layers:
         attributes, tensors = _mapping.write_node(layer, k)
-        inputs = {name: builder.constant(f"{name}_l{k}", array) for name, array in tensors.items()}
+        inputs = _constants(builder, tensors, f"_l{k}", op)
         inputs |= {"X": x} | {f"initial_{s}": before[s][k] for s in states}
-        names = [inputs.get(name, "") for name in INPUTS[op]]
+        names = [inputs.get(name, "") for name in (DYNAMIC_INPUTS if op == DYNAMIC else INPUTS[op])]
         while not names[-1]:
             names.pop()
         outputs = [f"Y_l{k}", *(after[s][k] for s in states)]
-        builder.add(op, names, outputs, f"{op}_l{k}", **attributes)
+        domain = DYNAMIC_DOMAIN if op == DYNAMIC else ""
+        builder.add(op, names, outputs, f"{op}_l{k}", domain=domain, **attributes)
         x = "y" if k == layers[-1] and not layer.batch_first else f"y_l{k}"
         _join_directions(builder, layer, f"Y_l{k}", x)
     if layer.batch_first:
@@ -112,6 +139,28 @@ def _chain(builder: Builder, layer: AnyLayer, op: str) -> None:
     for s in states:
         if len(layers) > 1:
             builder.add("Concat", after[s], [f"{s}_n"], f"{s}_n", axis=0)
+
+
+def _constants(builder: Builder, tensors: dict[str, Array], end: str, op: str) -> dict[str, str]:
+    """What a node reads of its weights, by the names of its inputs."""
+    if op == DYNAMIC:
+        for name in MATRICES:
+            tensors[name] = tensors[name].swapaxes(1, 2)
+            tensors[f"{name}_zero_point"] = np.zeros_like(tensors[f"{name}_scale"], np.int8)
+        return {name: builder.constant(name + end, array) for name, array in tensors.items()}
+    scales = {name: tensors.pop(f"{name}_scale", None) for name in MATRICES}
+    found = {}
+    for name, array in tensors.items():
+        scale = scales.get(name)
+        if scale is None:
+            found[name] = builder.constant(name + end, array)
+        else:
+            found[name] = builder.dequantized(name + end, array, scale)
+    return found
+
+
+def _states(op: str) -> tuple[str, ...]:
+    return ("h", "c") if op in ("LSTM", DYNAMIC) else ("h",)
 
 
 def _split(builder: Builder, state: str, count: int) -> list[str]:

@@ -202,3 +202,13 @@ def test_reset_before() -> None:
     layer = fastlstm.GRU(I, H, reset_after=False)
     with pytest.raises(ValueError, match="Flax has no GRU with reset_after=False"):
         to_flax_params(layer)
+
+
+@pytest.mark.parametrize("weights_dtype", ["int8", "bfloat16", "float16"])
+@pytest.mark.parametrize("cell", LAYERS.values())
+def test_weights_of_few_bits(cell: Any, weights_dtype: str) -> None:
+    """Flax has none such; those of the layer before are for export."""
+    small = cell(I, H).quantize(weights_dtype)
+    message = f"layer: expected weights of float32, got {weights_dtype}; use the layer that was qua"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        to_flax_params(small)

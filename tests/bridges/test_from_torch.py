@@ -24,6 +24,18 @@ def test_mapping_of_a_cell() -> None:
         fastlstm.LSTM.from_torch(fastlstm.LSTM(I, H).state_dict() | {"weight_hr": np.ones(1)})
 
 
+def test_mapping_of_few_bits() -> None:
+    """Integers and scales are of `save` and `load`; 16 bits are read as the numbers they are."""
+    lstm = fastlstm.LSTM(I, H, seed=1)
+    with pytest.raises(ValueError, match=r"unknown: weight_ih_l0_scale, weight_hh_l0_scale$"):
+        fastlstm.LSTM.from_torch(lstm.quantize("int8").state_dict())
+    for small in (lstm.quantize("bfloat16"), lstm.quantize("float16")):
+        again = fastlstm.LSTM.from_torch(small.state_dict())
+        assert repr(again) == repr(lstm)
+        expected = small.parameters["weight_hh_l0"].astype("f4")
+        assert same_bits(again.parameters["weight_hh_l0"], expected)
+
+
 TYPES: dict[str, tuple[Callable[[Array], Any], str]] = {
     "float16": (lambda a: a.astype("f2"), "float32"),
     "float32": (lambda a: a.astype("f4"), "float32"),

@@ -308,6 +308,16 @@ def test_options_that_keras_has_not() -> None:
         to_keras_weights([layer])
 
 
+@pytest.mark.parametrize("weights_dtype", ["int8", "bfloat16", "float16"])
+@pytest.mark.parametrize("cell", CELLS.values())
+def test_weights_of_few_bits(cell: Any, weights_dtype: str) -> None:
+    """Keras has none such; those of the layer before are for export."""
+    small = cell(I, H).quantize(weights_dtype)
+    message = f"layer: expected weights of float32, got {weights_dtype}; use the layer that was qua"
+    with pytest.raises(ValueError, match=f"^{message}"):
+        to_keras_weights(small)
+
+
 # Older layers
 
 

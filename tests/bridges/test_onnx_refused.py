@@ -115,6 +115,10 @@ NODES: dict[str, tuple[tuple[Edit, ...], str]] = {
     ),
     "bytes": (
         (stored("W_l0", np.ones((1, 12, I), "u1")),),
+        "W: expected one of float32, float64, float16, bfloat16, got uint8",
+    ),
+    "16-bit integers": (
+        (stored("W_l0", np.ones((1, 12, I), "i2")),),
         "W: expected constants stored in the file, got 'W_l0', of another type",
     ),
     "no W": ((wired("LSTM_l0", 1, ""),), "W: missing, a node of LSTM needs it"),
@@ -217,7 +221,23 @@ def zeros(name: str, *shape: int) -> Edit:
     return edit
 
 
-@pytest.mark.parametrize("made", [one_element, zeros])
+def one_byte(name: str, *shape: int) -> Edit:
+    """An edit that makes a tensor of one integer, and of one scale for each row."""
+
+    def edit(file: Any) -> None:
+        file.graph.initializer.remove(tensor_of(file, name))
+        stored(f"{name}_shape", shape)(file)
+        stored(f"{name}_rows", shape[1:2])(file)
+        scale, integer = (onnx.numpy_helper.from_array(np.ones(1, dtype)) for dtype in ("f4", "i1"))
+        parts = [f"{name}_int8", f"{name}_scale"]
+        made_by("DequantizeLinear", parts, name, axis=1)(file)
+        made_by("ConstantOfShape", [f"{name}_rows"], parts[1], value=scale)(file)
+        made_by("ConstantOfShape", [f"{name}_shape"], parts[0], value=integer)(file)
+
+    return edit
+
+
+@pytest.mark.parametrize("made", [one_element, zeros, one_byte])
 @pytest.mark.parametrize(("inputs", "hidden"), [(1, 4096), (1, 2**16), (2**33, 1), (2**23, 1)])
 def test_small_files_that_ask_for_large_layers(
     tmp_path: Path, made: Any, inputs: int, hidden: int
@@ -295,9 +315,9 @@ def test_two_definitions(tmp_path: Path, edit: Edit) -> None:
 def test_other_operators_of_these_names(tmp_path: Path) -> None:
     """They are named, so that nobody looks for them in vain."""
     other = onnx.helper.make_node(
-        "DynamicQuantizeLSTM", ["x"], ["q"], name="quantized", domain="com.microsoft"
+        "DynamicQuantizeGRU", ["x"], ["q"], name="quantized", domain="com.microsoft"
     )
-    note = re.escape("; not read: 'quantized' (com.microsoft.DynamicQuantizeLSTM)") + "$"
+    note = re.escape("; not read: 'quantized' (com.microsoft.DynamicQuantizeGRU)") + "$"
     model = onnx.helper.make_model(onnx.helper.make_graph([other], "g", [], []))
     path = tmp_path / "layer.onnx"
     path.write_bytes(model.SerializeToString())
