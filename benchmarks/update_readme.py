@@ -21,6 +21,8 @@ def section(path: str) -> str:
     """The heading and tables of a file of results."""
     found = results.load(path)
     title = f"## {found['machine']['cpu']}, {found['date'][:10]}"
+    if found["weights"] != "float32":
+        title += f", {found['weights']} weights"
     return f"{title}\n\nAll of it: [{Path(path).name}](results/{Path(path).name})\n\n" + (
         report.markdown(found)
     )

@@ -15,3 +15,12 @@ def test_long_memory() -> None:
 def test_episodes() -> None:
     last = script("examples/episodes.py", "--updates", "400").splitlines()[-1]
     assert float(last.split()[-1]) > 0.8
+
+
+def test_quantize() -> None:
+    table = script("examples/quantize.py", "--epochs", "12", "--days", "60").splitlines()
+    rows = {line.split()[0]: line.split() for line in table[1:]}
+    accuracy = {name: float(row[1]) for name, row in rows.items()}
+    assert accuracy["float32"] > 80
+    assert max(abs(value - accuracy["float32"]) for value in accuracy.values()) < 2
+    assert float(rows["int8"][4]) < float(rows["float32"][4]) / 3.8
