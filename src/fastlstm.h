@@ -123,8 +123,7 @@ typedef struct {
     ptrdiff_t segment; /* backward: steps whose gate gradients are kept for those of W, U and x */
     ptrdiff_t between[2]; /* forward: where the outputs of lower layers lie in the work space */
     ptrdiff_t row_pointers, rows_worker; /* forward: where pointers to rows lie; rows of a worker */
-    ptrdiff_t bytes,
-        bytes_worker;      /* forward: where rows lie as bytes, and their size for a worker */
+    ptrdiff_t bytes;                     /* forward: where rows lie as bytes */
     ptrdiff_t z, z_worker; /* forward: where the projections lie, and their size for a worker */
     ptrdiff_t z_rows;      /* of them */
     ptrdiff_t zeros, zeros_worker; /* where zero states lie, and how many for a worker */

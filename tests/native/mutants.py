@@ -153,8 +153,8 @@ MUTANTS = {
     },
     "layers/test_quantize.py": {
         "bytes of all workers in one place": (
-            "call->plan.bytes + worker *",
-            "call->plan.bytes + 0 *",
+            "bytes_from(&all, worker * rows)",
+            "bytes_from(&all, 0 * worker)",
         ),
         "a table's rows not in bytes": ("p->k->quantize(tile, p->input, x, &p->bytes.x);", ""),
         "a row of the unit matrix": ("(FL_INT8_HEAD + row / 4)", "(FL_INT8_HEAD + row / 8)"),

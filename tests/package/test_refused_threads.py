@@ -92,12 +92,20 @@ thread.join()
 assert (y_t == expected[-1]).all()
 """
 
+OF_BYTES = """
+lstm = lstm.quantize("int8")
+fastlstm.set_num_threads(1)
+expected = lstm(x)[0]
+fastlstm.set_num_threads(4)
+"""
+
 ACTS = {
     "the first team": FIRST,
     "after a smaller team": AFTER_A_SMALLER_TEAM,
     "of a stream": OF_A_STREAM,
     "of a pool": OF_A_POOL,
     "of another thread": OF_ANOTHER_THREAD,
+    "of a stream of bytes": OF_BYTES + OF_A_STREAM,
 }
 
 

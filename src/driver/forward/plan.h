@@ -119,8 +119,9 @@ static void lay_out_scratch(fl_forward_call *call, int training)
     const ptrdiff_t pointers = plan->team.workers * plan->rows_worker * FL_ROW_POINTERS;
     arena_take(&a, divide_up(pointers * (ptrdiff_t)sizeof(void *), sizeof(real)));
     plan->bytes = a.used;
-    row_bytes_at(call, NULL, &plan->bytes_worker);
-    arena_take(&a, plan->team.workers * plan->bytes_worker);
+    ptrdiff_t bytes;
+    row_bytes_at(call, NULL, 0, &bytes);
+    arena_take(&a, bytes);
     plan->z = a.used;
     plan->zeros = plan->z + (plan->split_units ? 1 : plan->team.workers) * plan->z_worker;
     plan->zeros_worker = call->rows.reset ? aligned(s->hidden) : 0;

@@ -18,29 +18,33 @@ static inline fl_bytes bytes_from(const fl_bytes *of, ptrdiff_t i)
     return (fl_bytes){of->bytes + i * of->row, of->row, of->scales + i};
 }
 
-/* Room for bytes of so many rows of n elements, out of a block. */
-static fl_bytes take_bytes(arena *a, ptrdiff_t rows, ptrdiff_t n)
+/* Room for bytes of so many rows of n elements for each worker; those of the next one follow, so
+ * that one who is left alone has room for the rows of all. */
+static fl_bytes take_bytes(arena *a, int workers, int worker, ptrdiff_t rows, ptrdiff_t n)
 {
     const ptrdiff_t row = divide_up(n, FL_ALIGN) * FL_ALIGN;
-    uint8_t *bytes = (uint8_t *)arena_take(a, divide_up(rows * row, sizeof(real)));
-    return (fl_bytes){bytes, row, arena_take(a, rows)};
+    const ptrdiff_t size = divide_up(workers * rows * row, sizeof(real));
+    const fl_bytes all = {(uint8_t *)arena_take(a, size), row, arena_take(a, workers * rows)};
+    return a->base ? bytes_from(&all, worker * rows) : all;
 }
 
-/* Room for a worker's bytes, and how many elements of work space that is. */
-static row_bytes row_bytes_at(const fl_forward_call *call, real *base, ptrdiff_t *size)
+/* Room for a worker's bytes, and how many elements of work space that is for all of them. */
+static row_bytes row_bytes_at(const fl_forward_call *call, real *base, int worker, ptrdiff_t *size)
 {
     const fl_stack *s = &call->stack;
     const ptrdiff_t above = s->layers > 1 ? input_size(s, 1) : 0;
     const ptrdiff_t inputs = s->input > above ? s->input : above;
     const ptrdiff_t most = call->plan.rows_worker;
     const ptrdiff_t rows = most > FL_MAX_ROWS ? most : FL_MAX_ROWS; /* or a tile of a table */
+    const ptrdiff_t seconds = second_product_size(s) ? rows : 0;
+    const int workers = call->plan.team.workers;
     arena a = {base, 0};
     row_bytes bytes = {0};
     if (s->weights == FL_INT8) {
-        bytes.x = take_bytes(&a, rows, inputs);
-        bytes.h = take_bytes(&a, rows, output_size(s));
-        bytes.second = take_bytes(&a, second_product_size(s) ? rows : 0, s->hidden);
-        bytes.ahead = take_bytes(&a, call->plan.z_rows, inputs);
+        bytes.x = take_bytes(&a, workers, worker, rows, inputs);
+        bytes.h = take_bytes(&a, workers, worker, rows, output_size(s));
+        bytes.second = take_bytes(&a, workers, worker, seconds, s->hidden);
+        bytes.ahead = take_bytes(&a, workers, worker, call->plan.z_rows, inputs);
     }
     *size = a.used;
     return bytes;
