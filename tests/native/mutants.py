@@ -144,10 +144,6 @@ MUTANTS = {
         "scale of the first panel": ("v_load(of_w + (j / 4) * group", "v_load(of_w"),
         "bytes of x for h": ("at->i, p->cell.u, block", "at->i, p->cell.w, block"),
         "scales of W for U": ("scales + scale.u", "scales + scale.w"),
-        "bytes of infinity": (
-            "is_finite ? load_part(from + j, n - j) : v_set1(0)",
-            "load_part(from + j, n - j)",
-        ),
         "a float16 too small": ("magnitude * 0x1p24f", "0"),
         "r * h not in bytes": ("p->k->quantize(rows, p->hidden, inputs, &p->bytes.second);", ""),
     },
