@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.random import Generator
+from support import isas
 from support.compare import check_against_reference, lanes, random_call, results, same_bits
 
 import fastlstm
@@ -91,7 +92,7 @@ def test_a_layer_runs_on_the_instruction_set_it_names(
         lstm = fastlstm.LSTM(31, 33, seed=1)
         assert lstm.isa == isa
         bits[isa] = results(lstm, random_call(np.random.default_rng(1), lstm, 5, 7))
-    in_order = [sizes[isa] for isa in fastlstm.isas()]
+    in_order = [sizes[isa] for isa in fastlstm.isas() if isa in isas.OF_FLOATS]
     assert in_order == sorted(set(in_order), reverse=True) or "neon" in sizes
     for isa in set(bits) - {"baseline"}:
         differ = [n for n, a in bits["baseline"].items() if not same_bits(bits[isa][n], a)]

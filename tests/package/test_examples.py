@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from support.processes import script
 
 
@@ -17,7 +18,9 @@ def test_episodes() -> None:
     assert float(last.split()[-1]) > 0.8
 
 
+@pytest.mark.peer
 def test_quantize() -> None:
+    pytest.importorskip("sklearn")
     table = script("examples/quantize.py", "--epochs", "12", "--days", "60").splitlines()
     rows = {line.split()[0]: line.split() for line in table[1:]}
     accuracy = {name: float(row[1]) for name, row in rows.items()}
