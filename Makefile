@@ -102,7 +102,7 @@ arm: arm-tools
 	qemu-aarch64 -cpu max build/arm/harness neondot > build/arm/neondot.txt
 	test -s build/arm/neon.txt
 	cmp build/arm/neon.txt build/arm/avx2.txt
-	cmp build/arm/neondot.txt build/arm/neon.txt
+	grep ' int8 ' build/arm/neon.txt | cmp build/arm/neondot.txt -
 	@echo "NEON gives the bits of AVX2 in $$(wc -l < build/arm/neon.txt) cases"
 
 arm-tools:
