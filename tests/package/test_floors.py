@@ -42,11 +42,11 @@ C_DOORS = {("layout", "kernels"): ["kernels/table"], ("driver", "kernels"): ["ke
 
 PYTHON: Floors = [
     ["reference", "_io", "_parameters", "_validation"],
-    ["_stored_weights"],
+    ["_stored_weights", "_shards"],
     ["_core"],
     ["_layers", "optim", "_config"],
-    ["__init__", "heads", "training", "torch", "onnx", "plot", "_conversion"],
-    ["models", "keras", "flax", "sklearn", "bench"],
+    ["__init__", "heads", "training", "distributed", "torch", "onnx", "plot", "_conversion"],
+    ["models", "keras", "flax", "sklearn", "dask", "bench"],
     ["cli"],
     ["__main__"],
 ]
