@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
@@ -102,3 +103,15 @@ class ShardGradients(Sequence[Gradients]):
 
     def __iter__(self) -> Iterator[Gradients]:
         return iter(self[:])
+
+    def of(self, name: str) -> Array:
+        """The gradients of one parameter, of all these shards: a view, (shards, *shape)."""
+        names = list(self.shapes)
+        sizes = [math.prod(shape) for shape in self.shapes.values()]
+        place = names.index(name)
+        start = sum(sizes[:place])
+        part = self.array[:, start : start + sizes[place]]
+        return part.reshape(len(part), *self.shapes[name])
+
+    def __repr__(self) -> str:
+        return f"ShardGradients({self.array.shape[1]} x {self.array.dtype.name}, {self.shards!r})"

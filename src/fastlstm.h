@@ -142,7 +142,18 @@ typedef struct {
     double rate;      /* between layers; 0: none */
     double recurrent; /* of what U reads: a mask for all steps; 0: none */
     int zoneout;      /* at random; 0: by its rates, as in inference */
+    /* Rows of the batch that the rows of the call are a part of, and the first of them: a row draws
+     * the same whatever part it is in.  0, 0: the batch is that of the call. */
+    ptrdiff_t batch, first_row;
 } fl_dropout;
+
+/* Rows in shards, whose gradients are sums of their own: they do not depend on what other rows are
+ * in the call. */
+typedef struct {
+    ptrdiff_t count;         /* 0: all rows are one, and the rest of this is not read */
+    const ptrdiff_t *starts; /* [count + 1]: where they begin, and where the last one ends */
+    ptrdiff_t most_rows;     /* of a shard of the whole batch, those of other calls included */
+} fl_shards;
 
 /* One call, forward. */
 typedef struct {
@@ -184,6 +195,8 @@ typedef struct {
     void *dstates[FL_MAX_STATES]; /* like states: gradients of the final ones in, of initial out */
     void *dx;                     /* like x, features adjacent, or NULL if not wanted */
     ptrdiff_t dx_step, dx_row;
+    fl_shards
+        shards;  /* there are `count` of grads, sums, and tables of dx then, one after another */
     void *grads; /* flat, zeroed by the caller before the last steps of a sequence */
     void *sums;  /* with tokens, sums_size elements, zeroed likewise */
     /* A sequence may be back-propagated in calls, the last steps first, each of a whole number of
@@ -196,18 +209,25 @@ typedef struct {
     fl_plan plan;
 } fl_backward_call;
 
-/* The head of a language model: linear layer, softmax, and cross-entropy of N predictions among V
- * classes.  Matrices are in rows of adjacent elements, W in rows of H; nothing overlaps. */
+/* A head: a linear layer, and the loss of N predictions of V values: -log p(target) after a
+ * softmax, or half the sum of squared errors.  Matrices are in rows of adjacent elements, W in rows
+ * of H; nothing overlaps. */
 typedef struct {
     const void *kernels;
     ptrdiff_t n, hidden, classes;
     const void *y; /* [N,H] */
     ptrdiff_t y_row;
     const void *weight, *bias; /* [V,H], [V] */
-    const ptrdiff_t *targets;  /* [N], each in [0, V) */
-    void *nll;                 /* [N]: -log p(target) */
-    void *dy;                  /* [N,H]: gradient of the mean of nll, or NULL if none is wanted */
+    const ptrdiff_t *targets;  /* [N], each in [0, V); or NULL: */
+    const void *values;        /* [N,V], what squared errors are from */
+    void *losses;              /* [N] */
+    void *dy; /* [N,H]: gradient of the sum of losses times their scales, or NULL if not wanted */
     ptrdiff_t dy_row;
+    double scale;          /* of all losses */
+    const void *weights;   /* [N]: of each one, a factor of its scale; NULL: 1 */
+    ptrdiff_t batch;       /* rows of a step: predictions are [N / batch][batch] */
+    fl_shards shards;      /* of these rows: there are `count` of dweight and dbias then, */
+    ptrdiff_t grads_step;  /* so far apart */
     void *dweight, *dbias; /* with dy: [V,H], [V]; added to */
     void *scratch;
     ptrdiff_t scratch_size; /* elements; this and the team's size come from plan_head */

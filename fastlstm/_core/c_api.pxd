@@ -159,6 +159,12 @@ cdef extern from "fastlstm.h" nogil:
         double rate
         double recurrent
         bint zoneout
+        Py_ssize_t batch, first_row
+
+    ctypedef struct fl_shards:
+        Py_ssize_t count
+        const Py_ssize_t *starts
+        Py_ssize_t most_rows
 
     ctypedef struct fl_forward_call:
         fl_stack stack
@@ -194,6 +200,7 @@ cdef extern from "fastlstm.h" nogil:
         void *dstates[FL_MAX_STATES]
         void *dx
         Py_ssize_t dx_step, dx_row
+        fl_shards shards
         void *grads
         void *sums
         int earlier, later
@@ -210,9 +217,15 @@ cdef extern from "fastlstm.h" nogil:
         const void *weight
         const void *bias
         const Py_ssize_t *targets
-        void *nll
+        const void *values
+        void *losses
         void *dy
         Py_ssize_t dy_row
+        double scale
+        const void *weights
+        Py_ssize_t batch
+        fl_shards shards
+        Py_ssize_t grads_step
         void *dweight
         void *dbias
         void *scratch

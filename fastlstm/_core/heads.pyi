@@ -5,6 +5,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from fastlstm._core.library import BufferCache
+from fastlstm._shards import Shards
 
 _Array = NDArray[Any]
 
@@ -15,9 +16,12 @@ def head(
     weight: _Array,
     bias: _Array,
     targets: _Array,
-    nll: _Array,
+    losses: _Array,
     dy: _Array | None,
     dweight: _Array | None,
     dbias: _Array | None,
     threads: int,
+    scale: float = ...,
+    weights: _Array | None = ...,
+    shards: Shards | None = ...,
 ) -> None: ...

@@ -1,10 +1,11 @@
 # What the other modules of the binding use of this one.
 
-from fastlstm._core.c_api cimport fl_driver, fl_dropout, fl_stack
+from fastlstm._core.c_api cimport fl_driver, fl_dropout, fl_shards, fl_stack
 from fastlstm._core.library cimport Buffer
 
 
 cdef fl_dropout dropout_of(object dropout) except *
+cdef fl_shards shards_of(object shards) except *
 
 
 cdef class StackConfig:

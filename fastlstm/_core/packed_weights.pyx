@@ -47,10 +47,20 @@ cdef class StackConfig:
 
 
 cdef fl_dropout dropout_of(object dropout) except *:
-    """(key, rate, recurrent rate), with zoneout at random; or None: as in inference."""
+    """The fields of fl_dropout but zoneout, which is at random; or None: as in inference."""
     if dropout is None:
-        return fl_dropout(0, 0, 0, False)
-    return fl_dropout(dropout[0], dropout[1], dropout[2], True)
+        return fl_dropout(0, 0, 0, False, 0, 0)
+    key, rate, recurrent, batch, first_row = dropout
+    return fl_dropout(key, rate, recurrent, True, batch, first_row)
+
+
+cdef fl_shards shards_of(object shards) except *:
+    """As `fastlstm._shards.Shards`, whose `starts` have to be kept; or None: all rows are one."""
+    cdef const Py_ssize_t[::1] starts
+    if shards is None:
+        return fl_shards(0, NULL, 0)
+    starts = shards.starts
+    return fl_shards(starts.shape[0] - 1, &starts[0], shards.most_rows)
 
 
 cdef class PackedWeights:
@@ -130,6 +140,9 @@ cdef class PackedWeights:
         """Bytes of the sums that `backward` needs for so many tokens."""
         return self.driver.sums_size(&self.stack, count) * self.itemsize
 
-    def segment(self, Py_ssize_t batch):
-        """Steps of which calls of `backward` for parts of a sequence hold a whole number."""
-        return self.driver.segment(batch)
+    def segment(self, Py_ssize_t rows):
+        """Steps of which calls of `backward` for parts of a sequence hold a whole number.
+
+        It depends on the rows of the largest shard, or of the batch.
+        """
+        return self.driver.segment(rows)

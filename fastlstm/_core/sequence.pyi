@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from fastlstm._core.library import Buffer, BufferCache
 from fastlstm._core.packed_weights import PackedWeights, StackConfig
+from fastlstm._shards import Shards
 
 _Array = NDArray[Any]
 
@@ -18,7 +19,7 @@ def forward(
     y: _Array,
     states: list[_Array],
     tape: Buffer | None,
-    dropout: tuple[int, float, float] | None,
+    dropout: tuple[int, float, float, int, int] | None,
     first_step: int,
     threads: int,
 ) -> None: ...
@@ -29,7 +30,7 @@ def backward(
     tokens: _Array | None,
     rows: Rows | None,
     tape: Buffer,
-    dropout: tuple[int, float, float] | None,
+    dropout: tuple[int, float, float, int, int] | None,
     first_step: int,
     dy: _Array,
     dstates: list[_Array],
@@ -40,6 +41,7 @@ def backward(
     earlier: bool,
     later: bool,
     threads: int,
+    shards: Shards | None = ...,
 ) -> None: ...
 def read_tape(
     packed: PackedWeights,
@@ -56,7 +58,7 @@ def plan(
     is_double: bool,
     steps: int,
     batch: int,
-    dropout: tuple[int, float, float] | None,
+    dropout: tuple[int, float, float, int, int] | None,
     training: bool,
     threads: int,
 ) -> list[dict[str, Any]]: ...

@@ -8,7 +8,7 @@ from fastlstm._core.interrupts cimport Interrupt, interrupt_of
 from fastlstm._core.library cimport (
     Buffer, BufferCache, driver_of, find_isa, run_team, team_limits,
 )
-from fastlstm._core.packed_weights cimport PackedWeights, StackConfig, dropout_of
+from fastlstm._core.packed_weights cimport PackedWeights, StackConfig, dropout_of, shards_of
 
 import numpy as np
 
@@ -112,7 +112,8 @@ def forward(PackedWeights packed not None, BufferCache cache not None, x, tokens
     states : list of (L*D, B, Hout or H) contiguous arrays
         As in cells.h.
     tape : Buffer of ``tape_nbytes`` bytes, or None for inference
-    dropout : (key, rate between layers, rate of recurrent dropout), or None; only with a tape
+    dropout : (key, rate between layers, rate of recurrent dropout, batch, first_row), or None
+        Only with a tape; the rows of the call are a part of a batch, as in fl_dropout.
     first_step : int
         Where the call stands in a longer one: for dropout and zoneout.
     threads : int
@@ -179,7 +180,7 @@ cdef int _check_input(str name, const real[:, :, :] x, bint is_table, const real
 
 def backward(PackedWeights packed not None, BufferCache cache not None, x, tokens, Rows rows,
              Buffer tape not None, dropout, Py_ssize_t first_step, dy, list dstates, dx, grads,
-             Buffer sums, boundary_dz, bint earlier, bint later, int threads):
+             Buffer sums, boundary_dz, bint earlier, bint later, int threads, shards=None):
     """Back-propagate through all steps of a call of `forward`.
 
     A long sequence is back-propagated in calls, the last steps first.
@@ -191,32 +192,38 @@ def backward(PackedWeights packed not None, BufferCache cache not None, x, token
     dstates : list of arrays like states
         Gradients of the final states; replaced by those of the initial states.
     dx : array like x, features adjacent, or None if it is not wanted
-    grads : (N,) array
+    grads : (N,) array, or (S*N,) for S shards
         The gradients of the parameters are added to it.
     sums : Buffer of ``sums_nbytes`` bytes, zeros before the last steps, or None without tokens
+        For each shard so many.
     boundary_dz : (L*D, B, 4H) contiguous array, or None if there is one call
     earlier, later : bool
         Whether there are calls for earlier steps, and were for later ones.
     threads : int
+    shards : Shards, or None
+        Their rows are those of the call.  With tokens, dx has a table for each, one after another.
     """
     if packed.is_double:
         _backward[double](packed, cache, x, tokens, rows, tape, dropout_of(dropout), first_step, dy,
-                          dstates, dx, grads, sums, boundary_dz, earlier, later, threads)
+                          dstates, dx, grads, sums, boundary_dz, earlier, later, threads, shards)
     else:
         _backward[float](packed, cache, x, tokens, rows, tape, dropout_of(dropout), first_step, dy,
-                         dstates, dx, grads, sums, boundary_dz, earlier, later, threads)
+                         dstates, dx, grads, sums, boundary_dz, earlier, later, threads, shards)
 
 
 cdef int _backward(PackedWeights packed, BufferCache cache, const real[:, :, :] x,
                    const Py_ssize_t[:, ::1] tokens, Rows rows, Buffer tape,
                    fl_dropout dropout, Py_ssize_t first_step, const real[:, :, :] dy,
                    list dstates, real[:, :, :] dx, real[::1] grads, Buffer sums,
-                   real[:, :, ::1] boundary_dz, bint earlier, bint later, int threads) except -1:
+                   real[:, :, ::1] boundary_dz, bint earlier, bint later, int threads,
+                   shards) except -1:
     cdef fl_backward_call call
     cdef const fl_driver *driver = packed.driver
     cdef Py_ssize_t size = sizeof(real), count = packed.stack.input if x is None else x.shape[0]
     cdef Buffer scratch
     cdef Interrupt interrupt
+    cdef fl_shards cut = shards_of(shards)
+    cdef Py_ssize_t parts = max(cut.count, 1)
     if packed.for_backward is None:
         raise ValueError("packed: expected weights for backward too")
     memset(&call, 0, sizeof(call))
@@ -235,7 +242,8 @@ cdef int _backward(PackedWeights packed, BufferCache cache, const real[:, :, :] 
             call.x_row = call.x_step
     call.dy, call.dy_step, call.dy_row = &dy[0, 0, 0], dy.strides[0] // size, dy.strides[1] // size
     if dx is not None and x is not None:
-        _check_array[real]("dx", dx, x.shape[0], x.shape[1], x.shape[2])
+        tables = 1 if tokens is None else parts
+        _check_array[real]("dx", dx, tables * x.shape[0], x.shape[1], x.shape[2])
         call.dx = &dx[0, 0, 0]
         call.dx_step, call.dx_row = dx.strides[0] // size, dx.strides[1] // size
         if tokens is not None:
@@ -243,13 +251,16 @@ cdef int _backward(PackedWeights packed, BufferCache cache, const real[:, :, :] 
     if tape.nbytes // size < driver.tape_size(&packed.stack, packed.kernels, call.steps,
                                               call.batch, &dropout):
         raise ValueError("tape: too small")
-    if grads.shape[0] != driver.parameters_size(&packed.stack):
+    if grads.shape[0] != parts * driver.parameters_size(&packed.stack):
         raise ValueError("grads: wrong size")
+    if cut.count and cut.starts[cut.count] != call.batch:
+        raise ValueError("shards: expected those of all rows")
     call.tape = tape.data
     call.dropout = dropout
+    call.shards = cut
     call.grads = &grads[0]
     if tokens is not None:
-        if sums is None or sums.nbytes < packed.sums_nbytes(count):
+        if sums is None or sums.nbytes < parts * packed.sums_nbytes(count):
             raise ValueError("sums: too small")
         call.sums = sums.data
     if boundary_dz is not None:

@@ -147,7 +147,7 @@ class Executor(Config):
             self.dtype == np.float64,
             T,
             B,
-            (0, *rates) if rates else None,
+            (0, *rates, 0, 0) if rates else None,
             bool(training),
             self._num_threads(),
         )

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, DTypeLike
 
 from fastlstm import _validation
 from fastlstm._layers import options as _options
-from fastlstm._layers.base import Array, Layer
+from fastlstm._layers.base import Layer
+from fastlstm._layers.calls import Array
 from fastlstm._layers.config import Arguments
 from fastlstm._layers.trace import LSTMTrace
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Never
 
 from numpy.typing import ArrayLike, DTypeLike
 
-from fastlstm._layers.base import Array, Layer
+from fastlstm._layers.base import Layer
+from fastlstm._layers.calls import Array
 from fastlstm._layers.config import Arguments
 from fastlstm._layers.trace import RNNTrace
 

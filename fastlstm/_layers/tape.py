@@ -6,7 +6,7 @@ import math
 import os
 from contextlib import AbstractContextManager
 from threading import RLock
-from typing import Any, Literal, NoReturn
+from typing import Any, Generic, Literal, NamedTuple, NoReturn, TypeVar
 
 from numpy.typing import NDArray
 
@@ -15,13 +15,25 @@ from fastlstm._core import library, memory, sequence
 from fastlstm._layers.executor import Executor
 from fastlstm._layers.inputs import Inputs
 from fastlstm._layers.trace import STATES
+from fastlstm._parameters import Gradients
+from fastlstm._shards import ShardGradients, Shards
 
 Array = NDArray[Any]
+G = TypeVar("G")  # Gradients, or ShardGradients
 CheckpointEvery = int | Literal["auto"] | None
-Dropout = tuple[int, float, float]  # key, rate between layers, rate of recurrent dropout
 
 
-class Tape:
+class Dropout(NamedTuple):
+    """What a call draws at random; its rows may be a part of a batch, from `first_row` on."""
+
+    key: int
+    rate: float  # between layers
+    recurrent: float
+    batch: int = 0
+    first_row: int = 0
+
+
+class Tape(Generic[G]):
     """What `LSTM.backward` needs of a call of `LSTM.forward`.
 
     It holds the gates, the cell states and the hidden states of every step, or only of the steps
@@ -46,6 +58,7 @@ class Tape:
         y_shape: tuple[int, ...],
         dropout: Dropout | None,
         checkpoint_every: CheckpointEvery,
+        shards: Shards | None = None,
         *,
         backward: bool,
     ) -> None:
@@ -54,9 +67,11 @@ class Tape:
         self._inputs = inputs
         self._y_shape = y_shape
         self._dropout = dropout
+        self._shards = shards
         self._packed = executor._packed_weights(backward=backward)
         steps, batch = inputs.size
-        length = _segment_length(checkpoint_every, steps, self._packed.segment(max(batch, 1)))
+        rows = max(shards.most_rows if shards else batch, 1)
+        length = _segment_length(checkpoint_every, steps, self._packed.segment(rows))
         self._segments = [slice(a, min(a + length, steps)) for a in range(0, steps, length)]
         self._taped: int | None = None  # the segment whose steps the buffer holds
         self._fillings = 0  # of the buffer
@@ -161,16 +176,31 @@ class Tape:
                 i > 0,
                 i < last,
                 self._executor._num_threads(),
+                self._shards,
             )
             self._check_filling(filling)
+
+    def _new_gradients(self) -> tuple[Array, G]:
+        """A flat vector of zeros, and the gradients that are views of it."""
+        parameters = self._executor.parameters
+        parts = len(self._shards.starts) - 1 if self._shards else 1
+        flat = memory.zeros((parts * parameters.size,), self._executor.dtype)
+        grads: Any = (
+            Gradients(parameters._shapes, flat)
+            if not self._shards
+            else ShardGradients(
+                parameters._shapes, flat.reshape(parts, parameters.size), self._shards
+            )
+        )
+        return flat, grads
 
     def _zero_sums(self) -> library.Buffer | None:
         if self._inputs.tokens is None:
             return None
         x = self._inputs.x
-        sums = library.Buffer(
-            self._packed.sums_nbytes(self._executor.input_size if x is None else len(x))
-        )
+        count = self._executor.input_size if x is None else len(x)
+        parts = len(self._shards.starts) - 1 if self._shards else 1
+        sums = library.Buffer(parts * self._packed.sums_nbytes(count))
         sums.clear()
         return sums
 

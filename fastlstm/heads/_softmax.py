@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,34 +11,37 @@ from fastlstm._core import heads, memory
 from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
+from fastlstm._shards import ShardGradients
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
 
 def softmax_nll(lstm: LSTM, parameters: Parameters, y: Array, targets: Indices) -> Array:
-    """Return -log p(target) [N] for the outputs y [N, H] of `lstm` and targets [N].
+    """Return -log p(target) [T, B] for the outputs y [T, B, H] of `lstm` and targets [T, B].
 
     `parameters` has ``linear.weight`` [V, H] and ``linear.bias`` [V].
     """
-    nll = np.empty(len(y), np.float32)
+    nll = np.empty(targets.shape, np.float32)
     _run(lstm, parameters, y, targets, nll)
     return nll
 
 
 def softmax_loss_backward(
-    lstm: LSTM, parameters: Parameters, y: Array, targets: Indices, grads: Gradients
-) -> tuple[float, Array]:
-    """Return the mean of `softmax_nll` and its gradient dy [N, H].
+    lstm: LSTM,
+    parameters: Parameters,
+    y: Array,
+    targets: Indices,
+    grads: Gradients | ShardGradients,
+) -> tuple[Array, Array]:
+    """Return `softmax_nll` and the gradient dy [T, B, H] of its mean over the whole batch.
 
-    The gradients of the linear layer are written to `grads`.
+    The gradients of the linear layer are written to `grads`: for each shard, if they are of shards,
+    whose rows are those of `y`.
     """
-    nll, dy = np.empty(len(y), np.float32), memory.empty(y.shape, y.dtype)
-    dweight, dbias = grads["linear.weight"], grads["linear.bias"]
-    dweight.fill(0)
-    dbias.fill(0)
-    _run(lstm, parameters, y, targets, nll, dy, dweight, dbias)
-    return float(nll.mean(dtype=np.float64)), dy
+    nll, dy = np.empty(targets.shape, np.float32), memory.empty(y.shape, y.dtype)
+    _run(lstm, parameters, y, targets, nll, dy, grads)
+    return nll, dy
 
 
 def _run(
@@ -46,22 +51,31 @@ def _run(
     targets: Indices,
     nll: Array,
     dy: Array | None = None,
-    dweight: Array | None = None,
-    dbias: Array | None = None,
+    grads: Gradients | ShardGradients | None = None,
 ) -> None:
     """The core's head, on the instruction set and in the work space of `lstm`."""
-    weight, bias = parameters["linear.weight"], parameters["linear.bias"]
-    targets = np.ascontiguousarray(targets, np.intp)
+    if not y.size:
+        return
+    shards = grads.shards if isinstance(grads, ShardGradients) else None
+    dweight = dbias = None
+    if grads is not None:
+        of = grads.of if isinstance(grads, ShardGradients) else grads.__getitem__
+        dweight, dbias = of("linear.weight"), of("linear.bias")
+        dweight.fill(0)
+        dbias.fill(0)
     heads.head(
         lstm.isa,
         lstm._scratch,
-        y,
-        weight,
-        bias,
-        targets,
-        nll,
-        dy,
+        y.reshape(-1, y.shape[-1]),
+        parameters["linear.weight"],
+        parameters["linear.bias"],
+        np.ascontiguousarray(targets.ravel(), np.intp),
+        nll.reshape(-1),
+        None if dy is None else dy.reshape(-1, y.shape[-1]),
         dweight,
         dbias,
         get_num_threads(),
+        1 / (len(y) * (shards.batch if shards else y.shape[1])),
+        None,
+        shards,
     )

@@ -14,6 +14,7 @@ from fastlstm._io.atomic import StrPath
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.quantize import check_weight_type
 from fastlstm._parameters import Gradients, Parameters
+from fastlstm._shards import ShardGradients, Shards
 from fastlstm._validation import bound, non_negative
 from fastlstm.heads._softmax import Array, Indices, softmax_loss_backward, softmax_nll
 from fastlstm.models import _file
@@ -193,15 +194,42 @@ class LanguageModel:
         self.lstm._check_trainable("gradients", "model")
         embedding = self.parameters["embedding.weight"]
         y, state, tape = self.lstm.forward(inputs, state, embedding=embedding)
-        flat = self.parameters.flat
-        heads = Gradients(self._shapes, memory.empty(flat.shape, flat.dtype))
-        outputs = y.reshape(-1, y.shape[-1])
-        loss, dy = softmax_loss_backward(
-            self.lstm, self.parameters, outputs, targets.ravel(), heads
-        )
-        dx, _, lstm = self.lstm.backward(tape, dy.reshape(y.shape))
-        heads["embedding.weight"][...] = dx
-        return loss, [lstm, heads], state
+        heads = Gradients(self._shapes, memory.empty((self.parameters.size,), np.dtype("f4")))
+        nll, dy = softmax_loss_backward(self.lstm, self.parameters, y, targets, heads)
+        heads["embedding.weight"][...], _, lstm = self.lstm.backward(tape, dy)
+        return float(nll.mean(dtype=np.float64)), [lstm, heads], state
+
+    def shard_gradients(
+        self, inputs: Indices, targets: Indices, state: State | None, shards: Shards
+    ) -> tuple[Array, list[ShardGradients], State]:
+        """Return the same of each shard, for the rows of one process.
+
+        The sums of all shards, losses divided by T times the rows of the whole batch, are those of
+        `gradients`.
+
+        Parameters
+        ----------
+        inputs, targets, state
+            As for `gradients`, of the rows of these shards.
+        shards : Shards
+
+        Returns
+        -------
+        (shards,) array of float64
+            Sums of losses.
+        list of ShardGradients
+        (h, c)
+        """
+        self.lstm._check_trainable("shard_gradients", "model")
+        embedding = self.parameters["embedding.weight"]
+        y, state, tape = self.lstm.forward(inputs, state, embedding=embedding, shards=shards)
+        flats = memory.empty((len(shards.starts) - 1, self.parameters.size), np.dtype("f4"))
+        heads = ShardGradients(self._shapes, flats, shards)
+        nll, dy = softmax_loss_backward(self.lstm, self.parameters, y, targets, heads)
+        heads.of("embedding.weight")[...], _, lstm = self.lstm.backward(tape, dy)
+        borders = zip(shards.starts[:-1], shards.starts[1:], strict=True)
+        losses = np.array([_sum_in_order(nll[:, a:b]) for a, b in borders], np.float64)
+        return losses, [lstm, heads], state
 
     def bits_per_character(self, text: str, *, rows: int = 1) -> float:
         """Return the mean of -log2 p(character) over a text, given all that precedes it.
@@ -232,10 +260,10 @@ class LanguageModel:
         for start in range(0, windows.steps, block):
             places, counts = windows.places(start, min(start + block, windows.steps))
             y, state = self.lstm(codes.take(places, mode="clip"), state, embedding=weight)
-            targets = codes.take(places + 1, mode="clip").ravel()
-            nll = softmax_nll(self.lstm, self.parameters, y.reshape(-1, y.shape[-1]), targets)
+            targets = codes.take(places + 1, mode="clip")
+            nll = softmax_nll(self.lstm, self.parameters, y, targets)
             counts &= places + 1 < len(codes)
-            total += float(nll.sum(where=counts.ravel(), dtype=np.float64))
+            total += float(nll.sum(where=counts, dtype=np.float64))
         return total / ((len(codes) - 1) * math.log(2))
 
     def generate(
@@ -375,6 +403,11 @@ class LanguageModel:
             options["weights_dtype"] = self.weights_dtype
         config = ", ".join(f"{name}={value!r}" for name, value in options.items())
         return f"LanguageModel({len(self._alphabet)} characters, {config})"
+
+
+def _sum_in_order(values: Array) -> float:
+    """A sum whose bits do not depend on the machine."""
+    return float(np.add.accumulate(values.ravel(), dtype=np.float64)[-1]) if values.size else 0.0
 
 
 def _sample(logits: Array, temperature: float, u: float) -> int:

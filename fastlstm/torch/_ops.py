@@ -38,10 +38,10 @@ class TapeArray(np.ndarray[Any, np.dtype[np.int64]]):
     it frees what it saved.
     """
 
-    tape: Tape
+    tape: Tape[Any]
 
 
-def kept(tape: Tape) -> Tensor:
+def kept(tape: Tape[Any]) -> Tensor:
     """A tensor that stands for a tape."""
     number = next(_numbers)
     array = np.array([number], np.int64).view(TapeArray)

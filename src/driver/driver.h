@@ -1,7 +1,7 @@
 /* The driver, a template for driver_f32.c and driver_f64.c (see base/real.h). */
 #include "driver/backward/backward.h"
 #include "driver/forward/forward.h"
-#include "driver/heads/softmax.h"
+#include "driver/heads/linear.h"
 #include "driver/read_tape.h"
 #include "layout/pack.h"
 

@@ -12,6 +12,14 @@
 #include "kernels/table.h"
 #include "layout/stack.h"
 
+/* The number of a row at a step: what is drawn for it does not depend on the other rows of a call.
+ */
+static inline ptrdiff_t number_of_row(const fl_dropout *dropout, ptrdiff_t batch, ptrdiff_t step,
+                                      ptrdiff_t b)
+{
+    return step * (dropout->batch ? dropout->batch : batch) + dropout->first_row + b;
+}
+
 static inline uint64_t threshold_of(double rate) { return (uint64_t)(rate * 9007199254740992.0); }
 
 static inline real scale_of(double rate) { return rate < 1 ? (real)(1 / (1 - rate)) : 0; }
@@ -41,7 +49,9 @@ static void draw_recurrent_mask(const fl_stack *s, const fl_dropout *dropout, pt
     const uint64_t stream = stream_key(dropout->key, stream_of(s, l, d, 2));
     const uint64_t threshold = threshold_of(dropout->recurrent);
     for (ptrdiff_t i = 0; i < n; i++) {
-        out[i] = draw_of(stream, b * n + i) < threshold ? 0 : scale_of(dropout->recurrent);
+        out[i] = draw_of(stream, (dropout->first_row + b) * n + i) < threshold
+                     ? 0
+                     : scale_of(dropout->recurrent);
     }
 }
 
@@ -50,6 +60,7 @@ typedef struct {
     double rate;
     int random; /* 0 or 1, 1 with that rate; else the rate itself */
     uint64_t stream;
+    const fl_dropout *dropout;
     ptrdiff_t batch, width, first_step;
 } zoneout;
 
@@ -60,6 +71,7 @@ static inline zoneout zoneout_of(const fl_stack *s, const fl_dropout *dropout, p
         .rate = of_c ? s->options.zoneout_c : s->options.zoneout_h,
         .random = dropout->zoneout,
         .stream = stream_key(dropout->key, stream_of(s, l, d, of_c)),
+        .dropout = dropout,
         .batch = batch,
         .width = of_c ? s->hidden : output_size(s),
     };
@@ -69,8 +81,9 @@ static inline zoneout zoneout_of(const fl_stack *s, const fl_dropout *dropout, p
 static const real *draw_zoneout_keep(const fl_kernels *k, const zoneout *z, ptrdiff_t time,
                                      ptrdiff_t b, ptrdiff_t unit, ptrdiff_t n, real *out)
 {
-    const ptrdiff_t first = ((z->first_step + time) * z->batch + b) * z->width + unit;
     if (z->random) {
+        const ptrdiff_t row = number_of_row(z->dropout, z->batch, z->first_step + time, b);
+        const ptrdiff_t first = row * z->width + unit;
         k->draw(n, z->stream, first, threshold_of(z->rate), out);
         return out;
     }

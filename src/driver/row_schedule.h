@@ -117,6 +117,26 @@ static inline occurrence occurrence_at(const row_schedule *t, ptrdiff_t s0, ptrd
     return (occurrence){low, target - t->rows.starts[low]};
 }
 
+/* The first one, of this or a later one of the steps before `end`, that is of some rows. */
+static inline occurrence first_of_rows(const row_schedule *t, fl_range rows, ptrdiff_t end,
+                                       occurrence at)
+{
+    while (at.s < end) {
+        const ptrdiff_t active = rows_before(t, at.s + 1) - rows_before(t, at.s);
+        if (at.rank >= active) {
+            at = (occurrence){at.s + 1, 0};
+            continue;
+        }
+        const ptrdiff_t row = row_of(t, at.rank);
+        if (row >= rows.begin && row < rows.end) {
+            break;
+        }
+        /* Without an order ranks are rows: those of a shard are adjacent. */
+        at.rank = t->rows.order ? at.rank + 1 : row < rows.begin ? rows.begin : active;
+    }
+    return at;
+}
+
 /* The one after it. */
 static inline occurrence next_occurrence(const row_schedule *t, occurrence at)
 {

@@ -100,7 +100,7 @@ FL_INLINE void transpose_vectors(vec *v)
     }
 }
 
-static void transpose(ptrdiff_t rows, ptrdiff_t n, const real *a, ptrdiff_t a_row, real *out,
+static void transpose(ptrdiff_t rows, ptrdiff_t n, const real *const *a, ptrdiff_t first, real *out,
                       ptrdiff_t out_row)
 {
     for (ptrdiff_t i = 0; i < rows; i += VL) {
@@ -108,7 +108,7 @@ static void transpose(ptrdiff_t rows, ptrdiff_t n, const real *a, ptrdiff_t a_ro
             vec v[VL];
             FL_UNROLL
             for (int r = 0; r < VL; r++) {
-                v[r] = i + r < rows ? load_part(a + (i + r) * a_row + j, n - j) : v_set1(0);
+                v[r] = i + r < rows ? load_part(a[i + r] + first + j, n - j) : v_set1(0);
             }
             transpose_vectors(v);
             FL_UNROLL

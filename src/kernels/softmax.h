@@ -49,12 +49,12 @@ static void softmax(ptrdiff_t rows, const fl_softmax *t)
         const real top = largest_of(p, t->n);
         t->margin[r] = top - p[t->targets[r]];
         t->sum[r] = exponentials(p, t->n, top);
-        if (t->scale != 0) {
-            const vec factor = v_set1(t->scale / t->sum[r]);
+        if (t->scales) {
+            const vec factor = v_set1(t->scales[r] / t->sum[r]);
             for (ptrdiff_t j = 0; j < t->n; j += VL) {
                 v_store(p + j, v_mul(v_load(p + j), factor));
             }
-            p[t->targets[r]] -= t->scale;
+            p[t->targets[r]] -= t->scales[r];
         }
     }
 }

@@ -114,11 +114,11 @@ typedef FL_NAME(fl_gradient) fl_gradient;
 
 /* Softmax of some rows of logits l, and what their cross-entropy with the targets needs. */
 typedef struct {
-    real *logits;  /* rows `row` apart; out: (softmax - one-hot target) * scale */
+    real *logits;  /* rows `row` apart; out: (softmax - one-hot target) * its scale */
     ptrdiff_t row; /* n and row are multiples of FL_SUM_LANES; beyond the classes is -inf */
     ptrdiff_t n;
     const ptrdiff_t *targets; /* [rows], a class each */
-    real scale;               /* 0: the logits out mean nothing */
+    const real *scales;       /* [rows], or NULL: the logits out mean nothing */
     real *sum;                /* [rows]: sum of e^(l - largest l) */
     real *margin;             /* [rows]: largest l - l of the target */
 } FL_NAME(fl_softmax);
@@ -171,9 +171,9 @@ typedef struct FL_NAME(fl_kernels) {
     void (*draw)(ptrdiff_t n, uint64_t stream, ptrdiff_t first, uint64_t threshold, real *out);
     /* out[j] += sum over i < k of a[i][at + j], for j < n; the sum is one chain. */
     void (*add_columns)(ptrdiff_t k, ptrdiff_t n, const real *const *a, ptrdiff_t at, real *out);
-    /* out[j * out_row + i] = a[i * a_row + j] for i < rows, j < n, and zero for i from there to the
+    /* out[j * out_row + i] = a[i][first + j] for i < rows, j < n, and zero for i from there to the
      * next whole vector; out is aligned, out_row whole vectors. */
-    void (*transpose)(ptrdiff_t rows, ptrdiff_t n, const real *a, ptrdiff_t a_row, real *out,
+    void (*transpose)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, ptrdiff_t first, real *out,
                       ptrdiff_t out_row);
     /* sigmoid (0), tanh (1) or exp (2) of n elements. */
     void (*activate)(int which, const real *x, real *out, ptrdiff_t n);

@@ -161,7 +161,7 @@ def test_it_is_the_plan_of_the_call(kind: str, T: int, B: int, isa: str) -> None
     layer: Any = LAYERS[kind]()
     assert layer.isa == isa
     rates = layer._dropout_rates()
-    dropout = (0, *rates) if rates else None
+    dropout = (0, *rates, 0, 0) if rates else None
 
     def fields(training: bool) -> list[dict[str, Any]]:
         double = layer.dtype == np.float64

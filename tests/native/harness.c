@@ -261,6 +261,19 @@ static uint64_t end_states(const backend *b, const fl_stack *s, ptrdiff_t batch,
     return h;
 }
 
+/* Four shards, the first of them of no row; or none: one case in two has them. */
+static fl_shards some_shards(const test_case *t)
+{
+    if (t->hidden % 2 == 0) {
+        return (fl_shards){0, NULL, 0};
+    }
+    ptrdiff_t *starts = exact(5, sizeof *starts);
+    for (ptrdiff_t i = 0; i < 5; i++) {
+        starts[i] = i < 2 ? 0 : t->batch * (i - 1) / 3;
+    }
+    return (fl_shards){4, starts, (t->batch + 2) / 3};
+}
+
 static uint64_t run(const backend *b, const test_case *t, int workers, int split_units)
 {
     const fl_stack stack = {
@@ -275,12 +288,16 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     };
     const ptrdiff_t out = t->projection ? t->projection : t->hidden;
     /* What has options drops what U reads too. */
-    const fl_dropout dropout = {42, t->dropout, t->projection || t->options ? t->dropout : 0, 1};
+    const fl_dropout dropout = {42, t->dropout, t->projection || t->options ? t->dropout : 0,
+                                1,  0,          0};
     const ptrdiff_t size = b->size, rows = t->steps * t->batch;
     const ptrdiff_t parameters = b->driver->parameters_size(&stack);
     const ptrdiff_t outputs = rows * t->directions * out;
     const ptrdiff_t count = t->tokens < 0 ? t->input : t->tokens;
     const ptrdiff_t inputs = (t->tokens ? count : rows) * t->input;
+    const fl_shards shards = some_shards(t);
+    const ptrdiff_t parts = shards.count ? shards.count : 1;
+    const ptrdiff_t all_dx = (t->tokens ? parts : 1) * inputs, all_grads = parts * parameters;
     ptrdiff_t *token = t->tokens ? token_rows(rows, count) : NULL;
     const fl_tokens tokens = {token, count};
     const fl_rows ragged = t->ragged ? some_rows(t->steps, t->batch) : (fl_rows){0};
@@ -288,8 +305,8 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     void *initial[FL_MAX_STATES];
     new_states(b, &stack, t->batch, NULL, 3, initial);
     void *dy = filled(b, outputs, 5, 1), *y = filled(b, outputs, 0, 0);
-    void *dx = filled(b, inputs, 0, 0), *grads = filled(b, parameters, 0, 0);
-    const ptrdiff_t sums_size = t->tokens ? b->driver->sums_size(&stack, count) : 0;
+    void *dx = filled(b, all_dx, 0, 0), *grads = filled(b, all_grads, 0, 0);
+    const ptrdiff_t sums_size = t->tokens ? parts * b->driver->sums_size(&stack, count) : 0;
     void *sums = exact_aligned(sums_size, size);
     memset(sums, 0, (size_t)(sums_size * size));
     void *forward = exact_aligned(b->driver->forward_size(&stack, b->kernels), size);
@@ -341,6 +358,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
         .x_row = t->input,
         .tokens = tokens,
         .rows = ragged,
+        .shards = shards,
         .sums = sums,
         .tape = tape,
         .dropout = dropout,
@@ -359,7 +377,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
     call.plan.scratch += (workers - 1) * call.plan.zoneout_keep_worker;
     call.scratch = exact_aligned(call.plan.scratch, size);
     run_team(b->driver->backward, &call, workers);
-    result = hash(b, dx, inputs, hash(b, grads, parameters, result));
+    result = hash(b, dx, all_dx, hash(b, grads, all_grads, result));
     result = end_states(b, &stack, t->batch, call.dstates, result);
     for (int i = 0; i < fl_cells[stack.cell].state_count; i++) {
         free(initial[i]);
@@ -376,6 +394,7 @@ static uint64_t run(const backend *b, const test_case *t, int workers, int split
                    tape,
                    call.scratch,
                    sums,
+                   (void *)shards.starts,
                    token,
                    (void *)ragged.order,
                    (void *)ragged.lengths,
@@ -484,9 +503,11 @@ static uint64_t run_head(const backend *b, const head_case *t, int workers)
             .weight = weight,
             .bias = bias,
             .targets = targets,
-            .nll = nll,
+            .losses = nll,
             .dy = training ? dy : NULL,
             .dy_row = t->hidden,
+            .scale = 1 / (double)t->n,
+            .batch = t->n,
             .dweight = dweight,
             .dbias = dbias,
         };

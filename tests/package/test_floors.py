@@ -189,7 +189,7 @@ def test_a_circle_is_reported(tmp_path: Path) -> None:
     ("file", "line"),
     [
         ("kernels/tile.h", '#include "driver/tiles.h"'),  # a higher floor
-        ("driver/heads/softmax.h", '#include "driver/backward/gradients.h"'),  # a sibling
+        ("driver/heads/linear.h", '#include "driver/backward/gradients.h"'),  # a sibling
         ("driver/forward/step.h", '#include "kernels/tile.h"'),  # not the door of kernels/
         ("layout/pack.h", '#include "kernels/product.h"'),
         ("driver/tiles.h", '#include "driver/forward/pass.h"'),  # what only one of them has

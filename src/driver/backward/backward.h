@@ -66,8 +66,9 @@ static int run_backward(const backward_pass *p, const worker_share *me, fl_worke
         segment_gradients(p, team, s0, s1);
         s1 = s0;
     }
-    if (p->sums.recent && !p->earlier) {
-        token_gradients(p, team);
+    for (ptrdiff_t i = 0; p->sums.recent && !p->earlier && i < shard_count(p); i++) {
+        const backward_pass of_shard = pass_of_shard(p, i);
+        token_gradients(&of_shard, team);
     }
     return 1;
 }
@@ -76,13 +77,15 @@ static int run_backward(const backward_pass *p, const worker_share *me, fl_worke
 static void drop_gradients(const fl_backward_call *call, fl_worker *team, ptrdiff_t layer, real *dy)
 {
     const fl_stack *s = &call->stack;
-    const ptrdiff_t step = call->batch * s->directions * output_size(s);
+    const ptrdiff_t width = s->directions * output_size(s), n = call->batch * width;
     const fl_kind steps = {call->steps, 1, 1};
     fl_work work = fl_begin(team, &steps, 1);
     for (fl_piece at; fl_next(&work, &at);) {
-        real *first = dy + at.units.begin * step;
-        dropout_apply(&call->dropout, layer, (call->first_step + at.units.begin) * step,
-                      (at.units.end - at.units.begin) * step, first, first);
+        for (ptrdiff_t t = at.units.begin; t < at.units.end; t++) {
+            const ptrdiff_t row =
+                number_of_row(&call->dropout, call->batch, call->first_step + t, 0);
+            dropout_apply(&call->dropout, layer, row * width, n, dy + t * n, dy + t * n);
+        }
     }
 }
 

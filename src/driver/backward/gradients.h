@@ -1,9 +1,9 @@
 /* What follows from the gradients of the pre-activations, dz: the gradients of the inputs (dz W)
  * and of the weights (dz^T [x, h]).
  *
- * Segments lie at fixed multiples of a length that depends on the batch alone, and the weight
- * gradient of up to FL_TERMS terms is a sum of its own before it is added: the rounding does not
- * depend on threads, and grows with the number of such sums, not of terms. */
+ * Segments lie at fixed multiples of a length that depends on the rows of a shard alone, and the
+ * weight gradient of up to FL_TERMS terms is a sum of its own before it is added: the rounding does
+ * not depend on threads, and grows with the number of such sums, not of terms. */
 #ifndef FL_DRIVER_BACKWARD_GRADIENTS_H
 #define FL_DRIVER_BACKWARD_GRADIENTS_H
 
@@ -63,8 +63,8 @@ static void settle_tokens(const token_sums *sums, const fl_kernels *k, fl_range 
 static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t s0,
                        ptrdiff_t first, fl_range columns)
 {
-    const ptrdiff_t segment = segment_of(p->when.batch); /* p->segment may be cut by a short call */
-    const ptrdiff_t pieces = divide_up(segment * p->when.batch, FL_TERMS);
+    const ptrdiff_t segment = segment_of(p->shard_rows); /* p->segment may be cut by a short call */
+    const ptrdiff_t pieces = divide_up(segment * p->shard_rows, FL_TERMS);
     const ptrdiff_t piece = (p->first_step + s0) / segment * pieces + first / FL_TERMS;
     const real *from[FL_TERMS];
     real *to[FL_TERMS];
@@ -85,15 +85,14 @@ static inline fl_range columns_of(const backward_pass *p, fl_range groups, ptrdi
     return (fl_range){groups.begin * size, minimum(groups.end * size, columns)};
 }
 
-/* What needs no more than the dz of the segment that begins at s0: dx, single units, tokens, and
- * what the products with dz are made of. */
+/* What needs no more than the dz of the segment that begins at s0: single units, tokens, what the
+ * products with dz are made of and, for the n rows of the segment, dx; n is 0 where it is there. */
 static void prepare_terms(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
                           fl_worker *team, ptrdiff_t s0, ptrdiff_t first, ptrdiff_t n)
 {
     enum { COLUMNS = FL_MATRICES, UNITS, TOKENS, INPUTS, KINDS };
     const dz_block block = dz_block_at(p, terms, 0);
     const ptrdiff_t size = 4 * p->k->lanes;
-    const int with_dx = p->dx.data && first == 0; /* of the whole segment at once */
     const fl_kind kinds[KINDS] = {
         {divide_up(m[0].width, size), 1, 1},
         {divide_up(m[1].width, size), 1, 1},
@@ -101,7 +100,7 @@ static void prepare_terms(const backward_pass *p, const term_rows *terms, const 
         lines_to_pack(&block),
         {divide_up(p->hidden, size), 1, 1},
         {p->sums.recent ? divide_up(p->rows, size) : 0, 1, 1},
-        {divide_up(n, p->k->rows), 1, with_dx ? divide_up(p->x_columns, size) : 0},
+        {divide_up(n, p->k->rows), 1, p->dx.data ? divide_up(p->x_columns, size) : 0},
     };
     fl_work work = fl_begin(team, kinds, KINDS);
     for (fl_piece at; fl_next(&work, &at);) {
@@ -115,23 +114,39 @@ static void prepare_terms(const backward_pass *p, const term_rows *terms, const 
     }
 }
 
-/* Everything that the dz of a segment give. */
-static void segment_gradients(const backward_pass *p, fl_worker *team, ptrdiff_t s0, ptrdiff_t s1)
+/* What the dz of a segment give: the gradients of a shard and, with the first of its terms, dx of
+ * all rows.  Returns how many terms there are. */
+static ptrdiff_t shard_gradients(const backward_pass *p, fl_worker *team, ptrdiff_t s0,
+                                 ptrdiff_t s1, int with_dx)
 {
-    const ptrdiff_t n = rows_before(&p->when, s1) - rows_before(&p->when, s0);
-    fl_meet(team); /* all dz of the segment are there */
-    for (ptrdiff_t first = 0; first < n; first += FL_TERMS) {
-        term_rows terms = {.n = minimum(FL_TERMS, n - first)};
+    const ptrdiff_t rows = with_dx ? rows_before(&p->when, s1) - rows_before(&p->when, s0) : 0;
+    occurrence at = {s0, 0};
+    for (ptrdiff_t first = 0;; first += FL_TERMS) {
+        term_rows terms;
         matrix_gradient matrices[FL_MATRICES];
-        find_terms(p, s0, first, &terms);
+        at = find_terms(p, s0, s1, at, &terms);
+        if (terms.n == 0) {
+            return first;
+        }
         find_matrices(p, &terms, matrices);
-        prepare_terms(p, &terms, matrices, team, s0, first, n);
+        prepare_terms(p, &terms, matrices, team, s0, first, first == 0 ? rows : 0);
         dz_block block = dz_block_at(p, &terms, 0);
         for (ptrdiff_t i = 1; columns_in(&block) > 0; i++) {
             const dz_block next = dz_block_at(p, &terms, i);
             weight_gradients(p, &terms, matrices, &block, &next, team);
             block = next;
         }
+    }
+}
+
+/* Everything that the dz of a segment give. */
+static void segment_gradients(const backward_pass *p, fl_worker *team, ptrdiff_t s0, ptrdiff_t s1)
+{
+    int with_dx = 1;
+    fl_meet(team); /* all dz of the segment are there */
+    for (ptrdiff_t i = 0; i < shard_count(p); i++) {
+        const backward_pass of_shard = pass_of_shard(p, i);
+        with_dx &= shard_gradients(&of_shard, team, s0, s1, with_dx) == 0;
     }
 }
 
@@ -165,7 +180,9 @@ static void token_gradients(const backward_pass *p, fl_worker *team)
         of_tokens.db_ih = NULL;
         of_tokens.at.gain = of_tokens.at.peephole = -1;
         of_tokens.sums.recent = NULL;
-        segment_gradients(&of_tokens, team, 0, p->sums.count);
+        of_tokens.shard = (fl_range){0, 1};
+        fl_meet(team); /* the sums are settled */
+        shard_gradients(&of_tokens, team, 0, p->sums.count, 1);
     }
 }
 

@@ -65,8 +65,12 @@ typedef struct {
     zoneout zoneout_h, zoneout_c;
     real *zoneout_keep; /* [FL_MAX_ROWS][H], of this worker */
     token_sums sums;    /* with tokens: dw and dx follow from these */
-    real *boundary_dz;  /* [B][4H] */
-    const real *zeros;  /* [slots*H] */
+    const fl_shards *shards;
+    fl_range shard;       /* rows whose gradients follow */
+    ptrdiff_t shard_rows; /* at most, of all shards */
+    int packs_dz;
+    real *boundary_dz; /* [B][4H] */
+    const real *zeros; /* [slots*H] */
 } backward_pass;
 
 /* The active rows of a segment are adjacent. */
@@ -121,6 +125,32 @@ static void add_backward_options(const fl_backward_call *call, const backward_sp
         p->zoneout_c = zoneout_of(s, &call->dropout, l, d, 1, call->batch);
         p->zoneout_h.first_step = p->zoneout_c.first_step = call->first_step;
     }
+}
+
+static inline ptrdiff_t shard_count(const backward_pass *p)
+{
+    return p->shards->count ? p->shards->count : 1;
+}
+
+/* The pass with the gradients of its i-th shard. */
+static backward_pass pass_of_shard(const backward_pass *p, ptrdiff_t i)
+{
+    backward_pass of_shard = *p;
+    if (p->shards->count) {
+        real **grads[] = {&of_shard.dw,    &of_shard.du,       &of_shard.db_ih,
+                          &of_shard.db_hh, &of_shard.d_second, &of_shard.d_peephole,
+                          &of_shard.d_gain};
+        for (size_t g = 0; g < sizeof grads / sizeof *grads; g++) {
+            *grads[g] += *grads[g] ? i * parameters_size(p->stack) : 0;
+        }
+        of_shard.shard = (fl_range){p->shards->starts[i], p->shards->starts[i + 1]};
+    }
+    if (p->sums.recent) {
+        of_shard.sums.recent += i * sums_size(p->stack, p->sums.count);
+        of_shard.sums.all += i * sums_size(p->stack, p->sums.count);
+        of_shard.dx.data += p->dx.data ? i * p->sums.count * p->dx.step : 0;
+    }
+    return of_shard;
 }
 
 /* The input of the pass and the gradients of its output and input: the caller's, or those of the
@@ -195,6 +225,10 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .columns = space->columns,
         .panels = space->panels,
         .zeros = space->zeros,
+        .shards = &call->shards,
+        .shard = {0, call->batch},
+        .shard_rows = shard_rows(call),
+        .packs_dz = packs_dz(call),
         .dw = grads + flat.w,
         .du = grads + flat.u,
         .db_ih = s->bias ? grads + flat.b_ih : NULL,

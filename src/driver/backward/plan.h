@@ -7,8 +7,14 @@
 #include "driver/tiles.h"
 #include "layout/packed_weights.h"
 
-/* Steps of a segment of a long sequence. */
-static ptrdiff_t segment_of(ptrdiff_t batch) { return batch < FL_TERMS ? FL_TERMS / batch : 1; }
+/* Steps of a segment of a long sequence, for so many rows of a shard. */
+static ptrdiff_t segment_of(ptrdiff_t rows) { return rows < FL_TERMS ? FL_TERMS / rows : 1; }
+
+/* Rows whose gradients are one sum, at most. */
+static inline ptrdiff_t shard_rows(const fl_backward_call *call)
+{
+    return call->shards.count ? call->shards.most_rows : call->batch;
+}
 
 /* A row of dz: the gradients of the pre-activations, [slots][H], and, where there are any, that of
  * the projected hidden state, [P], and terms of the gradients of parameters of single units, each
@@ -67,7 +73,11 @@ enum {
     FL_PACKED_COLUMNS = 512
 };
 
-static inline int packs_dz(const fl_stack *s) { return product_columns(s) >= FL_PACKED_COLUMNS; }
+/* Rows of a shard are not equally far apart, so they are packed always. */
+static inline int packs_dz(const fl_backward_call *call)
+{
+    return call->shards.count > 1 || product_columns(&call->stack) >= FL_PACKED_COLUMNS;
+}
 
 typedef struct {
     real *dz, *columns, *panels, *zeros;
@@ -95,7 +105,7 @@ static backward_space backward_space_at(const fl_backward_call *call)
     backward_space space = {0};
     space.dz = arena_take(&a, dz_segments(call->plan.segment) * call->plan.segment * call->batch *
                                   dz_columns_of(s).row);
-    space.columns = arena_take(&a, packs_dz(s) ? 2 * FL_COLUMNS * FL_COLUMN_SIZE : 0);
+    space.columns = arena_take(&a, packs_dz(call) ? 2 * FL_COLUMNS * FL_COLUMN_SIZE : 0);
     space.panels = arena_take(&a, groups * FL_TERMS * size);
     space.zeros = arena_take(&a, FL_GATE_SLOTS * s->hidden);
     space.dh_rows = arena_take(&a, call->batch * dh_row_of(s, k));
@@ -154,7 +164,7 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
         (double)(gate_slot_count(s) * s->hidden * output_size(s)) * (double)sizeof(real);
     call->plan.fetches_weights = weights > l2 / 3;
     call->plan.fetches_tape = weights <= l2;
-    call->plan.segment = minimum(segment_of(call->batch), call->steps);
+    call->plan.segment = minimum(segment_of(shard_rows(call)), call->steps);
     call->plan.zoneout_keep_worker = zoneout_keep_size(s);
     call->plan.scratch = backward_space_at(call).size;
 }

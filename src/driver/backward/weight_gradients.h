@@ -7,20 +7,27 @@
 
 /* Some terms of the weight gradients, one per step and row, and where their factors are. */
 typedef struct {
-    ptrdiff_t n;
+    ptrdiff_t n; /* 0: there are no more */
     const real *dz[FL_TERMS], *x[FL_TERMS], *h[FL_TERMS], *second_input[FL_TERMS];
     const real *recurrent_mask[FL_TERMS]; /* what h is multiplied by */
     ptrdiff_t token[FL_TERMS];
 } term_rows;
 
-static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, term_rows *terms)
+/* The next ones of the shard in a segment, from step s0 to s1; returns where they end. */
+static occurrence find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t s1, occurrence at,
+                             term_rows *terms)
 {
-    occurrence at = occurrence_at(&p->when, s0, first);
-    const real *dz = dz_at(p, at.s, at.rank);
-    for (ptrdiff_t i = 0; i < terms->n; i++, at = next_occurrence(&p->when, at)) {
+    const ptrdiff_t before = rows_before(&p->when, s0);
+    const real *dz = dz_at(p, s0, 0);
+    ptrdiff_t i = 0;
+    for (; i < FL_TERMS; i++, at.rank++) {
+        at = first_of_rows(&p->when, p->shard, s1, at);
+        if (at.s == s1) {
+            break;
+        }
         const ptrdiff_t b = row_of(&p->when, at.rank), t = time_of(&p->when, at.rank, at.s);
         const ptrdiff_t row = at.s * p->when.batch + at.rank;
-        terms->dz[i] = dz + i * p->dz_row;
+        terms->dz[i] = dz + (rows_before(&p->when, at.s) - before + at.rank) * p->dz_row;
         terms->x[i] = p->x_columns ? source_at(&p->x, t, b) : NULL;
         terms->h[i] = p->h_columns ? h_before(p, at.s, at.rank) : NULL;
         terms->second_input[i] =
@@ -29,6 +36,8 @@ static void find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t first, te
             p->tape.recurrent_mask ? p->tape.recurrent_mask + b * p->out_size : NULL;
         terms->token[i] = p->sums.recent ? p->x.tokens[t * p->x.step + b] : 0;
     }
+    terms->n = i;
+    return at;
 }
 
 /* The gradient of a matrix: columns of dz times rows of its input. */
@@ -105,7 +114,7 @@ typedef struct {
 /* The i-th of them, maybe beyond the last. */
 static dz_block dz_block_at(const backward_pass *p, const term_rows *terms, ptrdiff_t i)
 {
-    if (!packs_dz(p->stack)) {
+    if (!p->packs_dz) {
         return (dz_block){{i * p->factors, p->factors}, terms->dz[0], 1, p->dz_row, NULL};
     }
     real *packed = p->columns + i % 2 * FL_COLUMNS * FL_COLUMN_SIZE;
@@ -130,9 +139,8 @@ static void pack_dz(const backward_pass *p, const term_rows *terms, const dz_blo
 {
     const ptrdiff_t begin = lines.begin * FL_SUM_LANES;
     const ptrdiff_t end = minimum(lines.end * FL_SUM_LANES, columns_in(block));
-    const real *from = terms->dz[0] + block->columns.begin + begin;
-    p->k->transpose(terms->n, end - begin, from, p->dz_row, block->packed + begin * FL_COLUMN_SIZE,
-                    FL_COLUMN_SIZE);
+    p->k->transpose(terms->n, end - begin, terms->dz, block->columns.begin + begin,
+                    block->packed + begin * FL_COLUMN_SIZE, FL_COLUMN_SIZE);
 }
 
 /* The row of W (or U) and of its bias that a column of dz belongs to; -1: none.  Divisions for

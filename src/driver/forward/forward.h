@@ -107,8 +107,9 @@ static void tape_dropout(const fl_forward_call *call, const row_schedule *when, 
         const ptrdiff_t end = minimum(length_of(when, rank), call->steps);
         for (ptrdiff_t time = 0; time < end; time++) {
             const ptrdiff_t at = (time * call->batch + b) * width;
-            const ptrdiff_t number = call->first_step * call->batch * width + at;
-            dropout_apply(&call->dropout, l, number, width, t.out + at, t.passed + at);
+            const ptrdiff_t row =
+                number_of_row(&call->dropout, call->batch, call->first_step + time, b);
+            dropout_apply(&call->dropout, l, row * width, width, t.out + at, t.passed + at);
         }
     }
 }

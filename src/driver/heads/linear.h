@@ -1,17 +1,15 @@
-/* The head of a language model: linear layer, softmax and cross-entropy, forward and backward.
+/* A head: linear layer and loss, forward and backward.
  *
  * Predictions are taken FL_TERMS at a time: logits, their gradients and packed outputs of the LSTM
  * are in cache for all three products.  Workers share the rows of a block for logits and dy, and
  * tiles of dW, each over all rows, so that no sum depends on the number of workers. */
-#ifndef FL_DRIVER_HEADS_SOFTMAX_H
-#define FL_DRIVER_HEADS_SOFTMAX_H
+#ifndef FL_DRIVER_HEADS_LINEAR_H
+#define FL_DRIVER_HEADS_LINEAR_H
 
+#include "driver/heads/losses.h"
 #include "driver/sequence.h"
 #include "driver/team_plan.h"
-#include "driver/tiles.h"
 #include "layout/pack.h"
-
-#include <math.h>
 
 /* The weights change with every step of training, so they are packed for each call: 1% of it (2048
  * predictions, H = 256, V = 100). */
@@ -89,98 +87,98 @@ static void pack_head(const fl_head_call *call, const head_space *space, fl_work
     }
 }
 
-static inline const real *prediction_at(const fl_head_call *call, ptrdiff_t i)
+/* Predictions whose gradients of the weights are summed in one go: some of those of a shard, in
+ * their order. */
+typedef struct {
+    ptrdiff_t n;
+    ptrdiff_t row[FL_TERMS]; /* their numbers */
+    real scale[FL_TERMS];
+    real *dweight, *dbias; /* of the shard */
+} head_block;
+
+static void find_predictions(const fl_head_call *call, ptrdiff_t shard, ptrdiff_t first,
+                             head_block *block)
 {
-    return (const real *)call->y + i * call->y_row;
+    const fl_shards *s = &call->shards;
+    const ptrdiff_t begin = s->count ? s->starts[shard] : 0;
+    const ptrdiff_t rows = (s->count ? s->starts[shard + 1] : call->batch) - begin;
+    const ptrdiff_t all = call->n / call->batch * rows;
+    const real *weights = call->weights;
+    block->n = minimum(FL_TERMS, all - first);
+    for (ptrdiff_t i = 0; i < block->n; i++) {
+        const ptrdiff_t row = (first + i) / rows * call->batch + begin + (first + i) % rows;
+        block->row[i] = row;
+        block->scale[i] = (real)(call->scale * (weights ? (double)weights[row] : 1));
+    }
+    block->dweight = (real *)call->dweight + shard * call->grads_step;
+    block->dbias = (real *)call->dbias + shard * call->grads_step;
 }
 
-/* Logits of some rows, the first of them at `logits`. */
-static void head_logits(const fl_head_call *call, const head_space *space, fl_range rows,
-                        real *logits)
+static inline const real *prediction_at(const fl_head_call *call, ptrdiff_t row)
+{
+    return (const real *)call->y + row * call->y_row;
+}
+
+/* Logits of some predictions, the first of them at `logits`. */
+static void head_logits(const fl_head_call *call, const head_space *space, const ptrdiff_t *rows,
+                        ptrdiff_t n, real *logits)
 {
     const fl_kernels *k = call->kernels;
     const ptrdiff_t size = group_of(call), hidden = call->hidden, row = logits_row_of(call);
     for (ptrdiff_t v = 0; v < call->classes; v += size) {
         const ptrdiff_t vectors = minimum(4, (aligned(call->classes) - v) / k->lanes);
-        tiling tiles = tile_rows(k, rows.end - rows.begin);
-        for (ptrdiff_t i = rows.begin, tile; i < rows.end; i += tile) {
+        tiling tiles = tile_rows(k, n);
+        for (ptrdiff_t i = 0, tile; i < n; i += tile) {
             tile = next_tile(&tiles);
             const real *y[FL_MAX_ROWS], *bias[FL_MAX_ROWS];
             for (ptrdiff_t r = 0; r < tile; r++) {
-                y[r] = prediction_at(call, i + r);
+                y[r] = prediction_at(call, rows[i + r]);
                 bias[r] = space->bias + v;
             }
             const fl_term term = {y, 1, space->forward + v * hidden, hidden, NULL, {0}};
-            real *z = logits + (i - rows.begin) * row + v;
-            k->product[FL_SAME](tile, vectors, bias, &term, 1, z, row);
+            k->product[FL_SAME](tile, vectors, bias, &term, 1, logits + i * row + v, row);
         }
     }
 }
 
-/* log(x) for x >= 1 within 3 ulp, and with the same bits on every machine, unlike libm's.
- * With x = 2^n * m, m in [sqrt(1/2), sqrt(2)], and s = (m - 1)/(m + 1), which is at most 0.172,
- * log(m) = 2*atanh(s) = 2*(s + s^3/3 + s^5/5 + ...): 11 terms reach the precision of double. */
-static double log_of_sum(double x)
+/* Losses of some predictions; unless there are no scales, `logits` get their gradients. */
+static void head_losses(const fl_head_call *call, const head_space *space, const ptrdiff_t *rows,
+                        const real *scales, ptrdiff_t n, real *logits)
 {
-    static const double ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
-    const uint64_t mantissa = UINT64_MAX >> 12, one = (uint64_t)1023 << 52;
-    uint64_t bits;
-    double m;
-    memcpy(&bits, &x, sizeof bits);
-    int n = (int)(bits >> 52) - 1023;
-    bits = (bits & mantissa) | one;
-    memcpy(&m, &bits, sizeof m);
-    if (m > 1.41421356) {
-        m /= 2;
-        n++;
-    }
-    const double s = (m - 1) / (m + 1);
-    double series = 0;
-    for (int k = 21; k > 0; k -= 2) {
-        series = series * (s * s) + 1.0 / k;
-    }
-    return x != x ? x : n * ln2_high + (n * ln2_low + 2 * s * series);
-}
-
-/* nll of up to FL_TERMS rows; unless `scale` is 0, `logits` get the gradients of scale * nll. */
-static void head_loss(const fl_head_call *call, const head_space *space, fl_range rows,
-                      real *logits, real scale)
-{
-    const fl_kernels *k = call->kernels;
-    real sum[FL_TERMS], margin[FL_TERMS], *nll = call->nll;
-    const fl_softmax block = {
-        .logits = logits,
-        .row = logits_row_of(call),
-        .n = aligned(call->classes),
-        .targets = call->targets + rows.begin,
-        .scale = scale,
-        .sum = sum,
-        .margin = margin,
+    const head_outputs outputs = {
+        .n = n,
+        .classes = call->classes,
+        .z = logits,
+        .z_row = logits_row_of(call),
+        .padded = aligned(call->classes),
+        .rows = rows,
+        .scales = scales,
     };
-    head_logits(call, space, rows, logits);
-    k->softmax(rows.end - rows.begin, &block);
-    for (ptrdiff_t i = 0; i < rows.end - rows.begin; i++) {
-        nll[rows.begin + i] = (real)(log_of_sum((double)sum[i]) + (double)margin[i]);
+    head_logits(call, space, rows, n, logits);
+    if (call->targets) {
+        cross_entropy(call->kernels, &outputs, call->targets, call->losses);
+    } else {
+        squared_errors(&outputs, call->values, call->losses);
     }
 }
 
-/* dy = dlogits W for some rows. */
-static void head_inputs(const fl_head_call *call, const head_space *space, fl_range rows,
-                        const real *dlogits)
+/* dy = dlogits W for some predictions. */
+static void head_inputs(const fl_head_call *call, const head_space *space, const ptrdiff_t *rows,
+                        ptrdiff_t count, const real *dlogits)
 {
     const fl_kernels *k = call->kernels;
     const ptrdiff_t size = group_of(call), classes = call->classes, row = logits_row_of(call);
     for (ptrdiff_t h = 0; h < call->hidden; h += size) {
         const ptrdiff_t n = minimum(size, call->hidden - h);
-        tiling tiles = tile_rows(k, rows.end - rows.begin);
-        for (ptrdiff_t i = rows.begin, tile; i < rows.end; i += tile) {
+        tiling tiles = tile_rows(k, count);
+        for (ptrdiff_t i = 0, tile; i < count; i += tile) {
             tile = next_tile(&tiles);
             const real *a[FL_MAX_ROWS], *init[FL_MAX_ROWS];
             real *dy[FL_MAX_ROWS];
             for (ptrdiff_t r = 0; r < tile; r++) {
                 init[r] = zeros;
-                a[r] = dlogits + (i - rows.begin + r) * row;
-                dy[r] = (real *)call->dy + (i + r) * call->dy_row + h;
+                a[r] = dlogits + (i + r) * row;
+                dy[r] = (real *)call->dy + rows[i + r] * call->dy_row + h;
                 fetch_to_write(dy[r], n); /* 3% where dy is not in cache (H = 256, V = 100) */
             }
             const fl_term term = {a, 1, space->backward + h * classes, classes, NULL, {0}};
@@ -192,22 +190,22 @@ static void head_inputs(const fl_head_call *call, const head_space *space, fl_ra
 }
 
 /* y of a block, some groups of hidden units. */
-static void head_panels(const fl_head_call *call, const head_space *space, fl_range block,
+static void head_panels(const fl_head_call *call, const head_space *space, const head_block *block,
                         fl_range groups)
 {
     const fl_kernels *k = call->kernels;
-    const ptrdiff_t size = group_of(call), n = block.end - block.begin;
+    const ptrdiff_t size = group_of(call);
     const real *y[FL_TERMS];
     for (ptrdiff_t h = groups.begin * size; h < groups.end * size; h += size) {
-        for (ptrdiff_t i = 0; i < n; i++) {
-            y[i] = prediction_at(call, block.begin + i) + h;
+        for (ptrdiff_t i = 0; i < block->n; i++) {
+            y[i] = prediction_at(call, block->row[i]) + h;
         }
-        k->load(n, call->hidden - h, y, NULL, space->panels + h * FL_TERMS);
+        k->load(block->n, call->hidden - h, y, NULL, space->panels + h * FL_TERMS);
     }
 }
 
-/* Adds dlogits^T y of a block of n rows to some tiles of a group of columns of dW. */
-static void head_weights(const fl_head_call *call, const head_space *space, ptrdiff_t n,
+/* Adds dlogits^T y of a block to some tiles of a group of columns of dW. */
+static void head_weights(const fl_head_call *call, const head_space *space, const head_block *block,
                          ptrdiff_t group, fl_range tiles)
 {
     const fl_kernels *k = call->kernels;
@@ -222,25 +220,26 @@ static void head_weights(const fl_head_call *call, const head_space *space, ptrd
             init[r] = zeros;
             sums[r] = tile_sums + r * size;
             a[r] = space->logits + v + r;
-            to[r] = (real *)call->dweight + (v + r) * call->hidden + h;
+            to[r] = block->dweight + (v + r) * call->hidden + h;
             fetch_to_write(to[r], columns); /* 2% (H = 512, V = 1000) */
         }
-        const fl_term term = {a, logits_row_of(call), space->panels + h * FL_TERMS, n, NULL, {0}};
+        const fl_term term = {a,  logits_row_of(call), space->panels + h * FL_TERMS, block->n, NULL,
+                              {0}};
         k->product[FL_SAME](rows, divide_up(columns, k->lanes), init, &term, 1, tile_sums, size);
         k->add(rows, columns, sums, to);
     }
 }
 
-static void head_bias(const fl_head_call *call, const head_space *space, ptrdiff_t n,
+static void head_bias(const fl_head_call *call, const head_space *space, const head_block *block,
                       fl_range classes)
 {
     const fl_kernels *k = call->kernels;
     const real *rows[FL_TERMS];
-    for (ptrdiff_t i = 0; i < n; i++) {
+    for (ptrdiff_t i = 0; i < block->n; i++) {
         rows[i] = space->logits + i * logits_row_of(call);
     }
-    k->add_columns(n, classes.end - classes.begin, rows, classes.begin,
-                   (real *)call->dbias + classes.begin);
+    k->add_columns(block->n, classes.end - classes.begin, rows, classes.begin,
+                   block->dbias + classes.begin);
 }
 
 /* Rows of a piece of work, of which each worker should have four: a block is shared evenly then. */
@@ -251,11 +250,10 @@ static ptrdiff_t rows_of_piece(const fl_head_call *call, const fl_worker *team)
 }
 
 /* The losses of a block and, if dy is wanted, what the gradients of its weights are made of. */
-static void head_rows(const fl_head_call *call, const head_space *space, fl_range block,
+static void head_rows(const fl_head_call *call, const head_space *space, const head_block *block,
                       fl_worker *team)
 {
-    const real scale = call->dy ? (real)(1 / (double)call->n) : 0;
-    const fl_kind kinds[2] = {{block.end - block.begin, rows_of_piece(call, team), 1},
+    const fl_kind kinds[2] = {{block->n, rows_of_piece(call, team), 1},
                               {call->dy ? divide_up(call->hidden, group_of(call)) : 0, 1, 1}};
     fl_work work = fl_begin(team, kinds, 2);
     for (fl_piece at; fl_next(&work, &at);) {
@@ -263,18 +261,19 @@ static void head_rows(const fl_head_call *call, const head_space *space, fl_rang
             head_panels(call, space, block, at.units);
             continue;
         }
-        const fl_range rows = {block.begin + at.units.begin, block.begin + at.units.end};
-        real *logits = space->logits + at.units.begin * logits_row_of(call);
-        head_loss(call, space, rows, logits, scale);
+        const ptrdiff_t first = at.units.begin, n = at.units.end - first;
+        const ptrdiff_t *rows = block->row + first;
+        real *logits = space->logits + first * logits_row_of(call);
+        head_losses(call, space, rows, call->dy ? block->scale + first : NULL, n, logits);
         if (call->dy) {
-            head_inputs(call, space, rows, logits);
+            head_inputs(call, space, rows, n, logits);
         }
     }
 }
 
-/* Gradients of the weights from a block of n rows. */
-static void head_gradients(const fl_head_call *call, const head_space *space, ptrdiff_t n,
-                           fl_worker *team)
+/* Gradients of the weights from a block. */
+static void head_gradients(const fl_head_call *call, const head_space *space,
+                           const head_block *block, fl_worker *team)
 {
     const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows, size = group_of(call);
     const fl_kind kinds[2] = {
@@ -283,9 +282,9 @@ static void head_gradients(const fl_head_call *call, const head_space *space, pt
     fl_work work = fl_begin(team, kinds, 2);
     for (fl_piece at; fl_next(&work, &at);) {
         if (at.kind == 1) {
-            head_bias(call, space, n, at.units);
+            head_bias(call, space, block, at.units);
         } else {
-            head_weights(call, space, n, at.time, at.units);
+            head_weights(call, space, block, at.time, at.units);
         }
     }
 }
@@ -303,11 +302,17 @@ static void head(void *argument, fl_worker *team)
     const head_space space = head_space_at(call);
     const fl_fpu saved = fl_fpu_enter();
     pack_head(call, &space, team);
-    for (ptrdiff_t first = 0; first < call->n; first += FL_TERMS) {
-        const fl_range block = {first, minimum(first + FL_TERMS, call->n)};
-        head_rows(call, &space, block, team);
-        if (call->dy) {
-            head_gradients(call, &space, block.end - block.begin, team);
+    for (ptrdiff_t shard = 0; shard < (call->shards.count ? call->shards.count : 1); shard++) {
+        head_block block;
+        for (ptrdiff_t first = 0;; first += FL_TERMS) {
+            find_predictions(call, shard, first, &block);
+            if (block.n <= 0) {
+                break;
+            }
+            head_rows(call, &space, &block, team);
+            if (call->dy) {
+                head_gradients(call, &space, &block, team);
+            }
         }
     }
     fl_fpu_leave(saved);
