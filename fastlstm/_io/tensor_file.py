@@ -21,7 +21,8 @@ def write(
 ) -> None:
     """Write tensors; a file that exists is replaced only when the new one is complete.
 
-    Arrays of uint16 are the bits of bfloat16, which NumPy has not.
+    The same tensors and configuration make the same bytes.  Arrays of uint16 are the bits
+    of bfloat16, which NumPy has not.
     """
     import json
 
@@ -29,10 +30,8 @@ def write(
 
     data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
                 {"format": f"fastlstm.{kind}", "config": json.dumps(dict(config))})  # fmt: skip
-    if any(tensor.dtype == np.uint16 for tensor in tensors.values()):
-        data = _renamed(data, "U16", "BF16")
     with replacing(path) as file:
-        file.write(data)
+        file.writelines(_renamed(data, "U16", "BF16"))
 
 
 def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -63,7 +62,7 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
             tensors = {name: file.get_tensor(name) for name in names}
         else:
             with open(path, "rb") as whole:
-                tensors = load(_renamed(whole.read(), "BF16", "U16"))
+                tensors = load(b"".join(_renamed(whole.read(), "BF16", "U16")))
     if "config" not in metadata:
         raise damaged(path, "there is none")
     try:
@@ -106,8 +105,8 @@ def _opened(path: StrPath) -> Iterator[Any]:
         raise ValueError(f"{path}: not a safetensors file, or not all of one ({error})") from None
 
 
-def _renamed(data: bytes, dtype: str, new: str) -> bytes:
-    """The bytes of a file in which tensors of one type are said to be of another."""
+def _renamed(data: bytes, dtype: str, new: str) -> tuple[bytes, bytes, memoryview]:
+    """The parts of a file in which tensors of one type are said to be of another."""
     import json
 
     size = int.from_bytes(data[:8], "little")
@@ -115,9 +114,9 @@ def _renamed(data: bytes, dtype: str, new: str) -> bytes:
     for tensor in header.values():
         if tensor.get("dtype") == dtype:
             tensor["dtype"] = new
-    text = json.dumps(header).encode()
+    text = json.dumps(header, sort_keys=True).encode()  # safetensors puts metadata in any order
     text += b" " * (-len(text) % 8)  # tensors begin at a whole word
-    return len(text).to_bytes(8, "little") + text + data[8 + size :]
+    return len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]
 
 
 def damaged(path: StrPath, what: str) -> ValueError:

@@ -41,6 +41,15 @@ def test_a_saved_model_is_the_same(model: LanguageModel, path: Path) -> None:
     assert loaded.generate("hello", 30, seed=2) == model.generate("hello", 30, seed=2)
 
 
+def test_the_same_model_makes_the_same_bytes(model: LanguageModel, path: Path) -> None:
+    """Ten times: a library that orders a table at random may do it rightly once."""
+    files = set()
+    for _ in range(10):
+        model.save(path)
+        files.add(path.read_bytes())
+    assert len(files) == 1
+
+
 def test_other_programs_can_read_it(model: LanguageModel, path: Path) -> None:
     from safetensors.numpy import load_file
 
@@ -201,6 +210,27 @@ def test_the_new_file_appears_at_once(path: Path) -> None:
         assert path.read_bytes() == b"old"
     assert path.read_bytes() == b"new"
     assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.skipif(WINDOWS, reason="its folders cannot be opened")
+def test_the_folder_is_synced_after_the_file_has_its_name(
+    model: LanguageModel, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[Any] = []
+    sync, replace = os.fsync, os.replace
+
+    def watched_sync(descriptor: int) -> None:
+        events.append(os.fstat(descriptor).st_ino)
+        sync(descriptor)
+
+    def watched_replace(source: str, target: str) -> None:
+        events.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_sync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    model.save(path)
+    assert events == [path.stat().st_ino, "replace", path.parent.stat().st_ino]
 
 
 @pytest.mark.skipif(WINDOWS, reason="permissions of POSIX")
