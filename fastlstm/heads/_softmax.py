@@ -11,7 +11,7 @@ from fastlstm._core import heads, memory
 from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
-from fastlstm._shards import ShardGradients
+from fastlstm._shards import ShardGradients, Shards
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
@@ -42,6 +42,14 @@ def softmax_loss_backward(
     nll, dy = np.empty(targets.shape, np.float32), memory.empty(y.shape, y.dtype)
     _run(lstm, parameters, y, targets, nll, dy, grads)
     return nll, dy
+
+
+def sums_of_shards(nll: Array, shards: Shards) -> Array:
+    """Return the sums of [T, B] over each shard, (shards,) of float64, the same on any machine."""
+    borders = zip(shards.starts[:-1], shards.starts[1:], strict=True)
+    parts = [nll[:, begin:end].ravel() for begin, end in borders]
+    # Added one after the other, where `sum` takes an order of the processor's.
+    return np.array([np.add.accumulate(p, dtype=np.float64)[-1] if p.size else 0.0 for p in parts])
 
 
 def _run(

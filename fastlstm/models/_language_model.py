@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import Any
 
 import numpy as np
@@ -15,17 +14,18 @@ from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.quantize import check_weight_type
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._shards import ShardGradients, Shards
-from fastlstm._validation import bound, non_negative
-from fastlstm.heads._softmax import Array, Indices, softmax_loss_backward, softmax_nll
+from fastlstm._validation import non_negative
+from fastlstm.heads._softmax import Array, Indices, softmax_loss_backward, sums_of_shards
 from fastlstm.models import _file
-from fastlstm.models._text import Alphabet, EvaluationWindows
+from fastlstm.models._evaluation import mean_bits
+from fastlstm.models._generation import generate
+from fastlstm.models._text import Alphabet, split
 from fastlstm.training._batches import Codes
-from fastlstm.training._history import History, Plan, Progress
+from fastlstm.training._history import History, Progress
 from fastlstm.training._loop import train
+from fastlstm.training._plan import Plan
 
 State = tuple[Array, Array]
-
-_WARMUP = 128  # characters a row reads before the part it measures
 
 
 class LanguageModel:
@@ -157,26 +157,19 @@ class LanguageModel:
             The loss is not finite any more.
         """
         self.lstm._check_trainable("fit", "model")
-        codes, rest = self._split(text, held_out)
-        lengths = [length for length in (steps, seconds, epochs) if length is not None]
-        if len(lengths) != 1:
-            raise ValueError(f"steps, seconds, epochs: expected one of them, got {len(lengths)}")
-        batch_size = _validation.integer(batch_size, "batch_size", 1)
-        chunk = _validation.integer(chunk, "chunk", 1)
-        _validation.check_size(batch_size * chunk, np.dtype(np.intp), "batch_size, chunk")
-        total = math.inf if steps is None else _validation.integer(steps, "steps", 1)
-        if epochs is not None:
-            total = math.ceil(_length("epochs", epochs) * len(codes) / (batch_size * chunk))
-        plan = Plan(
-            steps=total,
-            seconds=math.inf if seconds is None else _length("seconds", seconds),
+        codes, rest = split(self._alphabet, text, held_out)
+        plan = Plan.of(
+            len(codes),
+            steps=steps,
+            seconds=seconds,
+            epochs=epochs,
             batch_size=batch_size,
             chunk=chunk,
-            lr=non_negative("lr", lr),
-            clip_norm=bound("clip_norm", clip_norm),
-            evaluations=_validation.integer(evaluations, "evaluations", 1),
+            lr=lr,
+            clip_norm=clip_norm,
+            evaluations=evaluations,
         )
-        evaluate = (lambda: self._mean_bits(rest, batch_size)) if len(rest) else None
+        evaluate = (lambda: self._mean_bits(rest, plan.batch_size)) if len(rest) else None
         return train(self, codes, plan, evaluate, progress)
 
     def gradients(
@@ -227,9 +220,7 @@ class LanguageModel:
         heads = ShardGradients(self._shapes, flats, shards)
         nll, dy = softmax_loss_backward(self.lstm, self.parameters, y, targets, heads)
         heads.of("embedding.weight")[...], _, lstm = self.lstm.backward(tape, dy)
-        borders = zip(shards.starts[:-1], shards.starts[1:], strict=True)
-        losses = np.array([_sum_in_order(nll[:, a:b]) for a, b in borders], np.float64)
-        return losses, [lstm, heads], state
+        return sums_of_shards(nll, shards), [lstm, heads], state
 
     def bits_per_character(self, text: str, *, rows: int = 1) -> float:
         """Return the mean of -log2 p(character) over a text, given all that precedes it.
@@ -254,17 +245,7 @@ class LanguageModel:
         return float(2 ** self.bits_per_character(text, rows=rows))
 
     def _mean_bits(self, codes: Codes, rows: int) -> float:
-        windows = EvaluationWindows.of(len(codes) - 1, rows, _WARMUP)
-        block = max(1, 2048 // windows.rows)
-        state, total, weight = None, 0.0, self.parameters["embedding.weight"]
-        for start in range(0, windows.steps, block):
-            places, counts = windows.places(start, min(start + block, windows.steps))
-            y, state = self.lstm(codes.take(places, mode="clip"), state, embedding=weight)
-            targets = codes.take(places + 1, mode="clip")
-            nll = softmax_nll(self.lstm, self.parameters, y, targets)
-            counts &= places + 1 < len(codes)
-            total += float(nll.sum(where=counts, dtype=np.float64))
-        return total / ((len(codes) - 1) * math.log(2))
+        return mean_bits(self.lstm, self.parameters, codes, rows)
 
     def generate(
         self, prompt: str, n: int, temperature: float = 1.0, seed: int | None = None
@@ -289,16 +270,10 @@ class LanguageModel:
         n = _validation.integer(n, "n", 0)
         _validation.check_size(n, np.dtype(np.float64), "n")  # of the random numbers
         temperature = non_negative("temperature", temperature)
-        weight, uniform = self.parameters["embedding.weight"], _generator(seed).random(n)
-        linear, bias = self.parameters["linear.weight"], self.parameters["linear.bias"]
-        stream = self.lstm.stream()
-        stream.run(weight[codes[:-1], None])
-        code, y, written = int(codes[-1]), np.empty(linear.shape[1], np.float32), []
-        for u in uniform:
-            stream.step(weight[code], out=y)
-            code = _sample(linear @ y + bias, temperature, u)
-            written.append(code)
-        return self._alphabet.decode(written)
+        uniform = _generator(seed).random(n)
+        return self._alphabet.decode(
+            generate(self.lstm, self.parameters, codes, uniform, temperature)
+        )
 
     def quantize(self, weights_dtype: str) -> LanguageModel:
         """Return a model for inference whose LSTM has weights of fewer bits.
@@ -381,22 +356,6 @@ class LanguageModel:
             model.parameters[name] = tensors[name]
         return model if weights_dtype in (None, stored) else model.quantize(weights_dtype)
 
-    def _split(self, text: str, held_out: float | str) -> tuple[Codes, Codes]:
-        codes = self._alphabet.encode(text)
-        if isinstance(held_out, str):
-            rest = self._alphabet.encode(held_out, "held_out")
-        else:
-            part = non_negative("held_out", held_out)
-            if part >= 1:
-                raise ValueError(f"held_out: expected a text or a part in [0, 1), got {held_out}")
-            place = len(codes) - int(len(codes) * part)
-            codes, rest = codes[:place], codes[place:]
-        if len(codes) < 2:
-            raise ValueError(f"text: expected at least 2 characters to train on, got {len(codes)}")
-        if len(rest) < 2 and (isinstance(held_out, str) or held_out > 0):
-            raise ValueError(f"held_out: expected at least 2 characters, got {len(rest)}")
-        return codes, rest
-
     def __repr__(self) -> str:
         options = dict(self._config)
         if self.weights_dtype != "float32":
@@ -405,28 +364,5 @@ class LanguageModel:
         return f"LanguageModel({len(self._alphabet)} characters, {config})"
 
 
-def _sum_in_order(values: Array) -> float:
-    """A sum whose bits do not depend on the machine."""
-    return float(np.add.accumulate(values.ravel(), dtype=np.float64)[-1]) if values.size else 0.0
-
-
-def _sample(logits: Array, temperature: float, u: float) -> int:
-    """Draw a code from softmax(logits / temperature) with the uniform number u in [0, 1)."""
-    if temperature == 0:
-        return int(logits.argmax())
-    with np.errstate(over="ignore"):  # towards -inf, at tiny temperatures
-        scaled = (logits - logits.max()).astype(np.float64) / temperature
-    cumulative = np.exp(scaled).cumsum()
-    code = int(np.searchsorted(cumulative, u * cumulative[-1], side="right"))
-    return min(code, len(logits) - 1)
-
-
 def _generator(seed: int | None) -> np.random.Generator:
     return np.random.default_rng(None if seed is None else _validation.integer(seed, "seed", 0))
-
-
-def _length(name: str, value: Any) -> float:
-    result = bound(name, value)
-    if not 0 < result < math.inf:
-        raise ValueError(f"{name}: expected a finite number > 0, got {value}")
-    return result

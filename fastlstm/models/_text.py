@@ -1,12 +1,13 @@
-"""Text as numbers: the alphabet of a model, and how batches read a text."""
+"""Text as numbers: the alphabet of a model, and what of a text is held out."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fastlstm._validation import non_negative
 from fastlstm.training._batches import Codes
 
 
@@ -17,6 +18,12 @@ class Alphabet:
     ----------
     text : str
         The alphabet is the set of its characters.
+
+    Attributes
+    ----------
+    characters : str
+    points : array of uint32
+        Their code points.
 
     Examples
     --------
@@ -31,7 +38,7 @@ class Alphabet:
         self.characters = "".join(sorted(set(check_text("alphabet", text))))
         if not self.characters:
             raise ValueError("alphabet: expected at least one character, got an empty text")
-        self._points = _code_points(self.characters)
+        self.points = _code_points(self.characters)
         self._dtype = np.min_scalar_type(len(self) - 1)
 
     def __len__(self) -> int:
@@ -40,9 +47,9 @@ class Alphabet:
     def encode(self, text: str, name: str = "text") -> Codes:
         """Return the codes of a text, or raise ``ValueError`` that names its argument."""
         points = _code_points(check_text(name, text))
-        codes = np.searchsorted(self._points, points)
+        codes = np.searchsorted(self.points, points)
         np.minimum(codes, len(self) - 1, out=codes)
-        unknown = np.flatnonzero(self._points[codes] != points)
+        unknown = np.flatnonzero(self.points[codes] != points)
         if unknown.size:
             place = int(unknown[0])
             raise ValueError(
@@ -56,30 +63,22 @@ class Alphabet:
         return "".join(self.characters[code] for code in codes)
 
 
-class EvaluationWindows(NamedTuple):
-    """Where parallel rows read when they measure a text, each character once.
-
-    Row r reads `steps` characters from ``r * spacing`` on.  The first `steps - spacing` of
-    every row but the first only warm up its state: the row before has measured them.
-    """
-
-    rows: int
-    steps: int
-    spacing: int
-
-    @classmethod
-    def of(cls, length: int, rows: int, warmup: int) -> EvaluationWindows:
-        """Cover `length` predictions; fewer rows, where they would mostly warm up."""
-        rows = max(1, min(rows, length // max(1, 2 * warmup)))
-        warmup = warmup if rows > 1 else 0
-        steps = -(-(length + (rows - 1) * warmup) // rows)
-        return cls(rows, steps, steps - warmup)
-
-    def places(self, start: int, stop: int) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-        """Return the places read at time steps start to stop, and which count; [T, B] each."""
-        row, step = np.arange(self.rows), np.arange(start, stop)[:, None]
-        counts = (row == 0) | (step >= self.steps - self.spacing)
-        return row * self.spacing + step, counts
+def split(alphabet: Alphabet, text: str, held_out: float | str) -> tuple[Codes, Codes]:
+    """Codes to train on and codes to measure, of a text and what to hold out."""
+    codes = alphabet.encode(text)
+    if isinstance(held_out, str):
+        rest = alphabet.encode(held_out, "held_out")
+    else:
+        part = non_negative("held_out", held_out)
+        if part >= 1:
+            raise ValueError(f"held_out: expected a text or a part in [0, 1), got {held_out}")
+        place = len(codes) - int(len(codes) * part)
+        codes, rest = codes[:place], codes[place:]
+    if len(codes) < 2:
+        raise ValueError(f"text: expected at least 2 characters to train on, got {len(codes)}")
+    if len(rest) < 2 and (isinstance(held_out, str) or held_out > 0):
+        raise ValueError(f"held_out: expected at least 2 characters, got {len(rest)}")
+    return codes, rest
 
 
 def check_text(name: str, text: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a training run is to do, and what it did."""
+"""What a training run did."""
 
 from __future__ import annotations
 
@@ -41,20 +41,3 @@ class History:
         """Mean speed over the whole run, evaluations included."""
         last = self.records[-1]
         return last.characters / last.seconds
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to train; either `steps` or `seconds` is infinite."""
-
-    steps: float
-    seconds: float
-    batch_size: int
-    chunk: int
-    lr: float
-    clip_norm: float
-    evaluations: int
-
-    def done(self, step: int, seconds: float) -> float:
-        """Part of the run that lies behind, 0 to 1."""
-        return min(1.0, max(step / self.steps, seconds / self.seconds))

@@ -10,8 +10,9 @@ from typing import Any, Protocol
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm.optim import Adam, clip_grad_norm
 from fastlstm.training._batches import Codes, TrainingRows
-from fastlstm.training._history import History, Plan, Progress, Record
+from fastlstm.training._history import History, Progress, Record
 from fastlstm.training._interrupt import deferred_interrupt
+from fastlstm.training._plan import Plan
 
 
 class Trainable(Protocol):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from support.language_models import SMALL, TEXT, mean_nll, reference_logits, small_model, weights_of
 
-from fastlstm.models import LanguageModel, _language_model
-from fastlstm.models._text import Alphabet, EvaluationWindows
+from fastlstm.models import LanguageModel, _evaluation
+from fastlstm.models._evaluation import EvaluationWindows
+from fastlstm.models._text import Alphabet
 
 
 def test_loss_and_gradients_are_those_of_the_reference() -> None:
@@ -91,7 +92,7 @@ def test_bits_are_those_of_the_reference_and_rows_change_little(
     assert model.bits_per_character(text) == pytest.approx(exact, rel=1e-5)
     assert model.bits_per_character(text, rows=5) == pytest.approx(exact, rel=1e-3)
     assert model.bits_per_character(text, rows=10_000) == pytest.approx(exact, rel=1e-3)
-    monkeypatch.setattr(_language_model, "_WARMUP", 0)
+    monkeypatch.setattr(_evaluation, "_WARMUP", 0)
     assert model.bits_per_character(text, rows=100) > exact * 1.01
 
 
