@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 C_FILES := $(shell find src tests benchmarks -name '*.[ch]')
 PY_FILES := setup.py fastlstm tests benchmarks examples docs
 
-.PHONY: build test check lint format mutants teams asan arm arm-tools bench clean
+.PHONY: build test check lint format mutants kills teams asan arm arm-tools bench clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -34,6 +34,10 @@ format:
 
 mutants: build  # would the tests notice a mistake?
 	$(BIN)/python tests/native/mutants.py
+
+KILLS := 50
+kills: build  # does every checkpoint load, whenever a process is killed?
+	$(BIN)/pytest tests/training/test_resume.py -k killed_process --kills $(KILLS)
 
 bench: build
 	$(BIN)/fastlstm bench

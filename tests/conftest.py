@@ -88,6 +88,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--no-peer-skips", action="store_true", help="fail where a peer test would be skipped"
     )
+    parser.addoption(
+        "--kills", type=int, default=4, help="how often to kill a process that writes checkpoints"
+    )
 
 
 @pytest.hookimpl(wrapper=True)

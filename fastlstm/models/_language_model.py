@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from dataclasses import asdict
+from typing import Any, Literal
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from fastlstm.models._evaluation import mean_bits
 from fastlstm.models._generation import generate
 from fastlstm.models._text import Alphabet, split
 from fastlstm.training._batches import Codes
+from fastlstm.training._checkpoint import Checkpoints, fingerprint
 from fastlstm.training._history import History, Progress
 from fastlstm.training._loop import train
 from fastlstm.training._plan import Plan
@@ -119,6 +121,9 @@ class LanguageModel:
         clip_norm: float = 1.0,
         evaluations: int = 10,
         progress: Progress | None = None,
+        checkpoint: StrPath | None = None,
+        checkpoint_every: int | None = None,
+        resume: bool | Literal["auto"] = False,
     ) -> History:
         """Train by truncated BPTT with Adam, the learning rate falling linearly to 0.
 
@@ -145,7 +150,18 @@ class LanguageModel:
         evaluations : int
             How often, evenly spaced and at the end, the held-out text is measured.
         progress : callable, optional
-            Called with a `Record` after every step.
+            Called with a `Record` after every step.  If it has a method ``resumed``, that is
+            called with the number of steps when a run goes on.
+        checkpoint : path-like, optional
+            Save the run in this file, from which it goes on with the same bits as if it had never
+            stopped: now and then, at the end, when Ctrl-C ends it, and before the process ends
+            when it gets SIGTERM or SIGUSR1.  The file is replaced only when a new one is complete.
+        checkpoint_every : int, optional
+            Steps from one checkpoint to the next, 1000 by default: so a run of the usual size that
+            is killed loses less than a minute, and spends next to no time on writing.
+        resume : bool or "auto"
+            Go on from the checkpoint, which has to be of a run with the same arguments; "auto": if
+            the file is there.  A run that had come to its end returns at once.
 
         Returns
         -------
@@ -155,6 +171,27 @@ class LanguageModel:
         ------
         FloatingPointError
             The loss is not finite any more.
+        OSError
+            The checkpoint cannot be written or read.
+        SystemExit
+            SIGTERM or SIGUSR1 came, and the checkpoint is complete: 128 and the number of the
+            signal.
+        ValueError
+            An argument cannot be meant; or the checkpoint is damaged, or of another run: then the
+            message names what differs.
+
+        Examples
+        --------
+        A run that Ctrl-C or a signal stops goes on when the same lines run again:
+
+        >>> import os, tempfile
+        >>> path = os.path.join(tempfile.mkdtemp(), "run.ckpt")
+        >>> text = "the cat sat on the mat. " * 200
+        >>> model = LanguageModel(text, hidden_size=32, seed=1)
+        >>> history = model.fit(text, steps=60, checkpoint=path, resume="auto")
+        >>> again = LanguageModel(text, hidden_size=32)
+        >>> again.fit(text, steps=60, checkpoint=path, resume="auto") == history
+        True
         """
         self.lstm._check_trainable("fit", "model")
         codes, rest = split(self._alphabet, text, held_out)
@@ -169,8 +206,16 @@ class LanguageModel:
             clip_norm=clip_norm,
             evaluations=evaluations,
         )
+        settings = {
+            **self._config,
+            "alphabet": fingerprint(self._alphabet.points),
+            "text": fingerprint(codes),
+            "held_out": fingerprint(rest),
+            **asdict(plan),
+        }
+        checkpoints = Checkpoints.of(checkpoint, checkpoint_every, resume, settings)
         evaluate = (lambda: self._mean_bits(rest, plan.batch_size)) if len(rest) else None
-        return train(self, codes, plan, evaluate, progress)
+        return train(self, codes, plan, evaluate, progress, checkpoints)
 
     def gradients(
         self, inputs: Indices, targets: Indices, state: State | None
@@ -221,6 +266,16 @@ class LanguageModel:
         nll, dy = softmax_loss_backward(self.lstm, self.parameters, y, targets, heads)
         heads.of("embedding.weight")[...], _, lstm = self.lstm.backward(tape, dy)
         return sums_of_shards(nll, shards), [lstm, heads], state
+
+    @property
+    def _generators(self) -> list[np.random.Generator]:
+        """What draws random choices in `gradients`."""
+        return [self.lstm._dropout_keys]
+
+    def _zero_state(self, rows: int) -> State:
+        """The state before a text."""
+        h, c = np.zeros((2, self.lstm.num_layers, rows, self.lstm.hidden_size), np.float32)
+        return h, c
 
     def bits_per_character(self, text: str, *, rows: int = 1) -> float:
         """Return the mean of -log2 p(character) over a text, given all that precedes it.

@@ -96,7 +96,7 @@ def _epoch(
     rows: Array,
     loss: Loss,
     plan: Plan,
-    interrupted: Callable[[], bool],
+    interrupted: Callable[[], int],
 ) -> float | None:
     """The mean loss, or None if it was interrupted."""
     total = 0.0

@@ -22,6 +22,11 @@ class TrainingRows:
         The text.
     rows, steps : int
         Rows of a batch, and time steps of a chunk.
+
+    Attributes
+    ----------
+    read : int
+        Characters each row has read; assign to it to go on from there.
     """
 
     def __init__(self, codes: Codes, rows: int, steps: int) -> None:
@@ -29,9 +34,11 @@ class TrainingRows:
         # One step more: the target is the next character.
         self._places = len(codes) * np.arange(rows) // rows + np.arange(steps + 1)[:, None]
         self._steps = steps
+        self.read = 0
 
     def next(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Return inputs and targets, [T, B] each, and move on by T characters."""
-        chunk = self._codes.take(self._places, mode="wrap").astype(np.intp)
-        self._places = (self._places + self._steps) % len(self._codes)
+        places = self._places + self.read % len(self._codes)
+        chunk = self._codes.take(places, mode="wrap").astype(np.intp)
+        self.read += self._steps
         return chunk[:-1], chunk[1:]

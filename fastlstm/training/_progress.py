@@ -23,11 +23,6 @@ class ProgressDisplay:
         self._bits = math.nan
 
     def __enter__(self) -> Self:
-        if sys.stderr.isatty():
-            from tqdm import tqdm
-
-            form = "{percentage:3.0f}%|{bar}| {desc}"
-            self._bar = tqdm(total=1.0, bar_format=form, dynamic_ncols=True, file=sys.stderr)
         return self
 
     def __exit__(
@@ -39,6 +34,11 @@ class ProgressDisplay:
         if self._bar is not None:
             self._bar.close()
 
+    def resumed(self, step: int) -> None:
+        """Say, on standard output, that a run goes on that has made so many steps."""
+        self.steps = step
+        print(f"resumed at step {step}", flush=True)
+
     def __call__(self, record: Record) -> None:
         """Show a record."""
         self.steps = record.step
@@ -46,7 +46,7 @@ class ProgressDisplay:
         measured = record.held_out_bits != self._bits and not math.isnan(record.held_out_bits)
         self._bits = record.held_out_bits
         held_out = "" if math.isnan(self._bits) else f", held-out {self._bits:.3f} bits/char"
-        if self._bar is None:
+        if not sys.stderr.isatty():
             if measured or record.done >= 1:
                 print(
                     f"{record.done:4.0%} {record.seconds:6.1f} s, {speed:,.0f} chars/s, "
@@ -55,6 +55,11 @@ class ProgressDisplay:
                     flush=True,
                 )
             return
+        if self._bar is None:
+            from tqdm import tqdm
+
+            form = "{percentage:3.0f}%|{bar}| {desc}"
+            self._bar = tqdm(total=1.0, bar_format=form, dynamic_ncols=True, file=sys.stderr)
         # A running mean: the loss of a single step jumps about too much to be read.
         old = record.loss if math.isnan(self._loss) else self._loss
         self._loss = old + 0.05 * (record.loss - old)
