@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -33,6 +34,12 @@ _OPTION_OF = {
     "held_out": "--held-out",
     "prompt": "--prompt",
     "n": "-n",
+    "dropout": "--dropout",
+    "text": "FILE",
+    "alphabet": "FILE",
+    "steps": "--steps",
+    "seconds": "--seconds",
+    "lr": "--lr",
 }
 
 _SHORTEST = 20  # characters: the last tenth has two then, and something can be predicted
@@ -56,10 +63,11 @@ def demo(args: Namespace) -> None:
     _sum_up(history, model.bits_per_character(corpus.held_out))
 
 
-def train(args: Namespace) -> None:
-    """Train on a file and save the model."""
+def train(args: Namespace) -> int:
+    """Train on a file and save the model; the exit status, of a signal too."""
     check_replaceable(args.output)
     text = _read_text(args.file, args.output)
+    _check_checkpoint(args)
     if args.dropout and args.layers == 1:
         print("fastlstm: --dropout: no effect with one layer, it acts between layers",
               file=sys.stderr)  # fmt: skip
@@ -75,19 +83,27 @@ def train(args: Namespace) -> None:
     held_out = int(len(text) * args.held_out)
     _describe(model, _source(args.file), len(text) - held_out, held_out)
     by_time = args.epochs is None and args.steps is None
-    history = _fit(
-        model,
-        text,
-        args.output,
-        held_out=args.held_out,
-        epochs=args.epochs,
-        steps=args.steps,
-        seconds=args.seconds if by_time else None,
-        batch_size=args.batch_size,
-        chunk=args.chunk,
-        lr=args.lr,
-    )
+    options = {
+        "held_out": args.held_out,
+        "epochs": args.epochs,
+        "steps": args.steps,
+        "seconds": args.seconds if by_time else None,
+        "batch_size": args.batch_size,
+        "chunk": args.chunk,
+        "lr": args.lr,
+        "checkpoint": args.checkpoint,
+        "checkpoint_every": args.checkpoint_every,
+        "resume": args.resume == "yes" or args.resume or False,
+    }
+    try:
+        history = _fit(model, text, args.output, **options)
+    except SystemExit as stop:
+        status = int(str(stop))
+        name = signal.Signals(status - 128).name
+        print(f"stopped by {name}{_how_to_go_on(**options)}", flush=True)
+        return status
     _sum_up(history, history.records[-1].held_out_bits)
+    return 0
 
 
 def generate(args: Namespace) -> None:
@@ -129,7 +145,8 @@ def _fit(model: LanguageModel, text: str, path: str | None, **options: Any) -> H
         with progress, _naming_options():
             history = model.fit(text, progress=progress, **options)
         if history.stopped:
-            print("stopped by Ctrl-C; what was learned is kept", flush=True)
+            kept = _how_to_go_on(**options)
+            print(f"stopped by Ctrl-C; what was learned is kept{kept}", flush=True)
     except KeyboardInterrupt:
         if path and progress.steps:  # the second Ctrl-C, which does not wait for a measurement
             _save(model, path)
@@ -137,6 +154,14 @@ def _fit(model: LanguageModel, text: str, path: str | None, **options: Any) -> H
     if path:
         _save(model, path)
     return history
+
+
+def _how_to_go_on(checkpoint: str | None = None, resume: bool | str = False, **_: Any) -> str:
+    """The end of a line that says that training was stopped."""
+    if checkpoint is None:
+        return ""
+    command = "the same command" if resume else "the same command with --resume auto"
+    return f"; the training is saved as {checkpoint}, {command} goes on"
 
 
 def _load(path: str) -> Any:
@@ -178,9 +203,8 @@ def _naming_options() -> Iterator[None]:
 def _read_text(path: str, output: str) -> str:
     """The text of a file, which is not the one to write, or of standard input."""
     source, name = 0 if path == "-" else path, _source(path)
-    with contextlib.suppress(OSError):  # one of them is not there
-        if os.path.samefile(source, output):
-            raise ValueError(f"-o: expected another file than that of the text, got {output}")
+    if _same_file(source, output):
+        raise ValueError(f"-o: expected another file than that of the text, got {output}")
     try:
         with open(source, encoding="utf-8-sig", closefd=path != "-") as file:
             text = file.read()
@@ -189,6 +213,30 @@ def _read_text(path: str, output: str) -> str:
     if len(text) < _SHORTEST:
         raise ValueError(f"{name}: expected at least {_SHORTEST} characters, got {len(text)}")
     return text
+
+
+def _check_checkpoint(args: Namespace) -> None:
+    """Refuse options that only mean something with --checkpoint, and a file in use as another."""
+    given = {"--checkpoint-every": args.checkpoint_every, "--resume": args.resume}
+    path = args.checkpoint
+    for option, value in given.items():
+        if value is not None and path is None:
+            raise ValueError(f"--checkpoint: expected a file with {option}, got none")
+    for what, other in {
+        "the text": 0 if args.file == "-" else args.file,
+        "-o": args.output,
+    }.items():
+        if path is not None and _same_file(path, other):
+            raise ValueError(f"--checkpoint: expected another file than that of {what}, got {path}")
+
+
+def _same_file(one: str | int, other: str | int) -> bool:
+    """Whether two paths or descriptors are of one file, be it there or not."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:  # one of them is not there
+        paths = [os.path.realpath(path) for path in (one, other) if isinstance(path, str)]
+        return len(paths) == 2 and paths[0] == paths[1]
 
 
 def _source(path: str) -> str:

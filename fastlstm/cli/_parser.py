@@ -15,11 +15,14 @@ import fastlstm
 from fastlstm._core.threads import MOST_THREADS
 from fastlstm._layers.config import WEIGHT_TYPES
 from fastlstm.cli import _commands
+from fastlstm.training._checkpoint import STEPS_BETWEEN
 
 _EXAMPLES = """\
 examples:
   fastlstm demo                                  one minute: train, measure, write
   fastlstm train book.txt -o book.safetensors    a model of your own text
+  fastlstm train book.txt -o book.safetensors --steps 50000 --checkpoint run --resume auto
+                                                 the same again goes on where it was stopped
   fastlstm generate book.safetensors --prompt "It was" -n 300
   fastlstm quantize book.safetensors -o small    a quarter of the bytes, and faster
   fastlstm info                                  what a bug report needs
@@ -41,7 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     -------
     int
         The exit status.  0: done; 2: wrong arguments or files, with one line on standard
-        error; 130: Ctrl-C outside of training, or twice; 141: the reader of the output went away.
+        error; 130: Ctrl-C outside of training, or twice; 141: the reader of the output went away;
+        128 and its number: the signal that stopped training after it was saved.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = argparse.Namespace()
@@ -136,7 +140,9 @@ def _add_train(commands: Any) -> None:
         help="train on a text file",
         description="Train a language model of characters on a text file. Ctrl-C ends the "
         "training early and saves the model, a second one without measuring it. A file that exists "
-        "is replaced only when the new one is complete.",
+        "is replaced only when the new one is complete. With --checkpoint RUN --resume auto, "
+        "training that was stopped, be it by Ctrl-C, SIGTERM, SIGUSR1 or a loss of power, goes on "
+        "when the same command runs again, and ends with the model it would have had.",
         epilog="example: fastlstm train book.txt -o book.safetensors --seconds 300",
     )
     train.add_argument("file", metavar="FILE", help="text in UTF-8; -: standard input")
@@ -155,9 +161,30 @@ def _add_train(commands: Any) -> None:
     _add(train, "--chunk", _count, 64, "characters from each place in a step")
     _add(train, "--lr", _duration, 0.003, "learning rate at the start; it falls to 0")
     _add(train, "--held-out", _part, 0.1, "part at the end of the text to measure on")
+    _add_checkpoint(train)
     _add_seed_and_threads(train)
     lower = "--batch-size, --chunk, --hidden, --embedding or --layers"
     train.set_defaults(run=_commands.train, lower=lower)
+
+
+def _add_checkpoint(train: Any) -> None:
+    train.add_argument(
+        "--checkpoint",
+        metavar="RUN",
+        help="save the training itself as RUN, from which it can go on: every so many steps, at "
+        "the end, and when Ctrl-C, SIGTERM or SIGUSR1 stops it",
+    )
+    train.add_argument(
+        "--checkpoint-every",
+        type=_count,
+        metavar="N",
+        help=f"steps from one checkpoint to the next (default {STEPS_BETWEEN})",
+    )
+    train.add_argument(
+        "--resume",
+        choices=["auto", "yes"],
+        help="go on from RUN; auto: if there is such a file (default: begin, and replace it)",
+    )
 
 
 def _add_generate(commands: Any) -> None:

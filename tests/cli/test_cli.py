@@ -65,7 +65,13 @@ def test_train_passes_its_options_on(
     assert seen == {
         "epochs": 2.5, "steps": None, "seconds": None,
         "batch_size": 5, "chunk": 6, "lr": 0.5, "held_out": 0.2,
+        "checkpoint": None, "checkpoint_every": None, "resume": False,
     }  # fmt: skip
+    options = "--checkpoint c --checkpoint-every 9 --resume auto"
+    run("train", book, "-o", output, *options.split())
+    assert (seen["checkpoint"], seen["checkpoint_every"], seen["resume"]) == ("c", 9, "auto")
+    run("train", book, "-o", output, "--checkpoint", "c", "--resume", "yes")
+    assert seen["resume"] is True
     assert run("train", book, "-o", output, "--steps", 3)[0] == 0
     assert (seen["epochs"], seen["steps"], seen["seconds"]) == (None, 3, None)
     assert run("train", book, "-o", output)[0] == 0
