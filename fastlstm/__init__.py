@@ -31,8 +31,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "reference":  # imported when it is used
+    if name in ("distributed", "reference"):  # imported when it is used
         import importlib
 
-        return importlib.import_module("fastlstm.reference")
+        return importlib.import_module(f"fastlstm.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
