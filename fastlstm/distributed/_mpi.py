@@ -88,10 +88,8 @@ def mpi(comm: Any = None, *, timeout: float = 600.0) -> MPIGroup:
     try:
         from mpi4py import MPI
     except ModuleNotFoundError as error:
-        if error.name != "mpi4py":
-            raise
         message = "distributed.mpi needs mpi4py and an MPI: pip install 'fastlstm[mpi]' mpich"
-        raise ModuleNotFoundError(message, name="mpi4py") from None
+        raise ModuleNotFoundError(message, name="mpi4py") from error
     except (ImportError, RuntimeError) as error:  # depends on its version
         message = "distributed.mpi needs an MPI: install one, for example by pip install mpich"
         raise RuntimeError(f"{message} (mpi4py: {error})") from error

@@ -94,10 +94,8 @@ def torch(process_group: Any = None, *, timeout: float = 600.0) -> TorchGroup:
     try:
         import torch.distributed as engine
     except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
         message = "distributed.torch needs torch: pip install 'fastlstm[torch]'"
-        raise ModuleNotFoundError(message, name="torch") from None
+        raise ModuleNotFoundError(message, name="torch") from error
     if process_group is None and not engine.is_initialized():
         _initialize(engine, timeout)
     backends = str(engine.get_backend_config(process_group))
