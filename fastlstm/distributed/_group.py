@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
 import pickle
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn, Self, overload
 
@@ -328,6 +329,28 @@ class Group(ABC):
         if error is not None:
             raise error
         raise RuntimeError("; ".join(f"rank {r}: {text}" for r, text in enumerate(errors) if text))
+
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """A block that all processes come through, or none: an error of one is one of all.
+
+        Raises
+        ------
+        BaseException
+            As `vote` does, after the block.
+
+        Examples
+        --------
+        >>> from fastlstm import distributed
+        >>> with distributed.alone().together():
+        ...     pass
+        """
+        try:
+            yield
+        except Exception as error:
+            self.vote(error, 0)
+            raise
+        self.vote(None, 0)
 
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise an error in every process if they would not compute the same.

@@ -15,13 +15,16 @@ from sklearn.utils.validation import check_array, check_consistent_length, check
 
 from fastlstm import _validation
 from fastlstm._layers.cells import CELLS, check_cell
+from fastlstm._shards import Shards
 from fastlstm._validation import bound, non_negative
+from fastlstm.distributed._alone import alone
+from fastlstm.distributed._group import Group, current
 from fastlstm.optim import AdamW
 from fastlstm.sklearn._examples import Examples
-from fastlstm.sklearn._network import Loss, Network
+from fastlstm.sklearn._network import Network
 from fastlstm.sklearn._progress import Progress
 from fastlstm.sklearn._sequences import Sequences, read
-from fastlstm.sklearn._training import History, Plan, train
+from fastlstm.sklearn._training import History, Learner, Plan, train
 
 Array = NDArray[Any]
 
@@ -31,7 +34,6 @@ _MOST_SEED = (1 << 31) - 1
 class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Base of the estimators; they say what the targets are, and how they are scored."""
 
-    _loss: ClassVar[Loss]
     _stratified: ClassVar[bool]  # whether parts of a split have equal shares of each target
     _network: Network
     _optimizer: AdamW
@@ -56,6 +58,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         tol: float = 1e-4,
         clip_norm: float | None = 1.0,
         weight_decay: float = 0.0,
+        shards: int | None = None,
         random_state: Any = None,
         warm_start: bool = False,
         verbose: bool = False,
@@ -75,6 +78,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.tol = tol
         self.clip_norm = clip_norm
         self.weight_decay = weight_decay
+        self.shards = shards
         self.random_state = random_state
         self.warm_start = warm_start
         self.verbose = verbose
@@ -181,32 +185,37 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         partial: bool,
         classes: Array | None = None,
     ) -> Self:
-        plan = self._plan(partial)
+        group = current() or alone()
         going_on = hasattr(self, "_network") and (partial or self.warm_start)
-        if going_on:
-            method = "partial_fit" if partial else "fit with warm_start"
-            self._network.layer._check_trainable(method, "estimator")
-        network: Network | None = self._network if going_on else None
-        sequences = self._read(X, network)
-        weights = _sample_weights(sample_weight, len(sequences))
-        targets = self._checked(self._required(y, sequences), not going_on, classes)
-        # Without a weight, an example is as if it were not there: it fills no place in a batch.
-        examples = Examples(sequences, targets, weights).take(np.flatnonzero(weights))
-        examples = self._prepared(self._scaled(examples, plan, partial), not going_on)
-
-        resumed = going_on and partial
-        rng = self._rng if resumed else check_random_state(self.random_state)
-        if network is None:
-            network = self._new_network(sequences, rng)
-        if resumed:
-            optimizer = self._optimizer
-            optimizer.lr = self.learning_rate
-        else:
-            optimizer = AdamW(network.trainable, self.learning_rate, weight_decay=self.weight_decay)
-        history = self._train(network, optimizer, examples, plan, rng)
-        self._network, self._optimizer, self._rng = network, optimizer, rng
+        with group.together():
+            if going_on:
+                method = "partial_fit" if partial else "fit with warm_start"
+                self._network.layer._check_trainable(method, "estimator")
+            plan = self._plan(partial, group)
+            sequences = self._read(X, self._network if going_on else None)
+            weights = _sample_weights(sample_weight, len(sequences))
+            targets = self._checked(self._required(y, sequences), not going_on, classes)
+            # Without a weight, an example is as if it were not there: it fills no place in a batch.
+            examples = Examples(sequences, targets, weights).take(np.flatnonzero(weights))
+            examples = self._prepared(self._scaled(examples, plan, partial), not going_on)
+            learner = self._learner(sequences, going_on, partial)
+        history = self._train(learner, examples, plan, group)
+        self._network, self._optimizer, self._rng = learner
         self._tell(history, going_on)
         return self
+
+    def _learner(self, sequences: Sequences, going_on: bool, partial: bool) -> Learner:
+        """What is trained, new or as it was left."""
+        resumed = going_on and partial
+        rng = self._rng if resumed else check_random_state(self.random_state)
+        network = self._network if going_on else self._new_network(sequences, rng)
+        if resumed:
+            self._optimizer.lr = self.learning_rate
+            return Learner(network, self._optimizer, rng)
+        decay = self.weight_decay
+        return Learner(
+            network, AdamW(network.trainable, self.learning_rate, weight_decay=decay), rng
+        )
 
     def _required(self, y: Any, sequences: Sequences) -> Any:
         if y is None:
@@ -217,15 +226,16 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         check_consistent_length(sequences.starts, y)
         return y
 
-    def _train(
-        self,
-        network: Network,
-        optimizer: AdamW,
-        examples: Examples,
-        plan: Plan,
-        rng: np.random.RandomState,
-    ) -> History:
+    def _train(self, learner: Learner, examples: Examples, plan: Plan, group: Group) -> History:
         """Hold out what is to be held out, and train on the rest."""
+        network, _, rng = learner
+        if group.size > 1:
+            settings = self.get_params()
+            del settings["random_state"]  # numbers it draws are among what is given
+            group.check(settings)
+            drawn: Any = rng.get_state()
+            given = [*examples.arrays(), *(p.flat for p in network.trainable), drawn[1]]
+            group.check_same(given, "X, y, sample_weight and random_state")
         validate = None
         if self.early_stopping:
             examples, held = self._split(examples, rng)
@@ -233,11 +243,10 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             def validate() -> float:
                 return self._score(network.outputs(held.sequences), held)
 
-        loss = type(self)._loss
-        with Progress(plan.max_iter, bool(self.verbose)) as report:
-            return train(network, optimizer, examples, loss, plan, rng, validate, report)
+        with Progress(plan.max_iter, bool(self.verbose) and group.rank == 0) as report:
+            return train(learner, examples, plan, group, validate, report)
 
-    def _plan(self, partial: bool) -> Plan:
+    def _plan(self, partial: bool, group: Group) -> Plan:
         """The parameters of the training, checked."""
         if partial and self.early_stopping:
             raise ValueError("early_stopping: expected False for partial_fit, got True")
@@ -248,12 +257,17 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         if not 0 < part < 1:
             raise ValueError(f"validation_fraction: expected a part between 0 and 1, got {part}")
         most = _validation.integer(self.max_iter, "max_iter", 1)
+        if group.size > 1 and self.shards is None:
+            raise ValueError(
+                f"shards: expected a power of two in a group of {group.size} processes, got None"
+            )
         return Plan(
             batch_size=_validation.integer(self.batch_size, "batch_size", 1),
             max_iter=1 if partial else most,
             patience=_validation.integer(self.n_iter_no_change, "n_iter_no_change", 1),
             tol=non_negative("tol", self.tol),
             clip_norm=None if self.clip_norm is None else bound("clip_norm", self.clip_norm),
+            shards=None if self.shards is None else Shards(0, self.shards).count,
         )
 
     def _read(self, X: Any, network: Network | None) -> Sequences:

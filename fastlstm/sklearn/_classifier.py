@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_array
 from fastlstm._validation import non_negative
 from fastlstm.sklearn._base import SequenceEstimator
 from fastlstm.sklearn._examples import Examples
-from fastlstm.sklearn._network import Loss, cross_entropy, log_softmax
+from fastlstm.sklearn._network import log_softmax
 
 Array = NDArray[Any]
 
@@ -58,6 +58,11 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         Largest norm of the gradients of an update.
     weight_decay : float, default 0.0
         Of AdamW.
+    shards : int, optional
+        Cut every batch into so many, a power of two, and add their gradients in a fixed order.
+        Within ``with group:`` (see `fastlstm.distributed`) all processes of the group fit it
+        together, each some of the shards, and end with the same bits as one process would; all
+        are given the same data.
     class_weight : dict or "balanced", optional
         Factors of the loss for each class, 1 for classes that a dict does not have; "balanced"
         makes the classes count alike.
@@ -109,7 +114,6 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     (3, 2)
     """
 
-    _loss: ClassVar[Loss] = staticmethod(cross_entropy)
     _stratified: ClassVar[bool] = True
 
     def __init__(
@@ -130,6 +134,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         tol: float = 1e-4,
         clip_norm: float | None = 1.0,
         weight_decay: float = 0.0,
+        shards: int | None = None,
         class_weight: Mapping[Any, float] | str | None = None,
         random_state: Any = None,
         warm_start: bool = False,
@@ -151,6 +156,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             tol=tol,
             clip_norm=clip_norm,
             weight_decay=weight_decay,
+            shards=shards,
             random_state=random_state,
             warm_start=warm_start,
             verbose=verbose,

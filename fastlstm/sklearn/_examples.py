@@ -32,6 +32,11 @@ class Examples:
         """The arguments of `Network.gradients` for some of them."""
         return *self.sequences.batch(rows), self.targets[rows], self.weights[rows]
 
+    def arrays(self) -> list[Array]:
+        """All that they are."""
+        of = self.sequences
+        return [of.steps, of.starts, of.lengths, self.targets, self.weights]
+
     def merged(self) -> Examples:
         """Equal ones as one with the sum of their weights, in an order that they alone decide.
 

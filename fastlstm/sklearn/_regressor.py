@@ -12,7 +12,6 @@ from sklearn.utils.validation import check_array
 
 from fastlstm.sklearn._base import SequenceEstimator
 from fastlstm.sklearn._examples import Examples
-from fastlstm.sklearn._network import Loss, squared_error
 
 Array = NDArray[Any]
 
@@ -29,7 +28,8 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     ----------
     hidden_size, num_layers, bidirectional, dropout, cell, n_timesteps
         As for `LSTMClassifier`.
-    learning_rate, batch_size, max_iter, clip_norm, weight_decay, random_state, warm_start, verbose
+    learning_rate, batch_size, max_iter, clip_norm, weight_decay, shards, random_state, warm_start
+    verbose
         As for `LSTMClassifier`.
     early_stopping, validation_fraction, n_iter_no_change, tol
         As for `LSTMClassifier`; the score is the coefficient of determination.
@@ -71,7 +71,6 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     True
     """
 
-    _loss: ClassVar[Loss] = staticmethod(squared_error)
     _stratified: ClassVar[bool] = False
     n_outputs_: int
     y_mean_: Array

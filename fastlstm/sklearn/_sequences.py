@@ -48,7 +48,7 @@ class Sequences:
     def batch(self, rows: Array) -> tuple[Array, Array | None]:
         """Some sequences, (B, T, F), zeros behind the short ones; lengths (B,), if they differ."""
         lengths = self.lengths[rows]
-        step = np.arange(lengths.max())
+        step = np.arange(lengths.max(initial=1))
         places = self.starts[rows, None] + step
         inside = step < lengths[:, None]
         if inside.all():

@@ -5,14 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm.optim import Adam, clip_grad_norm
+from fastlstm._parameters import Gradients
+from fastlstm.distributed._group import Group
+from fastlstm.optim import AdamW, clip_grad_norm
 from fastlstm.sklearn._examples import Examples
-from fastlstm.sklearn._network import Loss, Network
+from fastlstm.sklearn._network import Network
 from fastlstm.training._interrupt import deferred_interrupt
 
 Array = NDArray[Any]
@@ -29,6 +31,16 @@ class Plan:
     """Epochs without an improvement by `tol` that end it."""
     tol: float
     clip_norm: float | None
+    shards: int | None
+    """Of a batch; None: it is one."""
+
+
+class Learner(NamedTuple):
+    """What is trained, and what draws at random for it."""
+
+    network: Network
+    optimizer: AdamW
+    rng: np.random.RandomState
 
 
 @dataclass
@@ -43,12 +55,10 @@ class History:
 
 
 def train(
-    network: Network,
-    optimizer: Adam,
+    learner: Learner,
     examples: Examples,
-    loss: Loss,
     plan: Plan,
-    rng: np.random.RandomState,
+    group: Group,
     validate: Callable[[], float] | None,
     report: Report,
 ) -> History:
@@ -56,61 +66,72 @@ def train(
 
     With `validate`, the weights are those of the best epoch afterwards.  Ctrl-C ends the run after
     the current batch, so that the weights are always those of whole steps.
+
+    All processes of the group have all examples; of a batch each computes its shards.
     """
     history, best, kept, waited = History(), math.inf, None, 0
+    trainable = learner.network.trainable
     with deferred_interrupt() as interrupted:
         while len(history.losses) < plan.max_iter and waited < plan.patience:
-            mean = _epoch(
-                network,
-                optimizer,
-                examples,
-                rng.permutation(len(examples)),
-                loss,
-                plan,
-                interrupted,
-            )
+            order = learner.rng.permutation(len(examples))
+            mean = _epoch(learner, examples, order, plan, group, interrupted)
             if mean is None:
                 history.interrupted = True
                 break
             history.losses.append(mean)
             value = mean
             if validate is not None:
-                history.scores.append(validate())
+                # Of one process: scores are computed by NumPy, whose bits may differ by machine.
+                history.scores.append(group.share(validate() if group.rank == 0 else None))
                 value = -history.scores[-1]
             waited = waited + 1 if value > best - plan.tol else 0
             if value < best:
                 best = value
                 if validate is not None:
-                    kept = [parameters.flat.copy() for parameters in network.trainable]
+                    kept = [parameters.flat.copy() for parameters in trainable]
             report(len(history.losses), mean, history.scores[-1] if history.scores else None)
+            group.check_same([parameters.flat for parameters in trainable], "parameters")
     if kept is not None:
-        for parameters, flat in zip(network.trainable, kept, strict=True):
+        for parameters, flat in zip(trainable, kept, strict=True):
             parameters.flat = flat
     return history
 
 
 def _epoch(
-    network: Network,
-    optimizer: Adam,
+    learner: Learner,
     examples: Examples,
     rows: Array,
-    loss: Loss,
     plan: Plan,
+    group: Group,
     interrupted: Callable[[], int],
 ) -> float | None:
     """The mean loss, or None if it was interrupted."""
     total = 0.0
     for start in range(0, len(rows), plan.batch_size):
         batch = rows[start : start + plan.batch_size]
-        value, grads = network.gradients(*examples.batch(batch), loss)
+        if plan.shards is None:
+            value, grads = learner.network.gradients(*examples.batch(batch))
+        else:
+            value, grads = _of_all(learner.network, examples, batch, plan.shards, group)
         if not math.isfinite(value):
             raise FloatingPointError(
                 f"the training loss is {value}: try a smaller learning_rate, or scale X"
             )
         if plan.clip_norm is not None:
             clip_grad_norm(grads, plan.clip_norm)
-        optimizer.step(grads)
+        learner.optimizer.step(grads)
         total += value * len(batch)
-        if interrupted():
+        if group.vote(None, interrupted()):
             return None
     return total / len(rows)
+
+
+def _of_all(
+    network: Network, examples: Examples, batch: Array, count: int, group: Group
+) -> tuple[float, list[Gradients]]:
+    """The loss of a batch and its gradients, from the shards of all processes."""
+    shards = group.shards(len(batch), count)
+    with group.together():
+        arguments = examples.batch(batch[shards.rows])
+        losses, grads = network.shard_gradients(*arguments, shards)
+    return group.total(losses), group.sum(grads)
