@@ -73,7 +73,7 @@ static void sum_tokens(const backward_pass *p, const term_rows *terms, ptrdiff_t
         to[i] = p->sums.recent + terms->token[i] * p->sums.row + columns.begin;
     }
     p->k->add(terms->n, columns.end - columns.begin, from, to);
-    if (piece % FL_RECENT == 0) {
+    if (piece > 0 && piece % FL_RECENT == 0) { /* token_gradients settles the last ones */
         settle_tokens(&p->sums, p->k, columns);
     }
 }
