@@ -46,7 +46,7 @@ MUTANTS = {
         "gradient of c": ("v_mul(dc, f)", "dc"),
         "gradient of h_n": ("dy + go_on, dh + go_on, tile", "dy + go_on, NULL, tile"),
         "gradient of x": (".add_dx = d == 1", ".add_dx = 0"),
-        "gradient of W": ("minimum(FL_TERMS, n - first)}", "minimum(FL_TERMS - 1, n - first)}"),
+        "gradient of W": ("terms->n = i;", "terms->n = i - (i == FL_TERMS);"),
     },
     "numerics/test_contract.py": {
         "one row not fused": (
@@ -55,8 +55,8 @@ MUTANTS = {
         ),
         "rows of all workers in one place": ("at += worker * call->plan.rows_worker;", ""),
         "sums by threads": (
-            "minimum(segment_of(call->batch), call->steps)",
-            "minimum(segment_of(call->batch) / call->plan.team.workers + 1, call->steps)",
+            "minimum(segment_of(shard_rows(call)), call->steps)",
+            "minimum(segment_of(shard_rows(call)) / call->plan.team.workers + 1, call->steps)",
         ),
     },
     "layers/test_dropout.py": {
@@ -91,7 +91,7 @@ MUTANTS = {
             "going_on = active_rows(&p->when, &me->rows, p->when.steps, 0)",
             "(void)me",
         ),
-        "dropout by segment": ("call->first_step * call->batch * width + at", "at"),
+        "dropout by segment": ("call->batch, call->first_step + time, b)", "call->batch, time, b)"),
         "sums by segment": ("(p->first_step + s0) / segment", "s0 / segment"),
     },
     "layers/test_embedding.py": {
@@ -109,10 +109,28 @@ MUTANTS = {
             "v_sub(v_load(p + j + i * VL), v_set1(top))",
             "v_load(p + j + i * VL)",
         ),
-        "target's gradient": ("p[t->targets[r]] -= t->scale", "p[t->targets[r]] -= 0"),
+        "target's gradient": ("p[t->targets[r]] -= t->scales[r]", "p[t->targets[r]] -= 0"),
         "classes that are none": (": -(real)INFINITY", ": -1"),
         "gradient of the head's bias": ("classes.end - classes.begin, rows", "0, rows"),
-        "rows of the head": ("nll[rows.begin + i]", "nll[i]"),
+        "rows of the head": ("losses[of->rows[i]] = (real)(log", "losses[i] = (real)(log"),
+    },
+    "training/test_head_losses.py": {
+        "weights of predictions": ("weights ? (double)weights[row] : 1", "1"),
+        "first row of a shard": ("/ rows * call->batch + begin +", "/ rows * call->batch +"),
+        "squares that are not halved": (
+            "losses[of->rows[i]] = sum / 2;",
+            "losses[of->rows[i]] = sum;",
+        ),
+    },
+    "layers/test_shards.py": {
+        "random choices by the row of the call": ("+ dropout->first_row + b;", "+ b;"),
+        "segments by the rows of the call": (
+            "segment_of(shard_rows(call))",
+            "segment_of(call->batch)",
+        ),
+        "a row of the next shard": ("row < rows.end) {", "row <= rows.end) {"),
+        "one table for all shards": ("i * p->sums.count * p->dx.step", "0"),
+        "dx with an empty shard": ("== 0;\n    }\n}", "< 0;\n    }\n}"),
     },
     "layers/test_cells.py": {
         "update gate of a GRU": (
