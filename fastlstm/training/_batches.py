@@ -22,6 +22,8 @@ class TrainingRows:
         The text.
     rows, steps : int
         Rows of a batch, and time steps of a chunk.
+    own : slice
+        The rows that are read here.
 
     Attributes
     ----------
@@ -29,15 +31,16 @@ class TrainingRows:
         Characters each row has read; assign to it to go on from there.
     """
 
-    def __init__(self, codes: Codes, rows: int, steps: int) -> None:
+    def __init__(self, codes: Codes, rows: int, steps: int, own: slice = slice(None)) -> None:
         self._codes = codes
+        starts = len(codes) * np.arange(rows) // rows
         # One step more: the target is the next character.
-        self._places = len(codes) * np.arange(rows) // rows + np.arange(steps + 1)[:, None]
+        self._places = starts[own] + np.arange(steps + 1)[:, None]
         self._steps = steps
         self.read = 0
 
     def next(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return inputs and targets, [T, B] each, and move on by T characters."""
+        """Return inputs and targets, [T, rows] each, and move on by T characters."""
         places = self._places + self.read % len(self._codes)
         chunk = self._codes.take(places, mode="wrap").astype(np.intp)
         self.read += self._steps

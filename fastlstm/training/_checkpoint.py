@@ -80,8 +80,8 @@ class Checkpoints:
 
         Raises
         ------
-        TypeError, ValueError, OSError
-            An argument cannot be meant, or no file can be written there.
+        TypeError, ValueError
+            An argument cannot be meant.
         """
         if not (isinstance(resume, bool) or resume == "auto"):
             raise ValueError(f"resume: expected True, False or 'auto', got {resume!r}")
@@ -92,7 +92,6 @@ class Checkpoints:
                 if value is not None:
                     raise ValueError(f"checkpoint: expected a path with {name}, got None")
             return None
-        check_replaceable(path)
         return cls(path, every or STEPS_BETWEEN, resume, settings)
 
     def due(self, step: int) -> bool:
@@ -111,8 +110,10 @@ class Checkpoints:
         config = {**_config(moment), "settings": dict(self.settings)}
         tensor_file.write(self.path, _KIND, tensors, {**config, "digest": _digest(tensors, config)})
 
-    def read(self, like: Moment) -> Moment | None:
+    def begin(self, like: Moment) -> Moment | None:
         """The moment that was saved last, or None if the run is to begin.
+
+        Nothing else writes the file from now on.
 
         Parameters
         ----------
@@ -122,10 +123,11 @@ class Checkpoints:
         Raises
         ------
         OSError
-            The file cannot be read.
+            The file cannot be read or written.
         ValueError
             It is damaged, or of something else, or of a run with other settings.
         """
+        check_replaceable(self.path)
         remove_leftovers(self.path)
         if not self.resume:
             return None
