@@ -62,8 +62,6 @@ def _run(
     grads: Gradients | ShardGradients | None = None,
 ) -> None:
     """The core's head, on the instruction set and in the work space of `lstm`."""
-    if not y.size:
-        return
     shards = grads.shards if isinstance(grads, ShardGradients) else None
     dweight = dbias = None
     if grads is not None:
@@ -71,6 +69,8 @@ def _run(
         dweight, dbias = of("linear.weight"), of("linear.bias")
         dweight.fill(0)
         dbias.fill(0)
+    if not y.size:  # no rows: their gradients are zeros
+        return
     heads.head(
         lstm.isa,
         lstm._scratch,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support.language_models import SMALL, TEXT, mean_nll, reference_logits, small_model, weights_of
 
+from fastlstm._shards import Shards
 from fastlstm.models import LanguageModel, _evaluation
 from fastlstm.models._evaluation import EvaluationWindows
 from fastlstm.models._text import Alphabet
@@ -79,6 +80,17 @@ def test_a_uniform_model_needs_log2_of_the_alphabet() -> None:
     assert model.bits_per_character(TEXT) == pytest.approx(bits, rel=1e-6)
     assert model.bits_per_character(TEXT, rows=7) == pytest.approx(bits, rel=1e-6)
     assert model.perplexity(TEXT) == pytest.approx(len(model.alphabet), rel=1e-5)
+
+
+def test_shards_without_rows_have_gradients_of_zero() -> None:
+    """Of a process that has none: in memory that others have used before."""
+    model, codes = small_model(), np.zeros((7, 4), int)
+    for _ in range(3):
+        model.gradients(codes, codes, None)
+        none = Shards(3, 4, rank=0, size=4)
+        losses, gradients, _ = model.shard_gradients(codes[:, :0], codes[:, :0], None, none)
+        assert losses.tolist() == [0]
+        assert [part.array.any() for part in gradients] == [False, False]
 
 
 def test_bits_are_those_of_the_reference_and_rows_change_little(
