@@ -1,11 +1,10 @@
-"""What the commands demo, train, generate, quantize and info do."""
+"""What the commands demo, generate, quantize and info do, and what all of them share."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
-import signal
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -40,9 +39,8 @@ _OPTION_OF = {
     "steps": "--steps",
     "seconds": "--seconds",
     "lr": "--lr",
+    "shards": "--shards",
 }
-
-_SHORTEST = 20  # characters: the last tenth has two then, and something can be predicted
 
 
 def demo(args: Namespace) -> None:
@@ -54,56 +52,13 @@ def demo(args: Namespace) -> None:
     prompts = args.prompt or [PROMPT, _a_prompt(corpus.held_out)]
     for prompt in prompts:
         _go_on(model, prompt, 0)  # a character it cannot know is an error now, not in a minute
-    _describe(model, corpus.description, len(corpus.text), len(corpus.held_out))
-    history = _fit(model, corpus.text, args.save, held_out=corpus.held_out, seconds=args.seconds)
+    describe(model, corpus.description, len(corpus.text), len(corpus.held_out))
+    history = fit(model, corpus.text, args.save, held_out=corpus.held_out, seconds=args.seconds)
     for prompt in prompts:
         print(f"\n--- prompt: {_printable(prompt)}\n")
         print(_printable(prompt + _go_on(model, prompt, 400, 0.7, args.seed)))
     print()
-    _sum_up(history, model.bits_per_character(corpus.held_out))
-
-
-def train(args: Namespace) -> int:
-    """Train on a file and save the model; the exit status, of a signal too."""
-    check_replaceable(args.output)
-    text = _read_text(args.file, args.output)
-    _check_checkpoint(args)
-    if args.dropout and args.layers == 1:
-        print("fastlstm: --dropout: no effect with one layer, it acts between layers",
-              file=sys.stderr)  # fmt: skip
-    with _naming_options():
-        model = LanguageModel(
-            text,
-            embedding_size=args.embedding,
-            hidden_size=args.hidden,
-            num_layers=args.layers,
-            dropout=args.dropout if args.layers > 1 else 0.0,
-            seed=args.seed,
-        )
-    held_out = int(len(text) * args.held_out)
-    _describe(model, _source(args.file), len(text) - held_out, held_out)
-    by_time = args.epochs is None and args.steps is None
-    options = {
-        "held_out": args.held_out,
-        "epochs": args.epochs,
-        "steps": args.steps,
-        "seconds": args.seconds if by_time else None,
-        "batch_size": args.batch_size,
-        "chunk": args.chunk,
-        "lr": args.lr,
-        "checkpoint": args.checkpoint,
-        "checkpoint_every": args.checkpoint_every,
-        "resume": args.resume == "yes" or args.resume or False,
-    }
-    try:
-        history = _fit(model, text, args.output, **options)
-    except SystemExit as stop:
-        status = int(str(stop))
-        name = signal.Signals(status - 128).name
-        print(f"stopped by {name}{_how_to_go_on(**options)}", flush=True)
-        return status
-    _sum_up(history, history.records[-1].held_out_bits)
-    return 0
+    sum_up(history, model.bits_per_character(corpus.held_out))
 
 
 def generate(args: Namespace) -> None:
@@ -138,15 +93,16 @@ def info(args: Namespace) -> None:
             print(f"\n{lstm.plan(steps, rows, training=training)}")
 
 
-def _fit(model: LanguageModel, text: str, path: str | None, **options: Any) -> History:
-    """Train and, if there is a path, save the model."""
+def fit(
+    model: LanguageModel, text: str, path: str | None, goes_on: str = "", **options: Any
+) -> History:
+    """Train and, if there is a path, save the model; `goes_on` says how a run does that ends."""
     progress = ProgressDisplay()
     try:
-        with progress, _naming_options():
+        with progress, naming_options():
             history = model.fit(text, progress=progress, **options)
         if history.stopped:
-            kept = _how_to_go_on(**options)
-            print(f"stopped by Ctrl-C; what was learned is kept{kept}", flush=True)
+            print(f"stopped by Ctrl-C; what was learned is kept{goes_on}", flush=True)
     except KeyboardInterrupt:
         if path and progress.steps:  # the second Ctrl-C, which does not wait for a measurement
             _save(model, path)
@@ -154,14 +110,6 @@ def _fit(model: LanguageModel, text: str, path: str | None, **options: Any) -> H
     if path:
         _save(model, path)
     return history
-
-
-def _how_to_go_on(checkpoint: str | None = None, resume: bool | str = False, **_: Any) -> str:
-    """The end of a line that says that training was stopped."""
-    if checkpoint is None:
-        return ""
-    command = "the same command" if resume else "the same command with --resume auto"
-    return f"; the training is saved as {checkpoint}, {command} goes on"
 
 
 def _load(path: str) -> Any:
@@ -188,7 +136,7 @@ def _save(model: Any, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _naming_options() -> Iterator[None]:
+def naming_options() -> Iterator[None]:
     """In messages, replace the arguments of LanguageModel by the options they come from."""
     try:
         yield
@@ -200,55 +148,12 @@ def _naming_options() -> Iterator[None]:
         raise ValueError(f"{', '.join(options)}: {rest}") from None
 
 
-def _read_text(path: str, output: str) -> str:
-    """The text of a file, which is not the one to write, or of standard input."""
-    source, name = 0 if path == "-" else path, _source(path)
-    if _same_file(source, output):
-        raise ValueError(f"-o: expected another file than that of the text, got {output}")
-    try:
-        with open(source, encoding="utf-8-sig", closefd=path != "-") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not text in UTF-8 (at byte {error.start + 1})") from None
-    if len(text) < _SHORTEST:
-        raise ValueError(f"{name}: expected at least {_SHORTEST} characters, got {len(text)}")
-    return text
-
-
-def _check_checkpoint(args: Namespace) -> None:
-    """Refuse options that only mean something with --checkpoint, and a file in use as another."""
-    given = {"--checkpoint-every": args.checkpoint_every, "--resume": args.resume}
-    path = args.checkpoint
-    for option, value in given.items():
-        if value is not None and path is None:
-            raise ValueError(f"--checkpoint: expected a file with {option}, got none")
-    for what, other in {
-        "the text": 0 if args.file == "-" else args.file,
-        "-o": args.output,
-    }.items():
-        if path is not None and _same_file(path, other):
-            raise ValueError(f"--checkpoint: expected another file than that of {what}, got {path}")
-
-
-def _same_file(one: str | int, other: str | int) -> bool:
-    """Whether two paths or descriptors are of one file, be it there or not."""
-    try:
-        return os.path.samefile(one, other)
-    except OSError:  # one of them is not there
-        paths = [os.path.realpath(path) for path in (one, other) if isinstance(path, str)]
-        return len(paths) == 2 and paths[0] == paths[1]
-
-
-def _source(path: str) -> str:
-    return "standard input" if path == "-" else path
-
-
 def _a_prompt(held_out: str) -> str:
     """The first line of the second paragraph: the first one is cut off at its start."""
     return held_out.split("\n\n")[1].strip().partition("\n")[0]
 
 
-def _describe(model: LanguageModel, source: str, n_text: int, n_held_out: int) -> None:
+def describe(model: LanguageModel, source: str, n_text: int, n_held_out: int) -> None:
     weights = sum(parameters.flat.size for parameters in model.trainable)
     lstm = model.lstm
     layers = f"{lstm.num_layers} x {lstm.hidden_size}" if lstm.num_layers > 1 else lstm.hidden_size
@@ -267,7 +172,7 @@ def _start_of_line(model: LanguageModel) -> str:
 
 
 def _go_on(model: LanguageModel, prompt: str, n: int, *options: Any) -> str:
-    with _naming_options():
+    with naming_options():
         return model.generate(prompt, n, *options)
 
 
@@ -277,7 +182,7 @@ def _printable(text: str) -> str:
     return text.encode(encoding, "replace").decode(encoding)
 
 
-def _sum_up(history: History, bits: float) -> None:
+def sum_up(history: History, bits: float) -> None:
     last = history.records[-1]
     measured = "nothing held out" if math.isnan(bits) else f"held-out {bits:.3f} bits per character"
     print(

@@ -8,13 +8,15 @@ import importlib.util
 import math
 import os
 import sys
+import time
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import fastlstm
 from fastlstm._core.threads import MOST_THREADS
 from fastlstm._layers.config import WEIGHT_TYPES
-from fastlstm.cli import _commands
+from fastlstm.cli import _commands, _train
 from fastlstm.training._checkpoint import STEPS_BETWEEN
 
 _EXAMPLES = """\
@@ -48,9 +50,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         128 and its number: the signal that stopped training after it was saved.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    args = argparse.Namespace()
+    args = argparse.Namespace(group=None)
     try:
-        args = _parser(arguments).parse_args(arguments)
+        _parser(arguments).parse_args(arguments, args)
         if getattr(args, "threads", None):
             fastlstm.set_num_threads(args.threads)
         status = args.run(args)
@@ -59,18 +61,35 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # What is still to be written has no reader: at exit, Python would complain of it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        return _failed(args, 141)
     except KeyboardInterrupt:
-        print("fastlstm: interrupted", file=sys.stderr)
-        return 130
+        return _failed(args, 130, "interrupted")
     except MemoryError as error:
         what = f": {_one_line(error)}" if str(error) else ""
         advice = f"; lower {args.lower}" if "lower" in args else ""
-        print(f"fastlstm: not enough memory{what}{advice}", file=sys.stderr)
-        return 2
+        return _failed(args, 2, f"not enough memory{what}{advice}")
     except (ValueError, OSError, FloatingPointError, ImportError) as error:
-        print(f"fastlstm: {_one_line(error)}", file=sys.stderr)
-        return 2
+        return _failed(args, 2, _one_line(error))
+    except Exception as error:
+        if args.group is None or args.group.size == 1:
+            raise
+        # One process tells the error of another; what is an error of our own has its traceback.
+        if not isinstance(error, RuntimeError):
+            traceback.print_exc()
+        return _failed(args, 2, _one_line(error) if args.group.rank == 0 else "")
+
+
+def _failed(args: argparse.Namespace, status: int, text: str = "") -> int:
+    """Tell an error, and let no other process wait for this one."""
+    group = args.group
+    if group is not None and group.rank:
+        time.sleep(1)  # what all have is told by process 0, which ends this one
+    if text:
+        who = f"rank {group.rank}: " if group is not None and group.rank else ""
+        print(f"fastlstm: {who}{text}", file=sys.stderr)
+    if group is not None and group.size > 1:
+        group.abort(status)
+    return status
 
 
 def _one_line(error: BaseException) -> str:
@@ -142,7 +161,9 @@ def _add_train(commands: Any) -> None:
         "training early and saves the model, a second one without measuring it. A file that exists "
         "is replaced only when the new one is complete. With --checkpoint RUN --resume auto, "
         "training that was stopped, be it by Ctrl-C, SIGTERM, SIGUSR1 or a loss of power, goes on "
-        "when the same command runs again, and ends with the model it would have had.",
+        "when the same command runs again, and ends with the model it would have had. With "
+        "--shards S --distributed mpi, all processes of mpiexec -n P fastlstm train ... train "
+        "together, and make the same file for any number P.",
         epilog="example: fastlstm train book.txt -o book.safetensors --seconds 300",
     )
     train.add_argument("file", metavar="FILE", help="text in UTF-8; -: standard input")
@@ -162,9 +183,10 @@ def _add_train(commands: Any) -> None:
     _add(train, "--lr", _duration, 0.003, "learning rate at the start; it falls to 0")
     _add(train, "--held-out", _part, 0.1, "part at the end of the text to measure on")
     _add_checkpoint(train)
+    _add_processes(train)
     _add_seed_and_threads(train)
     lower = "--batch-size, --chunk, --hidden, --embedding or --layers"
-    train.set_defaults(run=_commands.train, lower=lower)
+    train.set_defaults(run=_train.train, lower=lower)
 
 
 def _add_checkpoint(train: Any) -> None:
@@ -184,6 +206,21 @@ def _add_checkpoint(train: Any) -> None:
         "--resume",
         choices=["auto", "yes"],
         help="go on from RUN; auto: if there is such a file (default: begin, and replace it)",
+    )
+
+
+def _add_processes(train: Any) -> None:
+    train.add_argument(
+        "--shards",
+        type=_count,
+        metavar="S",
+        help="parts of the places read at the same time, a power of two; their gradients are added "
+        "in an order that does not depend on processes",
+    )
+    train.add_argument(
+        "--distributed",
+        choices=["mpi", "torch"],
+        help="train in all processes that mpiexec started, by mpi4py, or torchrun; needs --shards",
     )
 
 

@@ -64,6 +64,8 @@ def agree(
 
 def on_rank_0(group: Group, work: Callable[[], Result]) -> Result:
     """What `work` returns in process 0, where alone it runs, in all of them."""
+    if group.size == 1:
+        return work()
     result, _ = agree(group, lambda: work() if group.rank == 0 else None)
     shared: Result = group.share(result)
     return shared

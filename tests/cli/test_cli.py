@@ -66,10 +66,12 @@ def test_train_passes_its_options_on(
         "epochs": 2.5, "steps": None, "seconds": None,
         "batch_size": 5, "chunk": 6, "lr": 0.5, "held_out": 0.2,
         "checkpoint": None, "checkpoint_every": None, "resume": False,
+        "shards": None, "group": None,
     }  # fmt: skip
-    options = "--checkpoint c --checkpoint-every 9 --resume auto"
+    options = "--checkpoint c --checkpoint-every 9 --resume auto --shards 4"
     run("train", book, "-o", output, *options.split())
     assert (seen["checkpoint"], seen["checkpoint_every"], seen["resume"]) == ("c", 9, "auto")
+    assert (seen["shards"], seen["group"]) == (4, None)
     run("train", book, "-o", output, "--checkpoint", "c", "--resume", "yes")
     assert seen["resume"] is True
     assert run("train", book, "-o", output, "--steps", 3)[0] == 0
