@@ -8,6 +8,7 @@ from fastlstm._shards import ShardGradients, Shards
 from fastlstm.distributed._alone import alone
 from fastlstm.distributed._group import Group
 from fastlstm.distributed._mpi import mpi
+from fastlstm.distributed._predict import predict
 from fastlstm.distributed._torch import torch
 
-__all__ = ["Group", "ShardGradients", "Shards", "alone", "mpi", "torch"]
+__all__ = ["Group", "ShardGradients", "Shards", "alone", "mpi", "predict", "torch"]

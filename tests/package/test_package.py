@@ -25,21 +25,23 @@ MODULES = ["fastlstm"] + [
 ]
 
 
-BRIDGES = ("torch", "onnx", "sklearn")  # modules that need the package of that name
+BRIDGES = ("torch", "onnx", "sklearn", "dask")  # modules that need the package of that name
+WITH_ESTIMATORS = ("fastlstm.distributed._predict", "fastlstm.dask._predict")  # in their examples
 
 
-def bridge_of(name: str) -> str | None:
+def packages_of(name: str) -> list[str]:
     parts = name.split(".")
-    return parts[1] if len(parts) > 1 and parts[1] in BRIDGES else None
+    bridges = [part for part in parts[1:2] if part in BRIDGES]
+    return [*bridges, *(["sklearn"] if name in WITH_ESTIMATORS else [])]
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=[pytest.mark.peer] * bool(bridge_of(name))) for name in MODULES],
+    [pytest.param(name, marks=[pytest.mark.peer] * bool(packages_of(name))) for name in MODULES],
 )
 def test_examples_of_docstrings(name: str) -> None:
-    if bridge := bridge_of(name):
-        pytest.importorskip(bridge)
+    for package in packages_of(name):
+        pytest.importorskip(package)
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 

@@ -35,6 +35,9 @@ MPIS = ["mpich", "openmpi"]
 
 def launcher(engine: str, size: int) -> tuple[list[str], dict[str, str]]:
     """The command that starts so many processes of Python, and its environment; or skip."""
+    if engine == "dask":  # starts its workers itself
+        pytest.importorskip("distributed")
+        return [sys.executable], {}
     if engine == "torch":
         pytest.importorskip("torch.distributed")
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
@@ -49,10 +52,14 @@ def launcher(engine: str, size: int) -> tuple[list[str], dict[str, str]]:
     return [str(BESIDE_PYTHON), "-n", str(size), sys.executable], {}
 
 
-def launch(engine: str, size: int, script: Path, **environment: str) -> tuple[int, str]:
+def launch(
+    engine: str, size: int, script: Path, module: str | None = None, **environment: str
+) -> tuple[int, str]:
     """The exit status of a program, and what its processes print."""
     command, variables = launcher(engine, size)
-    with started([*command, str(script)], {**variables, **environment}) as program:
+    with started(
+        [*command, *(["-m", module] if module else []), str(script)], {**variables, **environment}
+    ) as program:
         text, _ = program.communicate(timeout=LIMIT)
     return program.returncode, text
 
