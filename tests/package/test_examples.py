@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from support.processes import script
+from support.checkout import CHECKOUT
+from support.processes import python, script
 
 
 def test_long_memory() -> None:
@@ -27,3 +28,30 @@ def test_quantize() -> None:
     assert accuracy["float32"] > 80
     assert max(abs(value - accuracy["float32"]) for value in accuracy.values()) < 2
     assert float(rows["int8"][4]) < float(rows["float32"][4]) / 3.8
+
+
+@pytest.mark.peer
+def test_predict_anywhere() -> None:
+    pytest.importorskip("sklearn")
+    pytest.importorskip("distributed")
+    lines = script("examples/predict_anywhere.py", "--copies", "2", "--epochs", "1").splitlines()
+    assert [line.split()[0] for line in lines] == ["alone", "threads", "processes", "Dask"]
+    assert all(line.endswith(", the same labels") for line in lines[1:])
+
+
+@pytest.mark.peer
+@pytest.mark.parametrize(
+    ("example", "package"),
+    [("ray_predict", "ray"), ("spark_predict", "pyspark"), ("submitit_train", "submitit")],
+)
+def test_examples_say_what_is_not_installed(example: str, package: str) -> None:
+    pytest.importorskip("sklearn")
+    code = f"""
+import runpy, sys
+sys.modules[{package!r}] = None
+sys.argv = [""]
+runpy.run_path({str(CHECKOUT / "examples" / example)!r} + ".py", run_name="__main__")
+"""
+    [line] = python(code).splitlines()
+    assert line.startswith("skipped: ")
+    assert line.endswith((f"(pip install {package})", f"(pip install {package} torch)"))
