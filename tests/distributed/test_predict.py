@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -163,14 +164,21 @@ def test_arguments(tmp_path: Path) -> None:
 def test_an_error_of_a_task_cancels_the_others(tmp_path: Path) -> None:
     futures: list[Future[Any]] = []
 
-    class Recording(ThreadPoolExecutor):
-        def submit(self, *args: Any) -> Any:
-            futures.append(super().submit(*args))
+    class Executor:
+        """The second task fails, after a first that asks for the model; others do not begin."""
+
+        def submit(self, function: Any, task: Any) -> Any:
+            futures.append(Future())
+            if len(futures) == 1:
+                futures[0].set_result(function(task))
+            if len(futures) == 2:
+                futures[1].set_exception(KeyError("not these"))
             return futures[-1]
 
-    with Recording(1) as executor, pytest.raises(KeyError, match="not these"):
-        predict(Scorer(tmp_path), X, executor, rows=1, method="refuse")
-    assert len(futures) < 10
+    with pytest.raises(KeyError, match="not these"):
+        predict(Scorer(tmp_path), X, Executor(), rows=1)
+    assert 2 < len(futures) < 2 * os.cpu_count() + 5
+    assert all(future.cancelled() for future in futures[2:])
 
 
 def test_a_worker_that_is_killed(tmp_path: Path) -> None:
