@@ -1,6 +1,6 @@
 """Score with Spark: a column of sequences, batch by batch in the executors.
 
-    pip install pyspark
+    pip install 'pyspark[sql]'
     python examples/spark_predict.py
 
 ``predict_batch_udf`` loads the model once for each Python worker and hands it arrays; the model is
@@ -29,11 +29,12 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     args = parser.parse_args()
     try:
+        import pyarrow  # noqa: F401
         from pyspark.ml.functions import predict_batch_udf
         from pyspark.sql import SparkSession
         from pyspark.sql.types import DoubleType
     except ImportError:
-        print("skipped: PySpark is not installed (pip install pyspark)")
+        print("skipped: PySpark or PyArrow is not installed (pip install 'pyspark[sql]')")
         return
     X = np.random.default_rng(0).normal(size=(2000, STEPS, FEATURES))
     model = LSTMRegressor(16, max_iter=2, random_state=0).fit(X, X[:, -5:, 0].sum(axis=1))

@@ -45,6 +45,7 @@ def test_predict_anywhere() -> None:
     [("ray_predict", "ray"), ("spark_predict", "pyspark"), ("submitit_train", "submitit")],
 )
 def test_examples_say_what_is_not_installed(example: str, package: str) -> None:
+    """In one line."""
     pytest.importorskip("sklearn")
     code = f"""
 import runpy, sys
@@ -54,4 +55,4 @@ runpy.run_path({str(CHECKOUT / "examples" / example)!r} + ".py", run_name="__mai
 """
     [line] = python(code).splitlines()
     assert line.startswith("skipped: ")
-    assert line.endswith((f"(pip install {package})", f"(pip install {package} torch)"))
+    assert f"(pip install {package}" in line.replace("'", "")
