@@ -13,6 +13,10 @@ from fastlstm.distributed._wait import wait
 # What launchers tell the processes that they start: MPICH and Intel MPI, Open MPI.
 _SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 
+# Bytes move only while MPI is asked, MPICH's by 64 KiB each time: so processes meet at a barrier,
+# where they may sleep, and for this many seconds of a transfer they do not.
+_TRANSFER = 1.0
+
 _unfinished: list[Any] = []  # requests that were given up: MPI may still write to their buffers
 
 
@@ -27,9 +31,9 @@ class MPIGroup(Group):
         self._comm, request = comm.Idup()
         self._finish(request)
 
-    def _finish(self, request: Any) -> None:
+    def _finish(self, request: Any, busy: float = 1e-3) -> None:
         try:
-            wait(request.Test, self._timeout, self)
+            wait(request.Test, self._timeout, self, busy)
         except BaseException:
             _unfinished.append(request)
             raise
@@ -37,11 +41,15 @@ class MPIGroup(Group):
     def _alltoall(
         self, send: Array, sent: Sequence[int], receive: Array, received: Sequence[int]
     ) -> None:
+        self._finish(self._comm.Ibarrier())
         byte = self._byte
-        self._finish(self._comm.Ialltoallv([send, sent, byte], [receive, received, byte]))
+        request = self._comm.Ialltoallv([send, sent, byte], [receive, received, byte])
+        self._finish(request, _TRANSFER)
 
     def _allgather(self, send: Array, receive: Array) -> None:
-        self._finish(self._comm.Iallgather([send, self._byte], [receive, self._byte]))
+        self._finish(self._comm.Ibarrier())
+        request = self._comm.Iallgather([send, self._byte], [receive, self._byte])
+        self._finish(request, _TRANSFER)
 
     def _broadcast(self, buffer: Array) -> None:
         self._finish(self._comm.Ibcast([buffer, self._byte]))

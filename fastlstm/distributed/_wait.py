@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 
 LONGEST_SLEEP = 1e-3
 
 
-def wait(done: Callable[[], bool], timeout: float, who: object) -> None:
-    """Return when `done()` is true, which is asked more seldom the longer it takes.
+def wait(done: Callable[[], bool], timeout: float, who: object, busy: float = 1e-3) -> None:
+    """Return when `done()` is true.
 
-    Python handles signals in between, so that Ctrl-C works, and the processor is free for others.
+    It is asked all the time for `busy` seconds, then more seldom the longer it takes.  Others get
+    the processor, and Python handles signals, so that Ctrl-C works.
     """
     start = time.monotonic()
     while not done():
@@ -21,4 +23,7 @@ def wait(done: Callable[[], bool], timeout: float, who: object) -> None:
                 f"{who} waited {timeout:g} seconds for the others: one of them ended, or needs a "
                 "longer timeout="
             )
-        time.sleep(min(waited / 8, LONGEST_SLEEP))
+        if waited < busy:
+            os.sched_yield()
+        else:
+            time.sleep(min((waited - busy) / 8, LONGEST_SLEEP))
