@@ -61,8 +61,8 @@ def predict(
 ) -> Array:
     """Predict on the workers of an executor.
 
-    Every process of them is sent the model once, as it first asks for it, and keeps it for later
-    calls: a task names it by a hash of its content.
+    Every process of them is sent the model once, and keeps it for later calls: a task names it by a
+    hash of its content.
 
     Parameters
     ----------
@@ -84,8 +84,9 @@ def predict(
     Returns
     -------
     (n, ...) array
-        In the order of `X`, with the bits of ``model.predict(X)``; provided that workers with the
-        instruction set `baseline` and others are not mixed.
+        In the order of `X`, with the bits of ``model.predict(X)``; provided that no worker has the
+        instruction set `baseline` alone, where this process has another.  (Probabilities are
+        exponentials of NumPy, whose last bits may depend on the processor.)
 
     Raises
     ------
