@@ -25,7 +25,7 @@ from fastlstm.models import LanguageModel
 from fastlstm.optim import Adam, clip_grad_norm
 
 CHARACTERS, STEPS = 100, 64
-MODELS = {"256": (256, 1), "512": (512, 1), "2 x 512": (512, 2), "2 x 1024": (1024, 2)}
+MODELS = {"256": (256, 1), "512": (512, 1), "2 x 512": (512, 2)}
 GIGABITS, MESSAGE = (1, 10, 100), 30e-6
 
 
@@ -88,7 +88,7 @@ def medians(calls: dict[Any, Callable[[], None]], seconds: float) -> dict[Any, l
 
 def cost_of_shards(seconds: float) -> None:
     counts, batch = (None, 1, 4, 8, 16), 64
-    print(f"| batch of {batch} | one, ms | {' | '.join(f'{n} shards' for n in counts[1:])} |")
+    print(f"\n| batch of {batch} | one, ms | {' | '.join(f'{n} shards' for n in counts[1:])} |")
     print("|---|---:|" + "---:|" * (len(counts) - 1))
     for name in MODELS:
         calls: dict[Any, Callable[[], None]] = {}
@@ -101,9 +101,9 @@ def cost_of_shards(seconds: float) -> None:
         print(f"| {name} | {' | '.join(texts)} |", flush=True)
 
 
-def nodes(name: str, batch: int, count: int, seconds: float) -> None:
-    """A row for each number of processes."""
-    calls, sent = {}, {}
+def rows_of_processes(name: str, batch: int, count: int, seconds: float) -> None:
+    """A row for each number of processes; the first one is without shards."""
+    calls, sent = {0: step_of(name, None, batch, None)}, {0: (0, 0)}
     for size in (1, 2, 4, 8, 16, 32, 64):
         group = Silent(0, size)
         shards = group.shards(batch, count)
@@ -112,12 +112,22 @@ def nodes(name: str, batch: int, count: int, seconds: float) -> None:
         sent[size] = group.sent, group.messages
     times = {size: float(np.median(found)) for size, found in medians(calls, seconds).items()}
     for size, own in times.items():
-        size_sent, messages = sent[size]
-        texts = [f"{name} | {size} | {batch // size} | {1e3 * own:.1f} | {size_sent / 1e6:.1f}"]
+        numbers, messages = sent[size]
+        who = f"{size} | {batch // size}" if size else f"1, no shards | {batch}"
+        texts = [f"{name} | {who} | {1e3 * own:.1f} | {numbers / 1e6:.1f}"]
         for gigabits in GIGABITS:
-            whole = own + size_sent * 8 / (gigabits * 1e9) + messages * MESSAGE
-            texts.append(f"{1e3 * whole:.0f} ({times[1] / whole:.1f}x)")
+            whole = own + numbers * 8 / (gigabits * 1e9) + messages * MESSAGE
+            texts.append(f"{1e3 * whole:.0f} ({times[0] / whole:.1f}x)")
         print(f"| {' | '.join(texts)} |", flush=True)
+
+
+def processes(args: argparse.Namespace) -> None:
+    heads = " | ".join(f"{gigabits} GbE, ms" for gigabits in GIGABITS)
+    print(f"\nA batch of {args.batch} rows in {args.shards} shards, calculated:\n")
+    print(f"| model | processes | rows | own, ms | sent, MB | {heads} |")
+    print(f"|---|---:|---:|---:|---:|{'---:|' * len(GIGABITS)}")
+    for name in ("256", "2 x 512"):
+        rows_of_processes(name, args.batch, args.shards, 2 * args.seconds)
 
 
 def main() -> None:
@@ -125,20 +135,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--seconds", type=float, default=8, help="of measurement for each row")
+    parser.add_argument("--table", choices=["cost", "processes", "both"], default="both")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--batch", type=int, default=512, help="rows, of the second table")
+    parser.add_argument("--batch", type=int, default=256, help="rows, of the second table")
     parser.add_argument("--shards", type=int, default=64, help="of the second table")
     args = parser.parse_args()
     fastlstm.set_num_threads(args.threads)
     fastlstm.show_config()
-    print(f"\nA step of {STEPS} characters a row, threads: {args.threads}\n")
-    cost_of_shards(args.seconds)
-    heads = " | ".join(f"{gigabits} GbE, ms" for gigabits in GIGABITS)
-    print(f"\nA batch of {args.batch} rows in {args.shards} shards, calculated:\n")
-    print(f"| model | processes | rows | own, ms | sent, MB | {heads} |")
-    print(f"|---|---:|---:|---:|---:|{'---:|' * len(GIGABITS)}")
-    for name in ("256", "2 x 512"):
-        nodes(name, args.batch, args.shards, 2 * args.seconds)
+    print(f"\nA step of {STEPS} characters a row, threads: {args.threads}")
+    if args.table != "processes":
+        cost_of_shards(args.seconds)
+    if args.table != "cost":
+        processes(args)
 
 
 if __name__ == "__main__":
