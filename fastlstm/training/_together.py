@@ -53,6 +53,8 @@ def agree(
     An error in one process is one in all of them, so that none waits for another.  `work` makes no
     calls that all have to make.
     """
+    if group.size == 1:
+        return work(), stop()
     result, error = None, None
     try:
         result = work()

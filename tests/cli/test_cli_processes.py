@@ -71,6 +71,18 @@ def test_the_file_of_one_process(
         assert sum(line.startswith(start) for line in lines) == 1, lines
 
 
+def test_one_process_reads(run: Run, book: Path, tmp_path: Path, program: Path) -> None:
+    """Standard input, which only one process has, and no seed: all begin with one model."""
+    arguments = ["-", "--steps", 5, *SHARDED[:2], *TINY, "-o", tmp_path / "m"]
+    line, environment = command("mpich", 3, program, *arguments)
+    text = book.read_text(encoding="utf-8")
+    variables = {**os.environ, **environment}
+    subprocess.run(
+        line, env=variables, input=text, text=True, check=True, capture_output=True, timeout=100
+    )
+    assert (tmp_path / "m").exists()
+
+
 @pytest.mark.parametrize(
     ("name", "engine", "before", "after"),
     [

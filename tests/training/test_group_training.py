@@ -163,6 +163,14 @@ def test_an_error_of_process_0_is_one_in_all(
     assert errors[1:] == [f"RuntimeError: rank 0: {errors[0]}"] * 2
 
 
+def test_an_error_of_progress_is_one_in_all() -> None:
+    """Of the last step, too."""
+    for step in (1, 11, 12):
+        ends = outcomes(3, lambda group, step=step: fitted(group, progress=stop_after(step)))
+        assert isinstance(ends[0], Stop)
+        assert [str(end) for end in ends[1:]] == ["rank 0: Stop: "] * 2
+
+
 def test_a_diverging_run_is_an_error_in_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """By the losses of one shard."""
     gradients = LanguageModel.shard_gradients
