@@ -274,6 +274,7 @@ def test_signals_are_left_alone_without_a_checkpoint_or_default(path: Path) -> N
 
 
 @needs_posix_signals
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # from Python 3.12 on
 @pytest.mark.usefixtures("default_handlers")
 def test_a_forked_child_dies_of_a_signal(path: Path) -> None:
     """It has the handler of the process that trains, and no loop that would look at a flag."""
