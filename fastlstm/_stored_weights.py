@@ -33,6 +33,11 @@ def scale_name(name: str) -> str:
     return f"{name}_scale"
 
 
+def is_scale(name: str) -> bool:
+    """Whether it names the scales of a matrix of int8."""
+    return name.endswith(scale_name(""))
+
+
 def to_int8(weights: Array) -> tuple[Array, Array]:
     """Integers from -127 to 127, and the scale of each row."""
     scales = (np.abs(weights).max(axis=1, initial=0) / np.float32(127)).astype(np.float32)

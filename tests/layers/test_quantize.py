@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -275,3 +276,21 @@ def test_damaged_files(name: str, tmp_path: Path) -> None:
     tensor_file.write(path, "LSTM", stored, small._configuration() | {"weights_dtype": 3})
     with pytest.raises(ValueError, match="weights_dtype: expected a str, got int"):
         fastlstm.LSTM.load(path)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -0.5])
+def test_scales_of_files_are_checked(value: float, tmp_path: Path) -> None:
+    from fastlstm._io import tensor_file
+
+    path, name = tmp_path / "small", "weight_hh_l0_scale"
+    small = fastlstm.GRU(4, 5, seed=1).quantize("int8")
+    stored = small.parameters.stored()
+    scales = stored[name].copy()
+    scales[[2, 3]] = 0, value
+    tensor_file.write(path, "GRU", stored | {name: scales}, small._configuration())
+    message = f"{path}: {name}: expected finite numbers of at least 0, got {value}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        fastlstm.GRU.load(path)
+    scales[3] = 0
+    tensor_file.write(path, "GRU", stored | {name: scales}, small._configuration())
+    assert fastlstm.GRU.load(path).state_dict()[name][2] == 0

@@ -180,10 +180,16 @@ def test_files_that_do_not_agree(model: LanguageModel, weights_dtype: str, tmp_p
         ({}, {"weights_dtype": ["int8"]}, "damaged: weights_dtype: expected one of .*'int8'"),
         ({}, {"weights_dtype": ""}, "damaged: weights_dtype: expected one of"),
     ]
-    broken = tensors[f"{name}_scale" if weights_dtype == "int8" else name].copy()
+    if weights_dtype == "int8":
+        scale = f"{name}_scale"
+        for value in (np.inf, -1):
+            broken = np.full_like(tensors[scale], value)
+            message = f"{scale}: expected finite numbers of at least 0, got {float(value)}"
+            wrong.append(({scale: broken}, {}, re.escape(f"{path}: {message}")))
+    infinite = "linear.bias" if weights_dtype == "int8" else name
+    broken = tensors[infinite].copy()
     broken.flat[0] = 0x7F80 if broken.dtype == np.uint16 else np.inf
-    scale = f"{name}_scale" if weights_dtype == "int8" else name
-    wrong.append(({scale: broken}, {}, "some weights are not finite numbers"))
+    wrong.append(({infinite: broken}, {}, "some weights are not finite numbers"))
     for new_tensors, new_config, message in wrong:
         tensor_file.write(path, "LanguageModel", tensors | new_tensors, config | new_config)
         with pytest.raises(ValueError, match=message):
