@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fastlstm import _validation
 from fastlstm._core.threads import get_num_threads
@@ -15,6 +16,7 @@ from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
 from fastlstm._parameters import Parameters
+from fastlstm.torch._watch import Watch
 
 Array = NDArray[Any]
 AnyLayer = Layer[Any, Any, Any]
@@ -57,34 +59,52 @@ class Layers:
     """The layer of a module: the one of the last call, as long as it has the same weights.
 
     A layer that has been used never changes: there may be tapes of it.  When the weights have
-    changed, a copy takes its place.  Where it has weights of fewer bits, the layer of which they
-    were made is kept beside it, to notice that.
+    changed, a copy takes its place.  To notice that, each call compares all of them: in training
+    they change all the time.  Weights of fewer bits are for inference, where reading those of
+    float32 would take longer than a step.  So a `Watch` says if they need to be compared with the
+    layer of which they were made.
     """
 
     def __init__(self) -> None:
-        self._last: tuple[Spec, AnyLayer, AnyLayer] | None = None
+        self._last: tuple[Spec, AnyLayer, AnyLayer, Watch | None] | None = None
+
+    def forget(self) -> None:
+        """Make the layer again at the next call."""
+        self._last = None
 
     def get(
-        self, spec: Spec, weights: list[Array], *, batch_first: bool, dropout: float
+        self, spec: Spec, weights: list[Tensor], *, batch_first: bool, dropout: float
     ) -> AnyLayer:
         """A layer with these weights."""
+        last = self._last
+        if last and last[0] == spec and last[3] and last[3].unchanged(weights):
+            _, source, layer, watch = last
+        else:
+            watch = Watch(weights) if spec.weights_dtype else None  # before they are read
+            source, layer = self._made(spec, [of(weight) for weight in weights])
+        if (layer.batch_first, layer.dropout) != (batch_first, dropout):
+            layer = sibling(layer)
+            layer.batch_first = batch_first
+            layer.dropout = _validation.probability(dropout, "dropout")
+        self._last = spec, source, layer, watch
+        return layer
+
+    def _made(self, spec: Spec, weights: list[Array]) -> tuple[AnyLayer, AnyLayer]:
+        """The layer with these weights, and the same in as few bits as are wanted."""
         last = self._last
         if last is None or last[0] != spec or last[1].dtype != weights[0].dtype:
             source = with_weights(spec.make(weights[0].dtype), weights)
         elif have_changed(last[1].parameters, weights):
             source = with_weights(last[1], weights)
         else:
-            source = last[1]
-        if last is not None and source is last[1]:
-            layer = last[2]
-        else:
-            layer = source.quantize(spec.weights_dtype) if spec.weights_dtype else source
-        if (layer.batch_first, layer.dropout) != (batch_first, dropout):
-            layer = sibling(layer)
-            layer.batch_first = batch_first
-            layer.dropout = _validation.probability(dropout, "dropout")
-        self._last = spec, source, layer
-        return layer
+            return last[1], last[2]
+        return source, source.quantize(spec.weights_dtype) if spec.weights_dtype else source
+
+
+def of(tensor: Tensor) -> Array:
+    """The array over the memory of a tensor."""
+    array: Array = tensor.detach().numpy()
+    return array
 
 
 def have_changed(parameters: Parameters, weights: list[Array]) -> bool:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fastlstm._layers.tape import Tape
-from fastlstm.torch._layers import Layers, Spec
+from fastlstm.torch._layers import Layers, Spec, of
 from fastlstm.torch._packed import PackedRows
 
 Array = NDArray[Any]
@@ -57,12 +57,6 @@ def new_layers() -> tuple[int, Layers]:
     return number, layers
 
 
-def of(tensor: Tensor) -> Array:
-    """The array over the memory of a tensor."""
-    array: Array = tensor.detach().numpy()
-    return array
-
-
 def run(
     x: Tensor,
     batch_sizes: Tensor | None,
@@ -79,8 +73,7 @@ def run(
     With batch sizes `x` and y are the data of packed sequences.
     """
     layers = _layers.get(number) or Layers()  # a compiled graph may outlive its module
-    arrays = [of(weight) for weight in weights]
-    layer = layers.get(Spec(*spec), arrays, batch_first=batch_first, dropout=dropout)
+    layer = layers.get(Spec(*spec), weights, batch_first=batch_first, dropout=dropout)
     rows = None if batch_sizes is None else PackedRows(of(batch_sizes))
     sequence = of(x) if rows is None else rows.padded(of(x))
     lengths = None if rows is None else rows.lengths

@@ -15,7 +15,7 @@ from fastlstm._layers.quantize import check_weight_type
 from fastlstm.torch import _ops
 from fastlstm.torch._bridge import REAL, Bridge, spec_of, weights_of
 from fastlstm.torch._cells import GRUCell, LSTMCell, RNNCell
-from fastlstm.torch._layers import with_weights
+from fastlstm.torch._layers import of, with_weights
 from fastlstm.torch._modules import GRU, LSTM, RNN
 
 Model = TypeVar("Model", bound=torch.nn.Module)
@@ -76,9 +76,13 @@ def replace(model: Model, *, cells: bool = False, weights_dtype: str | None = No
     With `weights_dtype` the parameters stay what they are, of float32, and so do ``state_dict``,
     pickles, and what `restore` gives back; a pickled or copied module computes with weights of
     fewer bits again.  They are made of the parameters at the first call, and made again when those
-    have changed, as by ``load_state_dict``.  So this saves time, no memory.  To notice a change,
-    each call reads all of them, which takes longer than a step of one row: for a small file, and
-    step by step, use the layer, ``fastlstm.LSTM.from_torch(module).quantize("int8")``.
+    have changed, as by ``load_state_dict``.  So this saves time, no memory.  Step by step, use the
+    layer, ``fastlstm.LSTM.from_torch(module).quantize("int8")``: calls of modules take longer.
+
+    A change is noticed at the next call if torch counts it, as those within ``torch.no_grad()`` and
+    by most optimizers; if the parameter has other memory; if it is in a bias; and if it reaches one
+    of 64 values, evenly spread, of a matrix.  What is left is a write to few values of a matrix
+    through ``.data`` or ``numpy()``: call `replace` again after it.
 
     What happens to the model later cannot be known here:
 
@@ -119,7 +123,9 @@ def replace(model: Model, *, cells: bool = False, weights_dtype: str | None = No
         if reason:
             left.append(f"{name_of(path, module)}: {reason}")
             continue
-        if not isinstance(module, Bridge):
+        if isinstance(module, Bridge):
+            module._of_fastlstm[1].forget()
+        else:
             module.__class__ = BRIDGES[type(module)]
             vars(module)["_of_fastlstm"] = _ops.new_layers()
         vars(module)["weights_dtype"] = weights_dtype
@@ -221,7 +227,7 @@ def refusal(module: torch.nn.Module, weights_dtype: str | None) -> str:
     try:
         layer = spec_of(module).make(np.dtype(np.float32))
         if weights_dtype:
-            with_weights(layer, [_ops.of(weight) for weight in weights]).quantize(weights_dtype)
+            with_weights(layer, [of(weight) for weight in weights]).quantize(weights_dtype)
     except ValueError as error:
         return str(error)
     return ""

@@ -126,6 +126,82 @@ def test_edits_of_parameters_count() -> None:
         assert_same(module(x), layer.quantize("int8")(x.numpy()))
 
 
+def fused_step(module: Any) -> None:
+    for parameter in module.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    torch.optim.SGD(module.parameters(), 0.1, fused=True).step()
+
+
+EDITS: dict[str, Any] = {
+    "one value": lambda m: m.weight_hh_l0[3, 5].add_(1),
+    "one value, detached": lambda m: m.weight_hh_l0.detach()[3, 5].add_(1),
+    "one value of a bias, data": lambda m: m.bias_hh_l0.data[-1].add_(1),
+    "data": lambda m: m.weight_ih_l0.data.mul_(1.5),
+    "rows, data": lambda m: m.weight_hh_l0.data[: len(m.weight_hh_l0) // 2].mul_(1.5),
+    "odd columns, data": lambda m: m.weight_ih_l0.data[:, 1::2].mul_(1.5),
+    "numpy": lambda m: m.weight_hh_l0.detach().numpy().__imul__(1.5),
+    "fused optimizer": fused_step,
+    "fewer bits and back": lambda m: m.bfloat16().float(),
+    "another tensor": lambda m: setattr(m.weight_hh_l0, "data", m.weight_hh_l0.data * 1.5),
+    "assign": lambda m: m.load_state_dict(
+        {name: value * 1.5 for name, value in m.state_dict().items()}, assign=True
+    ),
+    "share_memory": lambda m: m.share_memory().weight_ih_l0[3, 5].add_(1),
+    "not a number": lambda m: m.bias_ih_l0.data.fill_(float("nan")),
+}
+
+
+@pytest.mark.parametrize("edit", EDITS.values(), ids=EDITS)
+def test_edits_of_large_matrices_count_at_once(edit: Any) -> None:
+    module = fastlstm.torch.replace(torch.nn.LSTM(40, 36).eval(), weights_dtype="int8")
+    x = torch.randn(3, 2, 40)
+    with torch.no_grad():
+        y = module(x)[0]
+        edit(module)
+        after = module(x)[0]
+        expected = fastlstm.LSTM.from_torch(module).quantize("int8")(x.numpy())[0]
+    assert not torch.equal(after, y)
+    torch.testing.assert_close(after, torch.from_numpy(expected), rtol=0, atol=0, equal_nan=True)
+
+
+def test_few_values_that_torch_does_not_count_need_replace() -> None:
+    module = fastlstm.torch.replace(torch.nn.GRU(40, 36).eval(), weights_dtype="int8")
+    x = torch.randn(3, 2, 40)
+    with torch.no_grad():
+        y = module(x)[0]
+        module.weight_hh_l0.data[3, 5] += 1
+        assert torch.equal(module(x)[0], y)
+        fastlstm.torch.replace(module, weights_dtype="int8")
+        layer = fastlstm.GRU.from_torch(module).quantize("int8")
+        assert_same(module(x), layer(x.numpy()))
+        assert not torch.equal(module(x)[0], y)
+
+
+def test_weights_are_compared_where_writes_cannot_be_seen(monkeypatch: Any) -> None:
+    """Tensors of inference mode have no count of writes; of transposed ones no sample is taken."""
+    from fastlstm.torch import _layers
+
+    compared: list[Any] = []
+    have_changed = _layers.have_changed
+    monkeypatch.setattr(
+        _layers, "have_changed", lambda *args: compared.append(args) or have_changed(*args)
+    )
+    x = torch.randn(3, 2, 40)
+    with torch.inference_mode():
+        inferring = torch.nn.LSTM(40, 36).eval()
+    transposed = torch.nn.LSTM(40, 36).eval()
+    transposed.weight_hh_l0.data = transposed.weight_hh_l0.data.t().contiguous().t()
+    for module, times in ((torch.nn.LSTM(40, 36).eval(), 0), (inferring, 2), (transposed, 2)):
+        compared.clear()
+        fastlstm.torch.replace(module, weights_dtype="int8")
+        with torch.inference_mode():
+            for _ in range(3):
+                y = module(x)[0]
+            assert len(compared) == times
+            module.weight_hh_l0.data[3, 5] += 1
+            assert torch.equal(module(x)[0], y) == (times == 0)
+
+
 @EACH
 def test_copies_pickles_and_state_dicts(weights_dtype: str) -> None:
     module, layer = made("GRU", weights_dtype)
