@@ -3,11 +3,12 @@
     python benchmarks/scale_out.py
 
 The first table is measured: a step of a language model (gradients, their sum, clipping, Adam)
-with shards over one without, by turns.  The second is a calculation: a process of P computes the
-rows it has of a batch, a step that is measured here in one process; to this are added the bytes
-that `Group.sum` sends, at the network's rate, and a latency for each message.  Assumed: every
-process has a link of its own with that rate both ways, sends while it computes nothing, and all
-are equally fast; a message takes 30 microseconds.  Nothing of it was measured on a network.
+with shards over one without, by turns; and `forward` and `backward` of a layer alone.  The second
+is a calculation: a process of P computes the rows it has of a batch, a step that is measured here
+in one process; to this are added the bytes that `Group.sum` sends, at the network's rate, and a
+latency for each message.  Assumed: every process has a link of its own with that rate both ways,
+sends while it computes nothing, and all are equally fast; a message takes 30 microseconds.
+Nothing of it was measured on a network.
 """
 
 from __future__ import annotations
@@ -72,6 +73,18 @@ def step_of(name: str, shards: Shards | None, rows: int, group: Group | None) ->
     return step
 
 
+def layer_step(hidden: int, shards: Shards | None, rows: int) -> Callable[[], None]:
+    """Forward and backward of a layer whose input is as wide as it is."""
+    layer = fastlstm.LSTM(hidden, hidden, seed=0)
+    x = np.random.default_rng(0).standard_normal((STEPS, rows, hidden), dtype=np.float32)
+
+    def step() -> None:
+        y, _, tape = layer.forward(x, shards=shards)
+        layer.backward(tape, y)
+
+    return step
+
+
 def medians(calls: dict[Any, Callable[[], None]], seconds: float) -> dict[Any, list[float]]:
     """Times of each, taken by turns."""
     times: dict[Any, list[float]] = {name: [] for name in calls}
@@ -90,11 +103,15 @@ def cost_of_shards(seconds: float) -> None:
     counts, batch = (None, 1, 4, 8, 16), 64
     print(f"\n| batch of {batch} | one, ms | {' | '.join(f'{n} shards' for n in counts[1:])} |")
     print("|---|---:|" + "---:|" * (len(counts) - 1))
-    for name in MODELS:
+    layers = {f"layer of {hidden}": hidden for hidden in (256, 512)}
+    for name in (*layers, *MODELS):
         calls: dict[Any, Callable[[], None]] = {}
         for count in counts:
             shards = Shards(batch, count) if count else None
-            calls[count] = step_of(name, shards, batch, alone())
+            if name in layers:
+                calls[count] = layer_step(layers[name], shards, batch)
+            else:
+                calls[count] = step_of(name, shards, batch, alone())
         times = medians(calls, seconds)
         ratios = [np.median(np.divide(times[n], times[None])) for n in counts[1:]]
         texts = [f"{1e3 * np.median(times[None]):.1f}", *(f"{ratio:.3f}" for ratio in ratios)]

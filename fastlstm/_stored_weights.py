@@ -14,6 +14,7 @@ from typing import Any, Never
 import numpy as np
 from numpy.typing import NDArray
 
+from fastlstm._io.atomic import StrPath
 from fastlstm._parameters import Versioned
 
 Array = NDArray[Any]
@@ -33,9 +34,15 @@ def scale_name(name: str) -> str:
     return f"{name}_scale"
 
 
-def is_scale(name: str) -> bool:
-    """Whether it names the scales of a matrix of int8."""
-    return name.endswith(scale_name(""))
+def check_scales(path: StrPath, tensors: Mapping[str, Array]) -> None:
+    """Raise ``ValueError`` where a file has scales that no weights of int8 can have."""
+    for name, scales in tensors.items():
+        if name.endswith(scale_name("")):
+            wrong = scales[~(np.isfinite(scales) & (scales >= 0))]
+            if wrong.size:
+                raise ValueError(
+                    f"{path}: {name}: expected finite numbers of at least 0, got {wrong[0]}"
+                )
 
 
 def to_int8(weights: Array) -> tuple[Array, Array]:

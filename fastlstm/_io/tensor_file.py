@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm._io.atomic import StrPath, replacing
-from fastlstm._stored_weights import is_scale
 
 Array = NDArray[Any]
 
@@ -43,8 +42,7 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
     OSError
         The file cannot be read.
     ValueError
-        It is another kind of file, or incomplete, or has tensors of another type, or scales that
-        no weights can have.
+        It is another kind of file, or incomplete, or has tensors of another type.
     """
     import json
 
@@ -65,9 +63,6 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
         else:
             with open(path, "rb") as whole:
                 tensors = load(b"".join(_renamed(whole.read(), "BF16", "U16")))
-    for name, tensor in tensors.items():
-        if is_scale(name):
-            _check_scales(f"{path}: {name}", tensor)
     if "config" not in metadata:
         raise damaged(path, "there is none")
     try:
@@ -108,12 +103,6 @@ def _opened(path: StrPath) -> Iterator[Any]:
             yield file
     except SafetensorError as error:
         raise ValueError(f"{path}: not a safetensors file, or not all of one ({error})") from None
-
-
-def _check_scales(name: str, scales: Array) -> None:
-    wrong = scales[~(np.isfinite(scales) & (scales >= 0))]
-    if wrong.size:
-        raise ValueError(f"{name}: expected finite numbers of at least 0, got {wrong[0]}")
 
 
 def _renamed(data: bytes, dtype: str, new: str) -> tuple[bytes, bytes, memoryview]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fastlstm._io import tensor_file
 from fastlstm._layers import torch_dynamic
 from fastlstm._layers.quantize import Quantizer, check_weight_type
-from fastlstm._stored_weights import StoredWeights, stored_layout
+from fastlstm._stored_weights import StoredWeights, check_scales, stored_layout
 
 Array = NDArray[Any]
 
@@ -229,6 +229,7 @@ class Weights(Quantizer):
         if weights_dtype is not None:
             check_weight_type(weights_dtype)
         tensors, options = tensor_file.read(path, cls.__name__)
+        check_scales(path, tensors)
         stored = options.pop("weights_dtype", None)
         layer = cls._of_tensors(path, tensors, options, stored)
         if weights_dtype is None or weights_dtype == stored:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fastlstm._io import tensor_file
 from fastlstm._io.atomic import StrPath
 from fastlstm._layers.config import WEIGHT_TYPES
-from fastlstm._stored_weights import stored_layout, widened
+from fastlstm._stored_weights import check_scales, stored_layout, widened
 
 Array = NDArray[Any]
 Shapes = dict[str, tuple[int, ...]]
@@ -38,6 +38,7 @@ def read(path: StrPath) -> tuple[dict[str, Array], dict[str, Any]]:
         It is another kind of file, incomplete, or not consistent.
     """
     tensors, config = tensor_file.read(path, _KIND)
+    check_scales(path, tensors)
     fault = _fault_of(config)
     if fault:
         raise tensor_file.damaged(path, fault)
