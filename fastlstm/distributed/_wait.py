@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 LONGEST_SLEEP = 1e-3
 
+_give_way = getattr(os, "sched_yield", lambda: time.sleep(0))  # which not every system has
+
 
 def wait(done: Callable[[], bool], timeout: float, who: object, busy: float = 1e-3) -> None:
     """Return when `done()` is true.
@@ -24,6 +26,6 @@ def wait(done: Callable[[], bool], timeout: float, who: object, busy: float = 1e
                 "longer timeout="
             )
         if waited < busy:
-            os.sched_yield()
+            _give_way()
         else:
             time.sleep(min((waited - busy) / 8, LONGEST_SLEEP))
