@@ -189,9 +189,9 @@ cdef class Buffer:
             raise MemoryError(f"this call needs {nbytes} bytes of work space")
         self.nbytes = nbytes
 
-    def clear(self):
-        """Set all of it to zero."""
-        memset(self.data, 0, self.nbytes)
+    def clear(self, Py_ssize_t nbytes):
+        """Set so many of its bytes to zero."""
+        memset(self.data, 0, min(max(nbytes, 0), self.nbytes))
 
     def __dealloc__(self):
         release(self.data)

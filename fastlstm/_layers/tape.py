@@ -179,6 +179,8 @@ class Tape(Generic[G]):
                 self._shards,
             )
             self._check_filling(filling)
+        if sums is not None:
+            self._executor._scratch.give(sums)
 
     def _new_gradients(self) -> tuple[Array, G]:
         """A flat vector of zeros, and the gradients that are views of it."""
@@ -200,8 +202,9 @@ class Tape(Generic[G]):
         x = self._inputs.x
         count = self._executor.input_size if x is None else len(x)
         parts = len(self._shards.starts) - 1 if self._shards else 1
-        sums = library.Buffer(parts * self._packed.sums_nbytes(count))
-        sums.clear()
+        size = parts * self._packed.sums_nbytes(count)
+        sums = self._executor._scratch.take(size)
+        sums.clear(size)
         return sums
 
 
