@@ -60,7 +60,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as elsewhere:
         os.chdir(elsewhere)  # pages save files of their own
         for page in sorted(DOCS.glob("*.md")):
-            found = run(page)
+            found = run(page) if ".svg)" in page.read_text(encoding="utf-8") else {}
             figures |= {name: found[name] for name in found if isinstance(found[name], Figure)}
         os.chdir(folder)
     for name, figure in figures.items():

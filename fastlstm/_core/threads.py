@@ -179,3 +179,8 @@ def chosen_isa() -> str:
     if name not in have:
         raise ValueError(f"FASTLSTM_ISA: expected one of {', '.join(have)}, got {name!r}")
     return name
+
+
+def arithmetic() -> str:
+    """Return what the bits of new layers depend on: whether multiply-adds round once or twice."""
+    return "baseline" if chosen_isa() == "baseline" else "fused multiply-add"

@@ -222,6 +222,14 @@ def _add_processes(train: Any) -> None:
         choices=["mpi", "torch"],
         help="train in all processes that mpiexec started, by mpi4py, or torchrun; needs --shards",
     )
+    train.add_argument(
+        "--timeout",
+        type=_duration,
+        default=600.0,
+        metavar="SECONDS",
+        help="how long a process waits for the others, each time: process 0 alone measures and "
+        "saves (default %(default)s)",
+    )
 
 
 def _add_generate(commands: Any) -> None:

@@ -54,7 +54,7 @@ def _group(args: Namespace) -> distributed.Group:
     if args.shards is None:
         raise ValueError("--shards: expected a power of two with --distributed, got none")
     try:
-        group: distributed.Group = getattr(distributed, args.distributed)()
+        group: distributed.Group = getattr(distributed, args.distributed)(timeout=args.timeout)
     except RuntimeError as error:
         raise ValueError(f"--distributed: {error}") from None
     return group

@@ -86,7 +86,7 @@ def _sent(model: Any, client: Any) -> Any:
         client = _current_client()
     if client is None or client.asynchronous:
         return dask.delayed(copy.deepcopy(model), pure=True)
-    return client.scatter(model, broadcast=True)
+    return client.scatter(copy.deepcopy(model), broadcast=True)  # in threads it is no copy
 
 
 def _current_client() -> Any:

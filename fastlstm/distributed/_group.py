@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import itertools
 import os
 import pickle
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, NoReturn, Self, overload
 
@@ -17,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _config
-from fastlstm._core import memory, threads
+from fastlstm._core import threads
 from fastlstm._parameters import Gradients
 from fastlstm._shards import ShardGradients, Shards
-from fastlstm.distributed import _tree
+from fastlstm.distributed._sum import bytes_of, sum_of
 
 Array = NDArray[Any]
 
@@ -69,6 +68,7 @@ class Group(ABC):
 
     rank: int
     size: int
+    _summed: frozenset[tuple[Any, ...]] = frozenset()  # of what kinds all processes had gradients
 
     @abstractmethod
     def _alltoall(
@@ -172,7 +172,11 @@ class Group(ABC):
         """
         parts = [gradients] if isinstance(gradients, ShardGradients) else list(gradients)
         shards = self._shards_of(parts)
-        total = self._exchange(_own_sums(parts, shards), shards)
+        key = (*_key(shards)[:2], *((part.array.dtype.name, part.array.shape[1]) for part in parts))
+        if key not in self._summed:  # or a process would wait for bytes that do not come
+            self.check({"gradients to sum": key})
+            self._summed |= {key}
+        total = sum_of(self, parts, shards)
         borders = itertools.accumulate((part.array.shape[1] for part in parts), initial=0)
         sums = [
             Gradients(part.shapes, total[start:end])
@@ -191,38 +195,6 @@ class Group(ABC):
             if _key(part.shards) != _key(own):
                 raise ValueError(f"gradients: expected those of {own}, got {part.shards}")
         return shards
-
-    def _exchange(self, own: Array, shards: Shards) -> Array:
-        """The sum (N,) of all shards, from the sums (nodes, N) of the nodes of each process.
-
-        Each process finishes a slice of it.
-        """
-        if self.size == 1:
-            total: Array = own[0]
-            return total
-        n, dtype = own.shape[1], own.dtype
-        width = -(-n // self.size)  # the last slices may be smaller
-        borders = [min(rank * width, n) for rank in range(self.size + 1)]
-        slices = list(itertools.pairwise(borders))
-        mine = borders[self.rank + 1] - borders[self.rank]
-        nodes = [
-            _tree.nodes(of.first, of.end)
-            for of in (Shards(shards.batch, shards.count, r, self.size) for r in range(self.size))
-        ]
-        received = memory.empty((sum(map(len, nodes)), mine), dtype)
-        send = own if len(own) == 1 else np.concatenate([own[:, a:b].ravel() for a, b in slices])
-        self._alltoall(
-            _bytes(send),
-            [len(own) * (b - a) * dtype.itemsize for a, b in slices],
-            _bytes(received),
-            [len(of_rank) * mine * dtype.itemsize for of_rank in nodes],
-        )
-        finished = np.zeros(width, dtype)
-        leaves = dict(zip(itertools.chain(*nodes), received, strict=True))
-        _tree.add(leaves, (0, shards.count), finished[:mine])
-        total = memory.empty((self.size * width,), dtype)
-        self._allgather(_bytes(finished), _bytes(total))
-        return total[:n]
 
     def total(self, values: NDArray[np.float64]) -> float:
         """Add a number of each shard: the losses.
@@ -275,7 +247,7 @@ class Group(ABC):
     def _gather_array(self, array: Array) -> Array:
         """(P, ...) array of equal ones."""
         gathered = np.empty((self.size, *array.shape), array.dtype)
-        self._allgather(_bytes(array), _bytes(gathered))
+        self._allgather(bytes_of(array), bytes_of(gathered))
         return gathered
 
     def share(self, value: Any) -> Any:
@@ -288,7 +260,7 @@ class Group(ABC):
         """
         data = pickle.dumps(value) if self.rank == 0 else b""
         size = np.array(len(data), np.int64)
-        self._broadcast(_bytes(size))
+        self._broadcast(bytes_of(size))
         buffer = np.zeros(size, np.uint8)
         buffer[: len(data)] = np.frombuffer(data, np.uint8)
         self._broadcast(buffer)
@@ -330,28 +302,6 @@ class Group(ABC):
             raise error
         raise RuntimeError("; ".join(f"rank {r}: {text}" for r, text in enumerate(errors) if text))
 
-    @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
-        """A block that all processes come through, or none: an error of one is one of all.
-
-        Raises
-        ------
-        BaseException
-            As `vote` does, after the block.
-
-        Examples
-        --------
-        >>> from fastlstm import distributed
-        >>> with distributed.alone().together():
-        ...     pass
-        """
-        try:
-            yield
-        except Exception as error:
-            self.vote(error, 0)
-            raise
-        self.vote(None, 0)
-
     def check(self, settings: Mapping[str, Any]) -> None:
         """Raise an error in every process if they would not compute the same.
 
@@ -373,8 +323,7 @@ class Group(ABC):
         >>> from fastlstm import distributed
         >>> distributed.alone().check({"lr": 0.01})
         """
-        fused = "baseline" if threads.chosen_isa() == "baseline" else "fused multiply-add"
-        own = {"fastlstm": _config.__version__, "instruction set": fused}
+        own = {"fastlstm": _config.__version__, "instruction set": threads.arithmetic()}
         own |= {name: repr(value) for name, value in settings.items()}
         all_ = self.gather(own)
         differences = []
@@ -402,35 +351,15 @@ class Group(ABC):
         hashed = hashlib.blake2b(digest_size=8)
         for array in arrays:
             hashed.update(f"{array.dtype.str} {array.shape}".encode())
-            hashed.update(_bytes(np.ascontiguousarray(array)).data)
+            hashed.update(bytes_of(np.ascontiguousarray(array)).data)
         digests = self.gather(hashed.hexdigest())
         if len(set(digests)) > 1:
             found = _who_has_what(digests)
             raise RuntimeError(f"{what}: expected the same bits in all processes, got {found}")
 
 
-def _own_sums(parts: Sequence[ShardGradients], shards: Shards) -> Array:
-    """(nodes, N) array: the sum of each node that this process has all shards of."""
-    nodes = _tree.nodes(shards.first, shards.end)
-    width = sum(part.array.shape[1] for part in parts)
-    sums = memory.empty((len(nodes), width), parts[0].array.dtype)
-    start = 0
-    for part in parts:
-        end = start + part.array.shape[1]
-        leaves = {(s, s + 1): row for s, row in enumerate(part.array, shards.first)}
-        for node, row in zip(nodes, sums, strict=True):
-            _tree.add(leaves, node, row[start:end])
-        start = end
-    return sums
-
-
 def _key(shards: Shards) -> tuple[int, ...]:
     return shards.batch, shards.count, shards.first, shards.end
-
-
-def _bytes(array: Array) -> Array:
-    """The bytes of a contiguous array, in its memory."""
-    return array.reshape(-1).view(np.uint8)
 
 
 def _who_has_what(values: Sequence[str]) -> str:

@@ -10,8 +10,9 @@ from fastlstm import _validation
 from fastlstm.distributed._group import Array, Group
 from fastlstm.distributed._wait import wait
 
-# What launchers tell the processes that they start: MPICH and Intel MPI, Open MPI.
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+# What launchers tell the processes that they start: MPICH and Intel MPI, Open MPI, and srun, where
+# no other one stands between.
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
 
 # Bytes move only while MPI is asked, MPICH's by 64 KiB each time: so processes meet at a barrier,
 # where they may sleep, and for this many seconds of a transfer they do not.
@@ -111,11 +112,11 @@ def mpi(comm: Any = None, *, timeout: float = 600.0) -> MPIGroup:
 
 def _check_launcher(size: int, library: str) -> None:
     """Refuse processes of which each believes to be alone: they would do the same work."""
-    for name in _SIZES:
-        started = os.environ.get(name, "")
-        if size == 1 and started.isdecimal() and int(started) > 1:
-            version = library.splitlines()[0].rstrip("\0")
-            raise RuntimeError(
-                f"expected {started} processes as mpiexec says ({name}), got 1: it is not the "
-                f"mpiexec of the MPI that mpi4py uses, {version}"
-            )
+    told = [(name, os.environ[name]) for name in _SIZES if os.environ.get(name, "").isdecimal()]
+    if size == 1 and told and int(told[0][1]) > 1:
+        name, started = told[0]
+        version = library.splitlines()[0].rstrip("\0")
+        raise RuntimeError(
+            f"expected {started} processes as the launcher says ({name}), got 1: it is not the "
+            f"mpiexec of the MPI that mpi4py uses, or srun needs another --mpi= for it: {version}"
+        )

@@ -116,5 +116,7 @@ def _initialize(engine: Any, timeout: float) -> None:
         )
     try:
         engine.init_process_group("gloo", timeout=datetime.timedelta(seconds=timeout))
-    except engine.DistError as error:
+    except engine.DistStoreError as error:
         raise TimeoutError(f"the processes did not meet in {timeout:g} seconds: {error}") from error
+    except engine.DistError as error:
+        raise ConnectionError(f"the processes did not meet: {error}") from error

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 
 from fastlstm._core import memory
+from fastlstm._core.threads import arithmetic
 from fastlstm._io.atomic import StrPath
 from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
@@ -139,14 +140,14 @@ class Training:
         >>> again.fit(text, steps=60, checkpoint=path, resume="auto") == history
         True
         """
-        self.lstm._check_trainable("fit", "model")
         if group is not None and not isinstance(group, Group):
             raise TypeError(f"group: expected a fastlstm.distributed.Group, got {group!r}")
-        if group is not None and shards is None:
-            raise ValueError("shards: expected a power of two with a group, got None")
         processes = group or alone()
 
         def prepare() -> tuple[Any, ...]:
+            self.lstm._check_trainable("fit", "model")
+            if group is not None and shards is None:
+                raise ValueError("shards: expected a power of two with a group, got None")
             codes, rest = split(self._alphabet, text, held_out)
             plan = Plan.of(
                 len(codes),
@@ -162,6 +163,8 @@ class Training:
             own = None if shards is None else processes.shards(plan.batch_size, shards)
             settings = {
                 **self._config,
+                "dropout": self.lstm.dropout,
+                "instruction set": arithmetic(),
                 "alphabet": fingerprint(self._alphabet.points),
                 "text": fingerprint(codes),
                 "held_out": fingerprint(rest),

@@ -24,11 +24,13 @@ from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Network
 from fastlstm.sklearn._progress import Progress
 from fastlstm.sklearn._sequences import Sequences, read
-from fastlstm.sklearn._training import History, Learner, Plan, train
+from fastlstm.sklearn._training import History, Learner, Plan, as_process_0, train
+from fastlstm.training._together import agree
 
 Array = NDArray[Any]
 
 _MOST_SEED = (1 << 31) - 1
+_OF_PROCESS = ("random_state", "verbose")  # parameters that may differ: process 0's are used
 
 
 class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -187,7 +189,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
     ) -> Self:
         group = current() or alone()
         going_on = hasattr(self, "_network") and (partial or self.warm_start)
-        with group.together():
+
+        def prepare() -> tuple[Plan, Examples, Learner]:
             if going_on:
                 method = "partial_fit" if partial else "fit with warm_start"
                 self._network.layer._check_trainable(method, "estimator")
@@ -198,7 +201,14 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             # Without a weight, an example is as if it were not there: it fills no place in a batch.
             examples = Examples(sequences, targets, weights).take(np.flatnonzero(weights))
             examples = self._prepared(self._scaled(examples, plan, partial), not going_on)
-            learner = self._learner(sequences, going_on, partial)
+            return plan, examples, self._learner(sequences, going_on, partial)
+
+        (plan, examples, learner), _ = agree(group, prepare)
+        if group.size > 1:
+            same = {name: v for name, v in self.get_params().items() if name not in _OF_PROCESS}
+            group.check({**same, "goes on": going_on})
+            group.check_same(examples.arrays(), "X, y and sample_weight")
+            learner = as_process_0(learner, group)
         history = self._train(learner, examples, plan, group)
         self._network, self._optimizer, self._rng = learner
         self._tell(history, going_on)
@@ -228,20 +238,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
 
     def _train(self, learner: Learner, examples: Examples, plan: Plan, group: Group) -> History:
         """Hold out what is to be held out, and train on the rest."""
-        network, _, rng = learner
-        if group.size > 1:
-            settings = self.get_params()
-            del settings["random_state"]  # numbers it draws are among what is given
-            group.check(settings)
-            drawn: Any = rng.get_state()
-            given = [*examples.arrays(), *(p.flat for p in network.trainable), drawn[1]]
-            group.check_same(given, "X, y, sample_weight and random_state")
         validate = None
         if self.early_stopping:
-            examples, held = self._split(examples, rng)
+            examples, held = self._split(examples, learner.rng)
 
             def validate() -> float:
-                return self._score(network.outputs(held.sequences), held)
+                return self._score(learner.network.outputs(held.sequences), held)
 
         with Progress(plan.max_iter, bool(self.verbose) and group.rank == 0) as report:
             return train(learner, examples, plan, group, validate, report)

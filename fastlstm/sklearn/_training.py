@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm._parameters import Gradients
+from fastlstm._shards import ShardGradients
 from fastlstm.distributed._group import Group
 from fastlstm.optim import AdamW, clip_grad_norm
 from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Network
 from fastlstm.training._interrupt import deferred_interrupt
+from fastlstm.training._together import agree, on_rank_0
 
 Array = NDArray[Any]
 Report = Callable[[int, float, float | None], object]
@@ -54,6 +57,19 @@ class History:
     interrupted: bool = False
 
 
+def as_process_0(learner: Learner, group: Group) -> Learner:
+    """With weights, random choices and optimizer of process 0."""
+    network, optimizer, rng = learner
+    drawing = network.layer._dropout_keys.bit_generator
+    flats = [parameters.flat for parameters in network.trainable]
+    flats, rng, drawn, moments = group.share((flats, rng, drawing.state, optimizer.state_dict()))
+    for parameters, flat in zip(network.trainable, flats, strict=True):
+        parameters.flat = flat
+    drawing.state = drawn
+    optimizer.load_state_dict(moments)
+    return Learner(network, optimizer, rng)
+
+
 def train(
     learner: Learner,
     examples: Examples,
@@ -82,14 +98,15 @@ def train(
             value = mean
             if validate is not None:
                 # Of one process: scores are computed by NumPy, whose bits may differ by machine.
-                history.scores.append(group.share(validate() if group.rank == 0 else None))
+                history.scores.append(on_rank_0(group, validate))
                 value = -history.scores[-1]
             waited = waited + 1 if value > best - plan.tol else 0
             if value < best:
                 best = value
                 if validate is not None:
                     kept = [parameters.flat.copy() for parameters in trainable]
-            report(len(history.losses), mean, history.scores[-1] if history.scores else None)
+            score = history.scores[-1] if history.scores else None
+            agree(group, partial(report, len(history.losses), mean, score))
             group.check_same([parameters.flat for parameters in trainable], "parameters")
     if kept is not None:
         for parameters, flat in zip(trainable, kept, strict=True):
@@ -131,7 +148,9 @@ def _of_all(
 ) -> tuple[float, list[Gradients]]:
     """The loss of a batch and its gradients, from the shards of all processes."""
     shards = group.shards(len(batch), count)
-    with group.together():
-        arguments = examples.batch(batch[shards.rows])
-        losses, grads = network.shard_gradients(*arguments, shards)
+
+    def of_shards() -> tuple[Array, list[ShardGradients]]:
+        return network.shard_gradients(*examples.batch(batch[shards.rows]), shards)
+
+    (losses, grads), _ = agree(group, of_shards)
     return group.total(losses), group.sum(grads)

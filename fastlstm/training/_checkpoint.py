@@ -95,8 +95,11 @@ class Checkpoints:
         return cls(path, every or STEPS_BETWEEN, resume, settings)
 
     def due(self, step: int) -> bool:
-        """Whether a run is to be saved after this step, even if it goes on."""
-        return step % self.every == 0
+        """Whether a run is to be saved after this step, even if it goes on.
+
+        After the first one, too: the file is that of this run then, and no other one's.
+        """
+        return step == 1 or step % self.every == 0
 
     def write(self, moment: Moment) -> None:
         """Save a run.

@@ -67,6 +67,57 @@ def test_without_shards_it_is_nearly_the_same(kind: str) -> None:
     assert with_shards.tobytes() != without.tobytes()
 
 
+@pytest.mark.parametrize(
+    "state", [None, np.random.RandomState(3), np.random.RandomState(np.random.PCG64(3))]
+)
+def test_random_choices_are_those_of_process_0(state: Any) -> None:
+    X, y = data("classifier")
+
+    def fit(group: Any) -> list[bytes]:
+        own = state if group.rank == 0 or state is None else np.random.RandomState(7)
+        estimator = clone(ESTIMATORS["classifier"]).set_params(verbose=group.rank == 5)
+        with group:
+            estimator.set_params(random_state=own).fit(X, y).partial_fit(X, y)
+        return learned(estimator)
+
+    first, second, third = outcomes(3, fit)
+    assert isinstance(first, list)
+    assert first == second == third
+
+
+def test_partial_fit_goes_on_as_process_0_would() -> None:
+    """Its weights, its optimizer and its random choices, whatever the others had done before."""
+    X, y = data("classifier")
+    alone = clone(ESTIMATORS["classifier"]).fit(X, y)
+    goes_on = learned(alone.partial_fit(X, y))
+
+    def fit(group: Any) -> list[bytes]:
+        estimator = clone(ESTIMATORS["classifier"]).set_params(max_iter=3 + group.rank)
+        estimator.fit(X, y).set_params(max_iter=3)
+        with group:
+            found = learned(estimator.partial_fit(X, y))
+        return [*found[:2], goes_on[2] if group.rank else found[2]]
+
+    assert outcomes(2, fit) == [goes_on] * 2
+
+
+def test_an_error_while_process_0_scores_is_one_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = data("regressor")
+
+    def fails(self: Any, *arguments: Any) -> float:
+        raise MemoryError("of process 0")
+
+    monkeypatch.setattr(LSTMRegressor, "_score", fails)
+
+    def fit(group: Any) -> None:
+        with group:
+            clone(ESTIMATORS["regressor"]).fit(X, y)
+
+    first, second = outcomes(2, fit)
+    assert isinstance(first, MemoryError)
+    assert str(second) == "rank 0: MemoryError: of process 0"
+
+
 def test_other_data_is_an_error_in_all() -> None:
     X, y = data("regressor")
 
@@ -76,7 +127,7 @@ def test_other_data_is_an_error_in_all() -> None:
 
     for error in outcomes(3, fit):
         assert isinstance(error, RuntimeError)
-        assert "X, y, sample_weight and random_state: expected the same bits" in str(error)
+        assert "X, y and sample_weight: expected the same bits" in str(error)
         assert "on rank 1" in str(error)
 
 

@@ -156,7 +156,9 @@ def test_an_error_is_told_once(
     assert not (tmp_path / "m").exists()
 
 
+@pytest.mark.peer
 def test_options_that_need_others(run: Run, book: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
     train = ["train", book, "-o", tmp_path / "m", *TINY]
     for options, message in (
         (

@@ -197,15 +197,14 @@ def test_no_communicator(tmp_path: Path) -> None:
     assert program(tmp_path, "mpich", 1, code) == (0, expected)
 
 
-def test_an_mpiexec_of_another_mpi() -> None:
+@pytest.mark.parametrize("name", ["OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS"])
+def test_an_mpiexec_of_another_mpi(name: str) -> None:
     """Its processes would do the same work, each for itself."""
     pytest.importorskip("mpi4py")
     code = "from fastlstm import distributed\ntry: distributed.mpi()\n"
     code += "except RuntimeError as error: print(error)"
-    found = python(code, OMPI_COMM_WORLD_SIZE="4")
-    assert found.startswith(
-        "expected 4 processes as mpiexec says (OMPI_COMM_WORLD_SIZE), got 1: it"
-    )
+    found = python(code, **{name: "4"})
+    assert found.startswith(f"expected 4 processes as the launcher says ({name}), got 1: it")
 
 
 def test_no_environment_of_torchrun() -> None:

@@ -90,16 +90,24 @@ def test_several_gradients_at_once(size: int) -> None:
         assert head["w"].shape == (2, 2)
 
 
+def sent_by_sum(group: ThreadGroup, n: int) -> int:
+    """Of n numbers; the first sum of a kind is preceded by a check that all have the same."""
+    gradients = gradients_of(group, drawn(8, n))
+    group.sum(gradients)
+    before = group.sent
+    group.sum(gradients)
+    return group.sent - before
+
+
 @pytest.mark.parametrize("size", [1, 2, 4, 8])
 def test_bytes_sent(size: int) -> None:
     """As many as in a ring all-reduce."""
     n = 1024
 
-    def work(group: ThreadGroup) -> int:
-        group.sum(gradients_of(group, drawn(8, n)))
-        return group.sent
-
-    assert in_threads(size, work) == [2 * n * (size - 1) // size * 4] * size
+    assert (
+        in_threads(size, lambda group: sent_by_sum(group, n))
+        == [2 * n * (size - 1) // size * 4] * size
+    )
 
 
 @pytest.mark.parametrize(("size", "nodes"), [(3, 4), (5, 2), (6, 2), (7, 2)])
@@ -107,11 +115,10 @@ def test_bytes_sent_by_an_odd_number(size: int, nodes: int) -> None:
     """A process sends its slices of each of its nodes."""
     n = size * 100
 
-    def work(group: ThreadGroup) -> int:
-        group.sum(gradients_of(group, drawn(8, n)))
-        return group.sent
-
-    assert max(in_threads(size, work)) <= (nodes + 1) * 100 * (size - 1) * 4
+    assert (
+        max(in_threads(size, lambda group: sent_by_sum(group, n)))
+        <= (nodes + 1) * 100 * (size - 1) * 4
+    )
 
 
 @SIZES
@@ -271,3 +278,16 @@ def test_with_a_group() -> None:
 def test_repr() -> None:
     assert repr(distributed.alone()) == "Alone(rank=0, size=1)"
     assert fastlstm.distributed is distributed
+
+
+def test_gradients_of_other_sizes_are_an_error_in_all() -> None:
+    """They would wait for bytes that do not come."""
+
+    def work(group: ThreadGroup) -> None:
+        shards = group.shards(8, 4)
+        n = 3 + group.rank
+        group.sum(ShardGradients({"w": (n,)}, np.ones((len(shards.starts) - 1, n)), shards))
+
+    for error in outcomes(2, work):
+        assert isinstance(error, ValueError)
+        assert "gradients to sum: (8, 4, ('float64', 3)) on rank 0" in str(error)

@@ -24,6 +24,8 @@ PAGES = sorted(DOCS.glob("*.md"))
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The names that the code of a page defines."""
     pytest.importorskip("matplotlib")
+    if "sklearn" in request.param.read_text(encoding="utf-8"):
+        pytest.importorskip("sklearn")
     threads = fastlstm.get_num_threads()
     fastlstm.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:

@@ -18,6 +18,7 @@ import pytest
 from support.language_models import TEXT, small_model, weights_of
 from support.signals import default_signals, defaults, needs_posix_signals
 
+import fastlstm
 from fastlstm._io import tensor_file
 from fastlstm.models import History, LanguageModel, Record
 from fastlstm.training import _loop
@@ -122,8 +123,8 @@ def test_time_already_spent_counts(path: Path, monkeypatch: pytest.MonkeyPatch) 
     records: list[Record] = []
     history = model().fit(TEXT, checkpoint=path, resume=True, progress=records.append, **options)
     assert records[0].step == 7
-    assert 4 < records[0].seconds < 6
-    assert rates[0] == pytest.approx(0.03 * (1 - 4.5 / 20), rel=0.1)
+    assert 4 < records[0].seconds < 7
+    assert rates[0] == pytest.approx(0.03 * (1 - 5 / 20), rel=0.1)
     assert history.records[-1].seconds == pytest.approx(20, abs=1)
     assert len(history.records) == 4
 
@@ -157,13 +158,13 @@ def test_checkpoints_are_written_as_often_as_asked(
 
     monkeypatch.setattr(_loop.Checkpoints, "write", watched)
     model().fit(TEXT, checkpoint=path, checkpoint_every=6, **STEPS)
-    assert written == [6, 12, 18, 20]
+    assert written == [1, 6, 12, 18, 20]
     written.clear()
     model().fit(TEXT, checkpoint=path, **STEPS)
-    assert written == [20]
+    assert written == [1, 20]
     written.clear()
     small_model().fit(TEXT, checkpoint=path, steps=1001, batch_size=1, chunk=1)
-    assert written == [1000, 1001]
+    assert written == [1, 1000, 1001]
 
 
 @pytest.mark.usefixtures("default_handlers")
@@ -240,10 +241,11 @@ def test_a_signal_that_ends_the_process_saves_first(path: Path, name: str, step:
 def test_a_signal_during_the_last_checkpoint_ends_the_process(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sync = os.fsync
+    sync, calls = os.fsync, itertools.count()
 
     def send(file: int) -> None:
-        signal.raise_signal(signal.SIGTERM)
+        if next(calls) > 1:  # the file and its folder, after the first step
+            signal.raise_signal(signal.SIGTERM)
         sync(file)
 
     monkeypatch.setattr(os, "fsync", send)
@@ -330,3 +332,39 @@ def test_a_killed_process_leaves_a_checkpoint_that_loads(
     assert told(resumed.fit(TEXT, checkpoint=path, resume=True, **options)) == told(history)
     assert_same_run(resumed, whole)
     assert os.listdir(path.parent) == [path.name]
+
+
+def test_a_run_that_was_killed_early_is_not_the_one_before(path: Path) -> None:
+    """Whose file was there: after the first step it is this run's."""
+    model(1).fit(TEXT, checkpoint=path, **STEPS)
+    never = model(2)
+    never.fit(TEXT, **STEPS)
+
+    def kill(record: Record) -> None:
+        if record.step == 3:
+            raise Killed
+
+    with pytest.raises(Killed):
+        model(2).fit(TEXT, checkpoint=path, progress=kill, **STEPS)
+    again = model(2)
+    again.fit(TEXT, checkpoint=path, resume="auto", **STEPS)
+    assert_same_run(again, never)
+
+
+def test_a_run_goes_on_where_its_bits_can(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed_after(3, path, **STEPS)
+    monkeypatch.setenv("FASTLSTM_ISA", "baseline")
+    if fastlstm.isas()[0] == "baseline":
+        pytest.skip("this CPU has no other")
+    with pytest.raises(
+        ValueError, match=r"instruction set: expected fused .* as in .*, got baseline"
+    ):
+        model().fit(TEXT, checkpoint=path, resume=True, **STEPS)
+
+
+def test_another_dropout_is_another_run(path: Path) -> None:
+    killed_after(3, path, **STEPS)
+    other = model()
+    other.lstm.dropout = 0.1
+    with pytest.raises(ValueError, match=r"dropout: expected 0\.3 as in .*, got 0\.1"):
+        other.fit(TEXT, checkpoint=path, resume=True, **STEPS)
