@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,23 @@ from fastlstm._core import memory
 from fastlstm._shards import ShardGradients, Shards
 from fastlstm.distributed import _tree
 
-if TYPE_CHECKING:
-    from fastlstm.distributed._group import Group
-
 Array = NDArray[Any]
 
 
-def sum_of(group: Group, parts: Sequence[ShardGradients], shards: Shards) -> Array:
+class Engine(Protocol):
+    """What a sum needs of a `Group`."""
+
+    rank: int
+    size: int
+
+    def _alltoall(
+        self, send: Array, sent: Sequence[int], receive: Array, received: Sequence[int]
+    ) -> None: ...
+
+    def _allgather(self, send: Array, receive: Array) -> None: ...
+
+
+def sum_of(group: Engine, parts: Sequence[ShardGradients], shards: Shards) -> Array:
     """One vector of all parts, one after another: their sums over all shards of all processes."""
     return _exchange(group, _own_sums(parts, shards), shards)
 
@@ -29,7 +39,7 @@ def bytes_of(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
 
 
-def _exchange(group: Group, own: Array, shards: Shards) -> Array:
+def _exchange(group: Engine, own: Array, shards: Shards) -> Array:
     """The sum (N,) of all shards, from the sums (nodes, N) of the nodes of each process.
 
     Each process finishes a slice of it.
