@@ -130,7 +130,7 @@ MUTANTS = {
         ),
         "a row of the next shard": ("row < rows.end) {", "row <= rows.end) {"),
         "one table for all shards": ("i * p->sums.count * p->dx.step", "0"),
-        "dx with an empty shard": ("== 0;\n    }\n}", "< 0;\n    }\n}"),
+        "dx with an empty shard": ("with_dx &= !shard_gradients", "with_dx = 0 & shard_gradients"),
     },
     "layers/test_cells.py": {
         "update gate of a GRU": (

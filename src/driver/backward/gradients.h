@@ -115,9 +115,9 @@ static void prepare_terms(const backward_pass *p, const term_rows *terms, const 
 }
 
 /* What the dz of a segment give: the gradients of a shard and, with the first of its terms, dx of
- * all rows.  Returns how many terms there are. */
-static ptrdiff_t shard_gradients(const backward_pass *p, fl_worker *team, ptrdiff_t s0,
-                                 ptrdiff_t s1, int with_dx)
+ * all rows.  Returns whether there are any terms. */
+static int shard_gradients(const backward_pass *p, fl_worker *team, ptrdiff_t s0, ptrdiff_t s1,
+                           int with_dx)
 {
     const ptrdiff_t rows = with_dx ? rows_before(&p->when, s1) - rows_before(&p->when, s0) : 0;
     occurrence at = {s0, 0};
@@ -126,7 +126,7 @@ static ptrdiff_t shard_gradients(const backward_pass *p, fl_worker *team, ptrdif
         matrix_gradient matrices[FL_MATRICES];
         at = find_terms(p, s0, s1, at, &terms);
         if (terms.n == 0) {
-            return first;
+            return first > 0;
         }
         find_matrices(p, &terms, matrices);
         prepare_terms(p, &terms, matrices, team, s0, first, first == 0 ? rows : 0);
@@ -146,7 +146,7 @@ static void segment_gradients(const backward_pass *p, fl_worker *team, ptrdiff_t
     fl_meet(team); /* all dz of the segment are there */
     for (ptrdiff_t i = 0; i < shard_count(p); i++) {
         const backward_pass of_shard = pass_of_shard(p, i);
-        with_dx &= shard_gradients(&of_shard, team, s0, s1, with_dx) == 0;
+        with_dx &= !shard_gradients(&of_shard, team, s0, s1, with_dx);
     }
 }
 
