@@ -6,7 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -18,7 +18,10 @@ from fastlstm.training._checkpoint import Checkpoints, Moment
 from fastlstm.training._history import History, Progress, Record
 from fastlstm.training._interrupt import ENDING, deferred_interrupt
 from fastlstm.training._plan import Plan
-from fastlstm.training._together import Group, agree, on_rank_0
+from fastlstm.training._together import agree, on_rank_0
+
+if TYPE_CHECKING:
+    from fastlstm.distributed import Group
 
 _STEPS_BETWEEN_CHECKS = 100  # that processes have the same weights: a hash, of a thousandth's cost
 

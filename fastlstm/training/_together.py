@@ -1,48 +1,14 @@
-"""The processes that train one model: what the loop needs of them, and errors that all have."""
+"""The processes that train one model: errors that all have, and work that one does for all."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from fastlstm._parameters import Gradients
-from fastlstm._shards import ShardGradients, Shards
+if TYPE_CHECKING:
+    from fastlstm.distributed import Group
 
 Result = TypeVar("Result")
-
-
-class Group(Protocol):
-    """As `fastlstm.distributed.Group`: its methods are calls that all processes make."""
-
-    rank: int
-    size: int
-
-    def shards(self, batch: int, count: int) -> Shards:
-        """Those of this process."""
-
-    def sum(self, gradients: Sequence[ShardGradients]) -> list[Gradients]:
-        """Over all shards."""
-
-    def total(self, values: NDArray[np.float64]) -> float:
-        """Of a number of each shard."""
-
-    def gather(self, value: Any) -> list[Any]:
-        """Those of all processes."""
-
-    def share(self, value: Any) -> Any:
-        """That of process 0."""
-
-    def vote(self, error: BaseException | None, stop: int) -> int:
-        """Raise an error that any process has, or return the largest `stop`."""
-
-    def check(self, settings: Mapping[str, Any]) -> None:
-        """Raise an error unless all processes have the same."""
-
-    def check_same(self, arrays: Iterable[NDArray[Any]], what: str) -> None:
-        """Raise an error unless arrays have the same bits in all processes."""
 
 
 def agree(
