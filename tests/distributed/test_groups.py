@@ -63,6 +63,16 @@ def test_any_sizes(size: int, power: int, n: int, seed: int) -> None:
         assert np.array_equal(total, tree_sum(of_shards))
 
 
+@pytest.mark.parametrize("count", [8, 64, 128])
+def test_64_processes(count: int) -> None:
+    """With fewer shards than processes, as many, and more; the last slices of the sum are empty."""
+    of_shards = drawn(count, 150)
+    expected = tree_sum(of_shards)
+    assert (expected != of_shards.sum(axis=0)).any()  # the order matters
+    for total in in_threads(64, lambda group: group.sum(gradients_of(group, of_shards)).flat):
+        assert np.array_equal(total, expected)
+
+
 @SOME
 def test_blocks(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_tree, "_BLOCK", 8)

@@ -19,13 +19,13 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-def trained(kind: str, group: distributed.Group, count: int) -> bytes:
+def trained(kind: str, group: distributed.Group, count: int, batch: int = B) -> bytes:
     lstm = fastlstm.LSTM(3, 16, seed=1, **KINDS[kind])
     optimizer = Adam(lstm.parameters, 0.01)
     rng = np.random.default_rng(0)
     for _ in range(STEPS):
-        x = rng.standard_normal((T, B, 3), dtype=np.float32)
-        shards = group.shards(B, count)
+        x = rng.standard_normal((T, batch, 3), dtype=np.float32)
+        shards = group.shards(batch, count)
         y, _, tape = lstm.forward(x[:, shards.rows], shards=shards)
         _, _, of_shards = lstm.backward(tape, y)
         grads = group.sum(of_shards)
@@ -40,6 +40,12 @@ def test_any_number_of_processes(kind: str, count: int) -> None:
     alone = trained(kind, distributed.alone(), count)
     for size in (2, 3, 8):
         assert outcomes(size, lambda group: trained(kind, group, count)) == [alone] * size
+
+
+def test_64_processes() -> None:
+    """Each has a row or two."""
+    alone = trained("dropout", distributed.alone(), 64, batch=70)
+    assert outcomes(64, lambda group: trained("dropout", group, 64, batch=70)) == [alone] * 64
 
 
 def test_random_choices_are_those_of_the_whole_batch() -> None:
