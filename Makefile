@@ -55,6 +55,7 @@ ARM_ISAS := $(call isas_of,ARM64)
 HOST_ISAS := $(if $(filter x86_64 amd64,$(shell uname -m)),$(X86_ISAS),$(ARM_ISAS))
 ARM_CC := aarch64-linux-gnu-gcc
 HEADERS := $(filter src/%.h,$(C_FILES))
+HARNESS := $(filter tests/native/harness/%,$(C_FILES))
 COMMON := $(filter-out src/kernels/%,$(filter src/%.c,$(C_FILES)))
 WARN := -Wall -Wextra -Werror
 C_FLAGS := -std=c11 -ffp-contract=off -fno-math-errno $(WARN)
@@ -68,9 +69,9 @@ build/$(1)/%.o: src/%.c $(HEADERS) $(ISAS)
 	@mkdir -p $$(@D)
 	$(2) $(C_FLAGS) $(3) $$(call isa_flags,$$*) -Isrc -c $$< -o $$@
 
-build/$(1)/harness: tests/native/harness.c $(patsubst src/%.c,build/$(1)/%.o,\
+build/$(1)/harness: $(HARNESS) $(patsubst src/%.c,build/$(1)/%.o,\
 		$(COMMON) $(foreach isa,$(4),$(wildcard src/kernels/isa/$(isa)_*.c)))
-	$(2) $(C_FLAGS) $(3) -Isrc $$^ -o $$@ -pthread -lm
+	$(2) $(C_FLAGS) $(3) -Isrc $$(filter-out %.h,$$^) -o $$@ -pthread -lm
 endef
 
 SANITIZE := -O1 -g1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
