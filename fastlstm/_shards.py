@@ -105,7 +105,7 @@ class ShardGradients(Sequence[Gradients]):
         return iter(self[:])
 
     def of(self, name: str) -> Array:
-        """The gradients of one parameter, of all these shards: a view, (shards, *shape)."""
+        """The gradients of one parameter, of all these shards: a view, ``(shards, *shape)``."""
         names = list(self.shapes)
         sizes = [math.prod(shape) for shape in self.shapes.values()]
         place = names.index(name)

@@ -121,16 +121,16 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
     are kept for the calls to come, until the layer is deleted.  In values, with H' hidden units
     rounded up to whole vectors, a work space has at most
 
-    * inference: min(L-1, 2) * C*B*D*H between layers, where C steps are 128 KiB of one layer's
+    * inference: ``min(L-1, 2) * C*B*D*H`` between layers, where C steps are 128 KiB of one layer's
       output or one step (T steps if D = 2), and for each thread, if it has less than 6 rows b,
-      C'*b*4H' where C' is 24 steps or, if they are more, as many as are 128 KiB;
+      ``C'*b*4H'`` where C' is 24 steps or, if they are more, as many as are 128 KiB;
     * `forward`: the second of these, and the tape (`Tape.nbytes`);
-    * `backward`: min(L-1, 2) * T*B*D*H between layers, 2*max(256, B)*4H gradients of gates, and
-      256*(I' + H') inputs of weight gradients;
-    * with options, outputs have Hout instead of H, and there are more: for inference B*4H' with a
-      layer norm, B*H with a projection; for recurrent dropout 2*B*Hout; for zoneout 6*H for each
-      thread; for `backward` P + 8H + 4H beside each 4H (projection, norm, peephole), 256*H' inputs
-      (projection) and B*H' gradients (norm).
+    * `backward`: ``min(L-1, 2) * T*B*D*H`` between layers, ``2*max(256, B)*4H`` gradients of gates,
+      and ``256*(I' + H')`` inputs of weight gradients;
+    * with options, outputs have Hout instead of H, and there are more: for inference ``B*4H'`` with
+      a layer norm, ``B*H`` with a projection; for recurrent dropout ``2*B*Hout``; for zoneout
+      ``6*H`` for each thread; for `backward` P + 8H + 4H beside each 4H (projection, norm,
+      peephole), ``256*H'`` inputs (projection) and ``B*H'`` gradients (norm).
 
     Examples
     --------
