@@ -6,19 +6,19 @@ BIN := $(VENV)/bin
 C_FILES := $(shell find src tests benchmarks -name '*.[ch]')
 PY_FILES := setup.py fastlstm tests benchmarks examples docs
 
-.PHONY: build test check lint format mutants kills teams asan arm arm-tools mpi-tools bench clean
+.PHONY: build test check lint format mutants kills teams asan arm arm-tools mpi-tools bench docs clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
 
 build: $(BIN)/python  # in place: edits of Python files need no rebuild
-	$(BIN)/pip install --quiet --editable '.[test,dev]'
+	$(BIN)/pip install --quiet --editable '.[test,dev,docs]'
 
 test: build
 	$(BIN)/pytest
 
 check: export FASTLSTM_WERROR = 1
-check: build lint
+check: build lint docs
 	$(BIN)/mypy
 	$(BIN)/pytest
 
@@ -38,6 +38,10 @@ mutants: build  # would the tests notice a mistake?
 KILLS := 50
 kills: build  # does every checkpoint load, whenever a process is killed?
 	$(BIN)/pytest tests/training/test_resume.py -k killed_process --kills $(KILLS)
+
+docs:  # of what is installed, in build/docs
+	$(BIN)/python docs/make_plots.py
+	$(BIN)/sphinx-build -q -W --keep-going -n -d build/doctrees docs build/docs
 
 bench: build
 	$(BIN)/fastlstm bench

@@ -1,11 +1,14 @@
-"""The pages of docs/: their code runs, and their pictures show what they say."""
+"""The pages of docs/: their code runs and prints what they say, and their links lead somewhere."""
 
 from __future__ import annotations
 
+import ast
+import functools
+import importlib.util
 import re
-import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +19,54 @@ from support.checkout import CHECKOUT
 import fastlstm
 
 DOCS = CHECKOUT / "docs"
-SCRIPT = DOCS / "make_plots.py"
-PAGES = sorted(DOCS.glob("*.md"))
+sys.path.append(str(DOCS))
+import pages  # noqa: E402
+
+# Keras, when its weights are read.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+PAGES = pages.all_pages()
+WITH_CODE = [page for page in PAGES if pages.blocks(page, "python")]
+OTHERS = [CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "benchmarks/README.md")]
 
 
-@pytest.fixture(scope="module", params=PAGES, ids=[page.stem for page in PAGES])
-def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """The names that the code of a page defines."""
-    pytest.importorskip("matplotlib")
-    if "sklearn" in request.param.read_text(encoding="utf-8"):
-        pytest.importorskip("sklearn")
+def name_of(page: Path) -> str:
+    return page.relative_to(CHECKOUT).with_suffix("").as_posix()
+
+
+def parameter(page: Path) -> Any:
+    """A page; one that compares with other libraries is marked."""
+    peers = pages.needs(page) - {"matplotlib", "safetensors"}
+    return pytest.param(page, id=name_of(page), marks=[pytest.mark.peer] if peers else [])
+
+
+@functools.cache
+def names_of(page: Path) -> dict[str, Any]:
+    """The names that the code of a page defines; it runs once, with one thread, elsewhere."""
+    for package in sorted(pages.needs(page)):
+        if importlib.util.find_spec(package) is None:  # Keras cannot be imported just so
+            pytest.skip(f"no {package}")
     threads = fastlstm.get_num_threads()
     fastlstm.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as elsewhere:
         patch.setenv("MPLBACKEND", "Agg")
-        patch.chdir(tmp_path_factory.mktemp("docs"))
-        names = runpy.run_path(str(SCRIPT))["run"](request.param)
+        patch.chdir(elsewhere)
+        names = pages.run(page)
     fastlstm.set_num_threads(threads)
-    return {"page": request.param, **names}
+    return names
 
 
-def test_pages_show_their_pictures(page: dict[str, Any]) -> None:
-    """All of them, and small ones."""
-    from matplotlib.figure import Figure
-
-    text = page["page"].read_text(encoding="utf-8")
-    shown = set(re.findall(r"!\[[^]]+\]\((\w+\.svg)\)", text))
-    drawn = {f"{name}.svg" for name, value in page.items() if isinstance(value, Figure)}
-    assert drawn <= shown
-    for link in shown | set(re.findall(r"\]\(([^)#:]+)", text)):
-        assert (DOCS / link).is_file(), link
-    for name in shown:
-        assert (DOCS / name).stat().st_size < 60_000, name
+@pytest.mark.parametrize("page", [parameter(page) for page in WITH_CODE])
+def test_pages_run_and_draw_their_pictures(page: Path) -> None:
+    names = names_of(page)
+    if pages.pictures(page):
+        pages.figures(page, names)
 
 
-def test_looking_inside(page: dict[str, Any]) -> None:
+def test_looking_inside() -> None:
     """What it says of its model and its layers."""
-    if page["page"].stem != "looking-inside":
-        pytest.skip("another page")
-    trace, sentence = page["trace"], page["sentence"]
+    names = names_of(DOCS / "explanation" / "what-gates-do.md")
+    trace, sentence = names["trace"], names["sentence"]
     brackets = np.isin(list(sentence), list("()[]"))
     closing = {unit for unit in range(12) if trace.forget[:, unit].min() < 0.1}
     assert closing == {3, 6, 11}
@@ -67,28 +79,135 @@ def test_looking_inside(page: dict[str, Any]) -> None:
     opened = sentence.index("(")
     assert (np.diff(trace.cell[opened : sentence.index(")"), 11]) > 0.5).all()
     left = {
-        name: page["plot"].gradient_norms(layer, page["x"])[-11]
-        for name, layer in page["layers"].items()
+        name: names["plot"].gradient_norms(layer, names["x"])[-11]
+        for name, layer in names["layers"].items()
     }
     assert left["RNN"] < 1e-3 < left["GRU"] < 1e-2
     assert left["LSTM"] < 1e-2 < 0.1 < left["LSTM, forget bias 3"]
 
 
-def test_pictures_are_drawn_again(tmp_path: Path) -> None:
-    """Each that is kept, by the script, twice the same."""
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name_of)
+def test_links(page: Path) -> None:
+    """To files that are there, and to headings of pages."""
+    for link in pages.links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in pages.anchors(target), link
+
+
+@pytest.mark.parametrize("page", [*PAGES, *OTHERS], ids=name_of)
+def test_commands(page: Path) -> None:
+    """Their arguments are understood."""
+    for words in pages.commands(page):
+        try:
+            pages.check_command(words)
+        except ImportError:
+            assert words[0] != "fastlstm"  # an example of a package that is not installed
+
+
+def test_names_of_pictures_are_of_one_page() -> None:
+    names = [name for page in PAGES for name in pages.pictures(page)]
+    assert len(names) == len(set(names))
+
+
+DIRECTIVE = re.compile(r"^\.\. (auto\w+|data):: ([\w.]+)", re.MULTILINE)
+
+
+def public_names() -> set[str]:
+    """All names in ``__all__`` of modules whose own names are public."""
+    found = set()
+    for path in (CHECKOUT / "fastlstm").rglob("*.py"):
+        module = path.relative_to(CHECKOUT).with_suffix("")
+        parts = [part for part in module.parts if part != "__init__"]
+        if any(part.startswith("_") for part in parts):
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                found |= {".".join([*parts, name]) for name in ast.literal_eval(node.value)}
+    return found
+
+
+def test_public_names_are_in_the_reference() -> None:
+    described = {
+        name
+        for page in (DOCS / "reference").glob("*.md")
+        for _, name in DIRECTIVE.findall(page.read_text(encoding="utf-8"))
+    }
+    names = public_names()
+    assert {"fastlstm.LSTM", "fastlstm.optim.Adam", "fastlstm.plot.gates"} <= names
+    missing = {name for name in names if not {name, name.rpartition(".")[0]} & described}
+    assert not missing
+
+
+def a_page(folder: Path, text: str) -> Path:
+    path = folder / "page.md"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_blocks_share_names_and_output_is_compared(tmp_path: Path) -> None:
+    page = "```python\na = 2\nprint(a)\n```\n\n```python\n>>> b = a + 1\n>>> b\n3\n```\n"
+    assert pages.run(a_page(tmp_path, page))["b"] == 3
+    with pytest.raises(AssertionError, match="line 8"):
+        pages.run(a_page(tmp_path, page.replace("3\n```", "4\n```")))
+
+
+def test_errors_name_the_line_of_the_page(tmp_path: Path) -> None:
+    page = a_page(tmp_path, "Words.\n\n```python\na = 1\n1 / 0\n```\n")
+    with pytest.raises(ZeroDivisionError) as caught:
+        pages.run(page)
+    assert caught.traceback[-1].lineno == 4  # counted from 0
+
+
+def test_pictures_that_no_code_draws(tmp_path: Path) -> None:
+    figure = pytest.importorskip("matplotlib.figure")
+    page = a_page(tmp_path, "![a line](line.svg)")
+    assert pages.figures(page, {"line": figure.Figure()}).keys() == {"line"}
+    for names in ({"line": 1}, {"line": figure.Figure(), "other": figure.Figure()}):
+        with pytest.raises(ValueError, match=r"page\.md: shows line, but its code draws"):
+            pages.figures(page, names)
+
+
+@pytest.mark.parametrize(
+    "command", ["fastlstm train book.txt", "A=1 mpiexec -n 2 fastlstm generate", "fastlstm x"]
+)
+def test_commands_that_are_wrong(command: str, tmp_path: Path) -> None:
+    [words] = pages.commands(
+        a_page(tmp_path, f"```sh\npip install . && {command} --such  # no\n```")
+    )
+    with pytest.raises(ValueError, match=r"--such|required|invalid choice"):
+        pages.check_command(words)
+
+
+def test_commands_of_others_are_left_alone(tmp_path: Path) -> None:
+    page = a_page(tmp_path, "```sh\npip install fastlstm\nls 'examples/' | wc\n```\n")
+    assert list(pages.commands(page)) == []
+    page = a_page(tmp_path, '```sh\nfastlstm generate m \\\n    --prompt "a; b" | less\n```\n')
+    assert list(pages.commands(page)) == [["fastlstm", "generate", "m", "--prompt", "a; b"]]
+
+
+def test_pictures_are_drawn(tmp_path: Path) -> None:
+    """Beside the page, and the same each time."""
     pytest.importorskip("matplotlib")
-    files = []
-    for folder in (tmp_path / "first", tmp_path / "second"):
-        folder.mkdir()
-        command = [sys.executable, str(SCRIPT), "--folder", str(folder), "--updates", "1"]
-        subprocess.run(command, check=True, capture_output=True)
-        files.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert files[0] == files[1]
-    assert files[0].keys() == {path.name for path in DOCS.glob("*.svg")}
-    assert b"<dc:date>" not in b"".join(files[0].values())
+    page = a_page(
+        tmp_path,
+        "![a line](line.svg)\n```python\nfrom matplotlib.figure import Figure\n"
+        "line = Figure()\nline.subplots().plot([1, 2])\n```\n",
+    )
+    drawn = []
+    for _ in range(2):
+        code = f"import make_plots, pathlib; print(*make_plots.draw(pathlib.Path({str(page)!r})))"
+        command = [sys.executable, "-c", f"import sys; sys.path.append({str(DOCS)!r}); {code}"]
+        run = subprocess.run(command, check=True, capture_output=True, text=True)
+        assert run.stdout.strip() == str(tmp_path / "line.svg")
+        drawn.append((tmp_path / "line.svg").read_bytes())
+    assert drawn[0] == drawn[1]
+    assert b"<dc:date>" not in drawn[0]
 
 
 def test_help() -> None:
     pytest.importorskip("matplotlib")
-    command = [sys.executable, str(SCRIPT), "--help"]
-    assert "--folder" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, str(DOCS / "make_plots.py"), "--help"]
+    assert "--format" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
