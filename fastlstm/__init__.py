@@ -22,6 +22,7 @@ __all__ = [
     "__version__",
     "get_num_threads",
     "isas",
+    "look",
     "optim",
     "reference",
     "release_memory",
@@ -31,8 +32,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("distributed", "reference"):  # imported when it is used
-        import importlib
+    import importlib  # of what is imported when it is used
 
+    if name in ("distributed", "reference"):
         return importlib.import_module(f"fastlstm.{name}")
+    if name == "look":
+        return importlib.import_module("fastlstm.viewer").look
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -73,7 +73,12 @@ def quantize(args: Namespace) -> None:
     """Save a model or a layer again, with weights of fewer bits."""
     check_replaceable(args.output)
     size = os.path.getsize(args.model)
-    source = _load(args.model)
+    source = load(args.model)
+    if source.weights_dtype in WEIGHT_TYPES[1:]:
+        raise ValueError(
+            f"{args.model}: expected weights of float32, got {source.weights_dtype}: "
+            "it has been quantized already"
+        )
     try:
         small = source.quantize(args.weights)
     except ValueError as error:
@@ -112,20 +117,14 @@ def fit(
     return history
 
 
-def _load(path: str) -> Any:
-    """The language model or the layer of a file, whose weights are not of fewer bits."""
+def load(path: str) -> Any:
+    """The language model or the layer of a file."""
     kinds: dict[str, Any] = {"LanguageModel": LanguageModel}
     kinds |= {layer.__name__: layer for layer in CELLS.values()}
     kind = tensor_file.kind_of(path)
     if kind not in kinds:
         raise ValueError(f"{path}: expected one of {', '.join(kinds)}, got fastlstm.{kind:.60}")
-    found = kinds[kind].load(path)
-    if found.weights_dtype in WEIGHT_TYPES[1:]:
-        raise ValueError(
-            f"{path}: expected weights of float32, got {found.weights_dtype}: "
-            "it has been quantized already"
-        )
-    return found
+    return kinds[kind].load(path)
 
 
 def _save(model: Any, path: str) -> None:

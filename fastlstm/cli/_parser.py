@@ -16,7 +16,7 @@ from typing import Any
 import fastlstm
 from fastlstm._core.threads import MOST_THREADS
 from fastlstm._layers.config import WEIGHT_TYPES
-from fastlstm.cli import _commands, _train
+from fastlstm.cli import _commands, _look, _train
 from fastlstm.training._checkpoint import STEPS_BETWEEN
 
 _EXAMPLES = """\
@@ -26,6 +26,8 @@ examples:
   fastlstm train book.txt -o book.safetensors --steps 50000 --checkpoint run --resume auto
                                                  the same again goes on where it was stopped
   fastlstm generate book.safetensors --prompt "It was" -n 300
+  fastlstm look book.safetensors "It was" -o look.html
+                                                 see in a browser what its gates do
   fastlstm quantize book.safetensors -o small    a quarter of the bytes, and faster
   fastlstm info                                  what a bug report needs
   fastlstm info --plan 2,256,256,32,100          and how such an LSTM would run
@@ -110,6 +112,7 @@ def _parser(arguments: list[str]) -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_train(commands)
     _add_generate(commands)
+    _add_look(commands)
     _add_quantize(commands)
     info = commands.add_parser("info", help="versions, CPU, instruction set, threads, caches")
     info.add_argument(
@@ -252,6 +255,41 @@ def _add_generate(commands: Any) -> None:
     )
     _add_seed_and_threads(generate)
     generate.set_defaults(run=_commands.generate)
+
+
+def _add_look(commands: Any) -> None:
+    look = commands.add_parser(
+        "look",
+        help="see in a browser what the gates of a model do",
+        description="Write a page that shows what a language model does while it reads TEXT, or a "
+        "layer while it reads a series of numbers: every gate and state at every step, units "
+        "that are on in a stretch, what comes next, what mattered. One file, which needs no "
+        "network.",
+        epilog='example: fastlstm look book.safetensors "It was a dark night." -o look.html',
+    )
+    look.add_argument(
+        "model", metavar="MODEL", help="a language model, LSTM, GRU or RNN that fastlstm saved"
+    )
+    look.add_argument("text", metavar="TEXT", nargs="?", help="what a language model reads")
+    look.add_argument(
+        "--file",
+        metavar="F",
+        help="instead of TEXT: a file of text in UTF-8, -: standard input; for a layer a .npy "
+        "(T, I), or a .csv with a line for each step",
+    )
+    look.add_argument(
+        "-o", "--output", metavar="PAGE", default="look.html", help="(default %(default)s)"
+    )
+    look.add_argument("--unit", type=_natural, metavar="N", help="the unit to begin with")
+    look.add_argument(
+        "--why",
+        type=_natural,
+        action="append",
+        metavar="N",
+        help="a place, from 0, whose gradients are followed to the very first step; may be "
+        "given more than once (default: all places, 64 steps back)",
+    )
+    look.set_defaults(run=_look.look)
 
 
 def _add_quantize(commands: Any) -> None:

@@ -48,6 +48,7 @@ PYTHON: Floors = [
     ["distributed"],
     ["__init__", "heads", "training", "torch", "onnx", "plot", "_conversion"],
     ["models", "keras", "flax", "sklearn", "dask", "bench"],
+    ["viewer"],
     ["cli"],
     ["__main__"],
 ]

@@ -1,0 +1,63 @@
+"""The command look: a page that shows what a model does with a text, or a layer with a series."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import fastlstm
+from fastlstm._io.atomic import check_replaceable
+from fastlstm.cli._commands import load
+from fastlstm.models import LanguageModel
+
+
+def look(args: Namespace) -> None:
+    """Make the page and say where it is."""
+    if args.text is None and args.file is None:
+        raise ValueError("TEXT: expected a text, or --file F; got neither")
+    if args.text is not None and args.file is not None:
+        raise ValueError("TEXT: expected a text or --file F, got both")
+    check_replaceable(args.output)
+    for read in (args.model, args.file):
+        if read and os.path.exists(args.output) and os.path.samefile(read, args.output):
+            raise ValueError(f"-o: expected another file than {read}, which is read")
+    model = load(args.model)
+    if isinstance(model, LanguageModel):
+        text: Any = args.text if args.file is None else _text(args.file)
+    elif args.file is None:
+        raise ValueError(
+            f"{args.model}: expected a language model, to read a text, got a layer; "
+            "it reads numbers: --file F, a .npy or a .csv"
+        )
+    else:
+        text = _series(args.file, model.dtype)
+    page = fastlstm.look(model, text, args.why or (), unit=args.unit)
+    page.save(args.output)
+    print(
+        f"{page.description}\nsaved as {args.output}; open it in a browser: {_address(args.output)}"
+    )
+
+
+def _text(path: str) -> str:
+    if path == "-":
+        return sys.stdin.read()
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _series(path: str, dtype: Any) -> NDArray[Any]:
+    """(T, I) from a file of NumPy, or of numbers between commas, a line for each step."""
+    if path.endswith(".npy"):
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    else:
+        array = np.loadtxt(path, delimiter=",", ndmin=2, dtype=dtype)
+    return np.atleast_2d(array).astype(dtype, copy=False)
+
+
+def _address(path: str) -> str:
+    return Path(path).resolve().as_uri()

@@ -1,0 +1,5 @@
+"""A trained layer in the browser: one page, one file, no network.  `fastlstm.look` makes it."""
+
+from fastlstm.viewer._look import Look, look
+
+__all__ = ["Look", "look"]
