@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 C_FILES := $(shell find src tests benchmarks -name '*.[ch]')
 PY_FILES := setup.py fastlstm tests benchmarks examples docs
 
-.PHONY: build test check lint format mutants kills teams asan arm arm-tools mpi-tools bench docs clean
+.PHONY: build test check lint format mutants kills teams asan arm arm-tools mpi-tools browser bench docs clean
 
 $(BIN)/python:
 	python3 -m venv $(VENV)
@@ -117,6 +117,10 @@ arm: arm-tools
 arm-tools:
 	@command -v $(ARM_CC) qemu-aarch64 > /dev/null || { apt-get update && \
 		apt-get install --yes gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user; }
+
+browser:  # of the same version as what drives it
+	@command -v chromium chromedriver > /dev/null || { apt-get update && \
+		apt-get install --yes --no-install-recommends chromium chromium-driver; }
 
 mpi-tools:  # MPICH comes with the extra "peers", Open MPI does not
 	@command -v mpiexec.openmpi > /dev/null || { apt-get update && \

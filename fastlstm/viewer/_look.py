@@ -156,7 +156,7 @@ def _of_text(model: LanguageModel, text: Any, why: tuple[int, ...], unit: int | 
         return gradient
 
     about["why"] = _why(layer, parts, embedding[codes], places, bool(why), loss, pack)
-    return _made(about, pack, parts[0], "text")
+    return _made(layer, about, pack, parts[0], "text")
 
 
 def _of_series(layer: Layer[Any, Any, Any], x: Any, why: tuple[int, ...], unit: int | None) -> Look:
@@ -171,7 +171,7 @@ def _of_series(layer: Layer[Any, Any, Any], x: Any, why: tuple[int, ...], unit: 
     about = _about(layer, parts, pack, None, unit)
     about["input"] = {"values": pack.add_fine(array.T)}
     about["why"] = _why(layer, parts, array, places, bool(why), lambda y, _: np.ones_like(y), pack)
-    return _made(about, pack, parts[0], "x")
+    return _made(layer, about, pack, parts[0], "x")
 
 
 def _checked(
@@ -183,9 +183,9 @@ def _checked(
     if unit is not None:
         _validation.integer(unit, "unit", 0, layer.hidden_size - 1)
     places = [_validation.integer(place, "why", 0, steps - 1) for place in why]
-    values = 6 * steps * layer.hidden_size * layer.num_layers * (2 if layer.bidirectional else 1)
-    if values > 4 * MOST_BYTES:  # certain to be too large: not worth computing
-        raise _too_large(name, steps, values)
+    size = 6 * steps * layer.hidden_size * layer.num_layers * (2 if layer.bidirectional else 1)
+    if size > 4 * MOST_BYTES:  # certain to be too large: not worth computing
+        raise _too_large(layer, name, steps, size)
     return np.array(sorted(set(places)) or range(steps))
 
 
@@ -292,7 +292,9 @@ def _why(
     }
 
 
-def _made(about: dict[str, Any], pack: Pack, part: Part, name: str) -> Look:
+def _made(
+    layer: Layer[Any, Any, Any], about: dict[str, Any], pack: Pack, part: Part, name: str
+) -> Look:
     text, unit, values = about["text"], about["unit"], part.values[part.state]
     steps = [str(step) + " " for step in range(len(values))] if text is None else list(text)
     state = "cell" if part.state == "cell" else "hidden"
@@ -300,12 +302,14 @@ def _made(about: dict[str, Any], pack: Pack, part: Part, name: str) -> Look:
     page = Look(about, pack, _page.static(steps, values[:, unit], caption))
     size = len(page.html.encode("utf-8"))
     if size > MOST_BYTES:
-        raise _too_large(name, about["steps"], size)
+        raise _too_large(layer, name, about["steps"], size)
     return page
 
 
-def _too_large(name: str, steps: int, size: int) -> ValueError:
-    fits = int(0.95 * steps * MOST_BYTES / size)
+def _too_large(layer: Layer[Any, Any, Any], name: str, steps: int, size: int) -> ValueError:
+    # What does not grow with the steps: about this much of scripts, and the weights.
+    fixed = 80_000 + 3 * sum(np.size(array) for array in layer.parameters.values())
+    fits = max(0, int(0.95 * steps * (MOST_BYTES - fixed) / max(size, fixed + 1)))
     return ValueError(
         f"{name}: expected what fits a page of {MOST_BYTES // 10**6} MB, about {fits:,} steps; got "
         f"{steps:,}, which take {size / 1e6:,.0f} MB"

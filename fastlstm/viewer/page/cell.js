@@ -16,7 +16,7 @@ function valuesOf(cell, of, unit, t) {
 function drawCell() {
   const of = layer(), cell = CELLS[of.cell];
   if (drawn !== of.cell) {
-    drawing = new Drawing(cell.width, cell.height);
+    drawing = new Drawing(cell.size);
     cell.draw(drawing);
     drawn = of.cell;
   }

@@ -3,9 +3,9 @@
 const INPUT_BUS = 366, HIDDEN_BUS = 314, BOX_TOP = 218, BOX_HEIGHT = 46, BELT = 66;
 
 class Drawing {
-  constructor(width, height) {
+  constructor([top, height]) {
     this.svg = $("drawing");
-    this.svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    this.svg.setAttribute("viewBox", `0 ${top} 740 ${height}`);
     this.svg.replaceChildren(arrowHeads());
     this.lines = new Map();
     this.texts = new Map();
@@ -44,12 +44,12 @@ class Drawing {
   }
 
   // A box with what enters it: x from below on its left, h on its right, and their shares.
-  gate(key, x, name, curve, hidden = `M${x + 18} ${HIDDEN_BUS}V${BOX_TOP + BOX_HEIGHT}`) {
+  gate(key, x, name, curve, aside = 27) {
     this.line(`${key} x`, `M${x - 18} ${INPUT_BUS}V${BOX_TOP + BOX_HEIGHT + 1}`, true);
-    this.line(`${key} h`, `${hidden}`, true);
+    this.line(`${key} h`, `M${x + 18} ${HIDDEN_BUS}V${BOX_TOP + BOX_HEIGHT + 1}`, true);
     this.box(x, name, curve);
     this.text(`${key} x`, x - 26, INPUT_BUS - 9, "share end");
-    this.text(`${key} h`, x + 27, HIDDEN_BUS - 10, "share");
+    this.text(`${key} h`, x + aside, HIDDEN_BUS - 10, "share");
   }
 
   text(key, x, y, style = "", fixed = null) {

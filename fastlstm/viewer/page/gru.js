@@ -1,7 +1,7 @@
 // The GRU's cell: its hidden state is the belt, the update gate keeps or replaces.
 
 const GRU = {
-  width: 740, height: 424,
+  size: [0, 424],
 
   draw(drawing) {
     const d = drawing;
@@ -10,8 +10,8 @@ const GRU = {
     d.line("before", `M16 ${BELT}H157`, true);
     d.line("kept", `M183 ${BELT}H507`, true);
     d.line("hidden", `M533 ${BELT}H722`, true);
-    d.line("update", `M170 ${BOX_TOP}V${BELT + 14}`, true);
     d.line("replaced", "M170 152H506", true);
+    d.line("update", `M170 ${BOX_TOP}V${BELT + 14}`, true);
     d.line("candidate", `M520 ${BOX_TOP}V166`, true);
     d.line("wrote", `M520 139V${BELT + 14}`, true);
     d.line("reset", `M345 ${BOX_TOP}V192H452V288H524`, true);
@@ -21,7 +21,7 @@ const GRU = {
     d.oval(300, 152, "1 − z");
     d.gate("update", 170, "update", "σ");
     d.gate("reset", 345, "reset", "σ");
-    d.gate("candidate", 520, "candidate", "tanh");
+    d.gate("candidate", 520, "candidate", "tanh", 38);
     d.node(538, 288, "×");
     d.text("before-name", 16, BELT - 34, "small", "hidden state before");
     d.text("before", 16, BELT - 15, "value");

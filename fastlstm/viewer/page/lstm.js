@@ -1,7 +1,7 @@
 // The LSTM's cell: the belt of the cell state on top, what enters it below.
 
 const LSTM = {
-  width: 740, height: 424,
+  size: [0, 424],
 
   draw(drawing) {
     const d = drawing;

@@ -1,7 +1,7 @@
 // The plain RNN's cell: one sum, one function.
 
 const RNN = {
-  width: 740, height: 424,
+  size: [74, 350],
 
   draw(drawing) {
     const d = drawing;

@@ -20,10 +20,6 @@ function set(change) {
   if (changed.some((name) => KEPT.includes(name))) keepInAddress();
 }
 
-function moveTo(t) {
-  set({ at: t, pin: t });
-}
-
 const KEPT = ["layer", "unit", "show", "pin", "selection"];
 
 function keepInAddress() {
