@@ -173,7 +173,8 @@ class Calls(Weights, Generic[State, StateLike, TraceKind]):
         -------
         list of LSTMTrace, GRUTrace or RNNTrace
             One for each layer and direction, in the order of the states: layer l, direction d
-            at l*D + d.  The same bits as a call computes; 0 beyond the end of a row.
+            at l*D + d.  The same bits as a call computes; 0 beyond the end of a row.  Its arrays
+            are laid out like `y`, and its `batch_first` tells how.
 
         Raises
         ------
@@ -190,6 +191,8 @@ class Calls(Weights, Generic[State, StateLike, TraceKind]):
         ('input', 'forget', 'candidate', 'output', 'cell', 'hidden')
         >>> second.forget.shape
         (5, 7, 3)
+        >>> second
+        LSTMTrace(steps=5, rows=7, units=3, float32)
         """
         inputs = read_inputs(self, x, embedding, lengths, reset)
         states = self._state_in(state, "state", inputs)
@@ -199,7 +202,9 @@ class Calls(Weights, Generic[State, StateLike, TraceKind]):
             tape._record(inputs.time_first(y), states)
         fields = tape_fields(self._TRACE)
         return [
-            self._TRACE(*(inputs.sequence_out(tape._read(layer, d, field)) for field in fields))
+            self._TRACE(
+                *(inputs.sequence_out(tape._read(layer, d, field)) for field in fields)
+            )._laid_out(inputs.is_batch and inputs.batch_first)
             for layer in range(self.num_layers)
             for d in range(self._directions)
         ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import sys
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,37 @@ def test_tracing_is_inference(rng: Generator) -> None:
     assert lstm.trace(x[:, 0])[0].forget.shape == (5, 8)
 
 
+@every_kind
+def test_a_trace_knows_its_layout(rng: Generator, kind: Any) -> None:
+    """Beside its fields, so that it is the tuple it was."""
+    x = rng.standard_normal((4, 6, 2), dtype=np.float32)
+    [steps_first] = kind(2, 5, seed=1).trace(x)
+    [trace] = kind(2, 5, batch_first=True, seed=1).trace(x)
+    assert (steps_first.batch_first, trace.batch_first) == (False, True)
+    assert "batch_first" not in trace._fields
+    assert len([*trace]) == len(trace._fields) == len(trace._asdict())
+    assert trace[-1] is trace.hidden
+    assert trace == tuple(trace)
+    replaced = trace._replace(hidden=trace.hidden + 1)
+    again = [pickle.loads(pickle.dumps(trace, protocol)) for protocol in range(6)]
+    for other in (*again, copy.copy(trace), copy.deepcopy(trace), replaced):
+        assert type(other) is type(trace)
+        assert other.batch_first
+        assert other.hidden.shape == trace.hidden.shape
+    assert not kind(2, 5, batch_first=True).trace(x[0])[0].batch_first  # there is no batch
+
+
+def test_representation_of_a_trace(rng: Generator) -> None:
+    x = rng.standard_normal((4, 6, 2))
+    lstm = fastlstm.LSTM(2, 5, proj_size=3, batch_first=True, dtype="float64")
+    expected = "LSTMTrace(steps=6, rows=4, units=5, proj_size=3, float64, batch_first=True)"
+    assert repr(lstm.trace(x)[0]) == expected
+    [trace] = fastlstm.GRU(2, 5).trace(x[0].astype(np.float32))
+    assert repr(trace) == "GRUTrace(steps=6, units=5, float32)"
+    step = type(trace)(*(array[0] for array in trace))
+    assert repr(step).startswith("GRUTrace(reset=array(")
+
+
 def test_gradient_norms(rng: Generator) -> None:
     """Against finite differences: what the last outputs change by with an earlier state."""
     plot = pytest.importorskip("fastlstm.plot")
@@ -143,6 +176,19 @@ def test_pictures_of_gates(rng: Generator, kind: Any, tmp_path: Path) -> None:
     labels = [label.get_text() for label in figure.axes[len(trace) - 1].get_xticklabels()]
     assert labels == ["a", "\u2423", "b", "\u21b5"]
     figure.savefig(tmp_path / "gates.svg")
+
+
+def test_pictures_put_time_first(rng: Generator) -> None:
+    """Also of a layer that has the batch first."""
+    pytest.importorskip("matplotlib")
+    from fastlstm import plot
+
+    x = rng.standard_normal((3, 4, 2), dtype=np.float32)
+    [trace] = fastlstm.LSTM(2, 5, batch_first=True, seed=1).trace(x)
+    image = plot.gates(trace, "abcd", row=2).axes[0].images[0]
+    assert np.array_equal(image.get_array(), trace.input[2].T)
+    texts = {text.get_text() for text in plot.flow(trace, 3, row=2, unit=1).axes[0].texts}
+    assert f"cell state\n{trace.cell[2, 3, 1]:+.2f}" in texts
 
 
 def test_gates_above_one_keep_their_colours() -> None:

@@ -53,7 +53,9 @@ def gates(trace: Trace, text: str | None = None, *, row: int = 0) -> Any:
     >>> len(figure.axes)
     12
     """
-    arrays = {name: _one_row(array, row) for name, array in trace._asdict().items()}
+    arrays = {
+        name: _one_row(array, row, trace.batch_first) for name, array in trace._asdict().items()
+    }
     steps = len(arrays["hidden"])
     if text is not None and len(text) != steps:
         raise ValueError(f"text: expected {steps} characters, one a step, got {len(text)}")
@@ -263,9 +265,11 @@ def _figure(width: float, height: float) -> Any:
     return Figure(figsize=(width, height), layout="constrained")
 
 
-def _one_row(array: Array, row: int) -> Array:
+def _one_row(array: Array, row: int, batch_first: bool) -> Array:
     if array.ndim == 2:
         return array
+    if batch_first:
+        array = array.swapaxes(0, 1)
     if not 0 <= row < array.shape[1]:
         raise ValueError(f"row: expected 0 to {array.shape[1] - 1}, got {row}")
     return array[:, row]
@@ -273,7 +277,9 @@ def _one_row(array: Array, row: int) -> Array:
 
 def _values_at(trace: LSTMTrace, t: int, row: int, unit: int | None) -> dict[str, float]:
     """What `flow` shows: gates, candidate, states, and the cell state before."""
-    rows = {name: _one_row(array, row) for name, array in trace._asdict().items()}
+    rows = {
+        name: _one_row(array, row, trace.batch_first) for name, array in trace._asdict().items()
+    }
     steps, units = len(rows["cell"]), min(array.shape[1] for array in rows.values())
     if not 0 <= t < steps:
         raise ValueError(f"t: expected 0 to {steps - 1}, got {t}")
