@@ -260,5 +260,6 @@ def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
     from fastlstm import plot
 
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    monkeypatch.delitem(sys.modules, "fastlstm._figure", raising=False)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'fastlstm\[plot\]'"):
         plot.gates(TRACE)

@@ -41,7 +41,7 @@ C_DOORS = {("layout", "kernels"): ["kernels/table"], ("driver", "kernels"): ["ke
 
 
 PYTHON: Floors = [
-    ["reference", "_io", "_parameters", "_validation"],
+    ["reference", "_figure", "_io", "_parameters", "_validation"],
     ["_stored_weights", "_shards"],
     ["_core"],
     ["_layers", "optim", "_config"],
