@@ -19,6 +19,14 @@ Array = NDArray[Any]
 _versions = itertools.count(1)  # one for all, so that exchanged parameters are seen to be others
 
 
+def in_one_line(arrays: object, total: str, shapes: Mapping[str, tuple[int, ...]]) -> str:
+    """The representation of named arrays: their kind, how many numbers, the first few shapes."""
+    parts = [f"{name} {shape}" for name, shape in shapes.items()]
+    if len(parts) > 5:
+        parts[4:] = [f"and {len(parts) - 4} more"]
+    return f"{type(arrays).__name__}({': '.join(filter(None, [total, ', '.join(parts)]))})"
+
+
 class FlatMapping(Mapping[str, Array]):
     """A read-only mapping from names to arrays that are views of one flat vector.
 
@@ -58,9 +66,8 @@ class FlatMapping(Mapping[str, Array]):
         return self._flat.size
 
     def __repr__(self) -> str:
-        rows = (f"  {name}: {view.shape}" for name, view in self._views.items())
-        dtype = self._flat.dtype.name
-        return "\n".join([f"{type(self).__name__}({self._flat.size} x {dtype})", *rows])
+        shapes = {name: view.shape for name, view in self._views.items()}
+        return in_one_line(self, f"{self._flat.size} x {self._flat.dtype.name}", shapes)
 
 
 class Gradients(FlatMapping):

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm._io.atomic import StrPath
-from fastlstm._parameters import Versioned
+from fastlstm._parameters import Versioned, in_one_line
 
 Array = NDArray[Any]
 
@@ -119,9 +119,8 @@ class StoredWeights(Mapping[str, Array], Versioned):
         return len(self._arrays)
 
     def __repr__(self) -> str:
-        rows = (f"  {name}: {array.shape}" for name, array in self._arrays.items())
-        title = f"{type(self).__name__}({self.size} x {self.weights_dtype})"
-        return "\n".join([title, *rows])
+        shapes = {name: array.shape for name, array in self._arrays.items()}
+        return in_one_line(self, f"{self.size} x {self.weights_dtype}", shapes)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.weights_dtype, self._shapes, self._arrays)

@@ -379,6 +379,9 @@ cdef class Stream:
         finally:
             self._leave()
 
+    def __repr__(self):
+        return f"Stream({self.layer!r}, batch_size={self._batch})"
+
     def copy(self):
         """Return a stream of the same layer that goes on from the same state."""
         return Stream(self.layer, *self._copies())

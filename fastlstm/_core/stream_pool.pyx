@@ -100,6 +100,9 @@ cdef class StreamPool:
         raise TypeError("a StreamPool cannot be pickled or copied; open(pool.state(slot)) moves a "
                         "stream to another pool")
 
+    def __repr__(self):
+        return f"StreamPool({self.layer!r}, capacity={self.capacity}, open={len(self)})"
+
     def __len__(self):
         return self._slots.slots.count
 

@@ -89,6 +89,15 @@ class Tape(Generic[G]):
     def __reduce__(self) -> NoReturn:
         raise TypeError("a tape cannot be copied or pickled")  # each owns its buffer
 
+    def __repr__(self) -> str:
+        steps, rows = self._inputs.size
+        parts = [f"steps={steps}", *([f"rows={rows}"] if self._inputs.is_batch else [])]
+        if len(self._segments) > 1:
+            parts.append(f"checkpoint_every={self._segments[0].stop}")
+        if self._shards:
+            parts.append(f"shards={len(self._shards.starts) - 1}")
+        return f"Tape({self._layer!r}, {', '.join(parts)}, {self.nbytes / 1e6:.3g} MB)"
+
     def _turn(self) -> AbstractContextManager[Any]:
         """The lock of those who use the buffer, free in a forked child.
 

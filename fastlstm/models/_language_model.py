@@ -223,11 +223,14 @@ class LanguageModel(Training):
         return model if weights_dtype in (None, stored) else model.quantize(weights_dtype)
 
     def __repr__(self) -> str:
-        options = dict(self._config)
+        options = {
+            name: value for name, value in self._config.items() if value or name != "dropout"
+        }
         if self.weights_dtype != "float32":
             options["weights_dtype"] = self.weights_dtype
         config = ", ".join(f"{name}={value!r}" for name, value in options.items())
-        return f"LanguageModel({len(self._alphabet)} characters, {config})"
+        weights = self.lstm.parameters.size + self.parameters.size
+        return f"LanguageModel({len(self._alphabet)} characters, {weights} weights, {config})"
 
 
 def _generator(seed: int | None) -> np.random.Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -148,8 +149,11 @@ class Optimizer:
         self.__dict__.update(loaded.__dict__)
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{k}={v!r}" for k, v in self._options.items())
-        return f"{type(self).__name__}(lr={self._lr!r}, {options})"
+        weights = sum(parameters.size for parameters in self._parameters)
+        defaults = inspect.signature(type(self)).parameters
+        chosen = [f"{k}={v!r}" for k, v in self._options.items() if v != defaults[k].default]
+        parts = [f"{weights} weights", f"lr={self._lr!r}", *chosen, f"steps={self._steps}"]
+        return f"{type(self).__name__}({', '.join(parts)})"
 
 
 def _as_parameters(parameters: Parameters | Sequence[Parameters]) -> list[Parameters]:

@@ -60,7 +60,8 @@ def test_train_passes_its_options_on(
     assert fastlstm.get_num_threads() == 1
     seen.pop("progress")
     assert seen.pop("model") == (
-        "LanguageModel(17 characters, embedding_size=3, hidden_size=7, num_layers=2, dropout=0.25)"
+        "LanguageModel(17 characters, 971 weights, "
+        "embedding_size=3, hidden_size=7, num_layers=2, dropout=0.25)"
     )
     assert seen == {
         "epochs": 2.5, "steps": None, "seconds": None,

@@ -40,3 +40,14 @@ def test_a_figure_is_shown_once(before: list[str]) -> None:
     assert [output["output_type"] for output in outputs] == ["execute_result"]
     images = [kind for kind in outputs[0]["data"] if kind.startswith("image/")]
     assert images == ["image/png"]
+
+
+def test_a_history_shows_its_curve() -> None:
+    make = "from fastlstm.models import History, Record\nrecord = Record(1, 2, 3.0, 1.0, 1.0, 2.5)"
+    [output] = outputs_of([f"{make}\nHistory([record])"])
+    assert set(output["data"]) == {"text/plain", "image/png"}
+    [output] = outputs_of(
+        [f"import sys; sys.modules['matplotlib'] = None\n{make}\nHistory([record])"]
+    )
+    assert set(output["data"]) == {"text/plain", "text/html"}
+    assert "<td>2.500</td>" in output["data"]["text/html"]
