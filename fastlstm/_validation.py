@@ -180,7 +180,7 @@ def row_indices(value: Any, name: str, count: int) -> Array:
     if rows.size == 0:
         return np.zeros(0, np.intp)
     if rows.dtype.kind not in "iu" or rows.ndim != 1:
-        raise TypeError(f"{name}: expected indices of rows, a slice or a mask, got {value!r}")
+        raise TypeError(f"{name}: expected indices, a slice or a mask, got {value!r}")
     if rows.min() < -count or rows.max() >= count:
         raise ValueError(f"{name}: expected indices below {count}, got {value!r}")
     return rows

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -163,45 +162,6 @@ def test_small_gradients_are_not_none(rng: Generator) -> None:
     assert norms.all()
 
 
-@every_kind
-def test_pictures_of_gates(rng: Generator, kind: Any, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    from fastlstm import plot
-
-    [trace] = kind(2, 5, seed=1).trace(rng.standard_normal((4, 3, 2), dtype=np.float32))
-    figure = plot.gates(trace, text="a b\n", row=2)
-    drawn = [axes.images[0].get_array() for axes in figure.axes if axes.images]
-    for image, array in zip(drawn, trace, strict=True):
-        assert np.array_equal(image, array[:, 2].T)
-    labels = [label.get_text() for label in figure.axes[len(trace) - 1].get_xticklabels()]
-    assert labels == ["a", "\u2423", "b", "\u21b5"]
-    figure.savefig(tmp_path / "gates.svg")
-
-
-def test_pictures_put_time_first(rng: Generator) -> None:
-    """Also of a layer that has the batch first."""
-    pytest.importorskip("matplotlib")
-    from fastlstm import plot
-
-    x = rng.standard_normal((3, 4, 2), dtype=np.float32)
-    [trace] = fastlstm.LSTM(2, 5, batch_first=True, seed=1).trace(x)
-    image = plot.gates(trace, "abcd", row=2).axes[0].images[0]
-    assert np.array_equal(image.get_array(), trace.input[2].T)
-    texts = {text.get_text() for text in plot.flow(trace, 3, row=2, unit=1).axes[0].texts}
-    assert f"cell state\n{trace.cell[2, 3, 1]:+.2f}" in texts
-
-
-def test_gates_above_one_keep_their_colours() -> None:
-    pytest.importorskip("matplotlib")
-    from fastlstm import plot
-
-    lstm = fastlstm.LSTM(2, 5, activations=("softplus", "tanh", "tanh"), seed=1)
-    [trace] = lstm.trace(np.full((4, 2), 9, np.float32))
-    assert trace.input.max() > 1
-    image = plot.gates(trace).axes[0].images[0]
-    assert image.get_clim() == (0, trace.input.max())
-
-
 def test_picture_of_the_flow(rng: Generator, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from fastlstm import plot
@@ -237,8 +197,6 @@ NARROW = fastlstm.LSTM(2, 5, proj_size=3, seed=1).trace(np.ones((4, 2), np.float
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda p: p.gates(TRACE, "abc"), ValueError, "text: expected 4 characters, one a step"),
-        (lambda p: p.gates(TRACE, row=3), ValueError, "row: expected 0 to 2, got 3"),
         (lambda p: p.flow(TRACE, 4), ValueError, "t: expected 0 to 3, got 4"),
         (lambda p: p.flow(TRACE, 0, unit=5), ValueError, "unit: expected 0 to 4, got 5"),
         (lambda p: p.flow(NARROW, 0, unit=3), ValueError, "unit: expected 0 to 2, got 3"),
@@ -254,12 +212,3 @@ def test_errors(call: Any, error: type[Exception], message: str) -> None:
     plot = pytest.importorskip("fastlstm.plot")
     with pytest.raises(error, match=message):
         call(plot)
-
-
-def test_without_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fastlstm import plot
-
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    monkeypatch.delitem(sys.modules, "fastlstm._figure", raising=False)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'fastlstm\[plot\]'"):
-        plot.gates(TRACE)
