@@ -1,7 +1,8 @@
 """Pictures of what a layer does inside.  Needs matplotlib: ``pip install fastlstm[plot]``."""
 
+from fastlstm.plot._contributions import Contributions, contributions
 from fastlstm.plot._flow import flow
 from fastlstm.plot._gates import gates
 from fastlstm.plot._gradients import gradient_flow, gradient_norms
 
-__all__ = ["flow", "gates", "gradient_flow", "gradient_norms"]
+__all__ = ["Contributions", "contributions", "flow", "gates", "gradient_flow", "gradient_norms"]
