@@ -20,11 +20,12 @@ def rows_of(trace: Trace, row: int, name: str = "trace") -> dict[str, Array]:
     """The arrays (T, H) of one row of the batch."""
     if not isinstance(trace, LSTMTrace | GRUTrace | RNNTrace):
         raise TypeError(f"{name}: expected a trace of LSTM, GRU or RNN, got {type(trace).__name__}")
-    return {key: _one_row(array, row, trace.batch_first) for key, array in trace._asdict().items()}
+    return {key: one_row(array, row, trace.batch_first) for key, array in trace._asdict().items()}
 
 
-def _one_row(array: Array, row: int, batch_first: bool) -> Array:
-    if array.ndim == 2:
+def one_row(array: Array, row: int, batch_first: bool, *, dimensions: int = 2) -> Array:
+    """Time first, and as many dimensions as there are without a batch."""
+    if array.ndim == dimensions:
         return array
     if batch_first:
         array = array.swapaxes(0, 1)

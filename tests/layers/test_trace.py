@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import pickle
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,95 +119,3 @@ def test_representation_of_a_trace(rng: Generator) -> None:
     assert repr(trace) == "GRUTrace(steps=6, units=5, float32)"
     step = type(trace)(*(array[0] for array in trace))
     assert repr(step).startswith("GRUTrace(reset=array(")
-
-
-def test_gradient_norms(rng: Generator) -> None:
-    """Against finite differences: what the last outputs change by with an earlier state."""
-    plot = pytest.importorskip("fastlstm.plot")
-    rnn = fastlstm.RNN(2, 3, dtype="float64", seed=1)
-    x, step = rng.standard_normal((5, 1, 2)), 1e-6
-    norms = plot.gradient_norms(rnn, x)
-    for t in range(4):
-        h, slopes = rnn(x[: t + 1])[1], []
-        for unit in range(3):
-            move = np.zeros((1, 1, 3))
-            move[..., unit] = step
-            up, down = (rnn(x[t + 1 :], h + m)[0][-1].sum() for m in (move, -move))
-            slopes.append((up - down) / (2 * step))
-        assert norms[t] == pytest.approx(np.linalg.norm(slopes) / np.sqrt(3), rel=1e-6)
-    assert norms[-1] == 1
-
-
-def test_gradient_norms_of_all_layers_and_parts(rng: Generator) -> None:
-    """A projection makes h narrower than c; both count, and the outputs are the narrow ones."""
-    plot = pytest.importorskip("fastlstm.plot")
-    lstm = fastlstm.LSTM(2, 5, 2, proj_size=3, dtype="float64", seed=1)
-    x = rng.standard_normal((4, 2, 2))
-    _, state, _ = lstm.forward(x[:2])
-    y, _, tape = lstm.forward(x[2:], state)
-    dy = np.zeros_like(y)
-    dy[-1] = 1
-    dh, dc = lstm.backward(tape, dy)[1]
-    expected = np.sqrt(((dh**2).sum() + (dc**2).sum()) / (2 * 3))
-    assert plot.gradient_norms(lstm, x)[1] == pytest.approx(expected, rel=1e-12)
-
-
-def test_small_gradients_are_not_none(rng: Generator) -> None:
-    """Their squares are not numbers of float32, they are."""
-    plot = pytest.importorskip("fastlstm.plot")
-    rnn = fastlstm.RNN(2, 3, seed=1)
-    norms = plot.gradient_norms(rnn, rng.standard_normal((70, 1, 2), dtype=np.float32))
-    assert norms.min() < 1e-24
-    assert norms.all()
-
-
-def test_picture_of_the_flow(rng: Generator, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    from fastlstm import plot
-
-    [trace] = fastlstm.LSTM(2, 5, seed=1).trace(rng.standard_normal((4, 2), dtype=np.float32))
-    figure = plot.flow(trace, 3, unit=1)
-    texts = {text.get_text() for text in figure.axes[0].texts}
-    for name in ("forget", "input", "output"):
-        assert f"{name} gate\n{getattr(trace, name)[3, 1]:.2f}" in texts
-    assert f"cell state before\n{trace.cell[2, 1]:+.2f}" in texts
-    assert f"hidden state\n{trace.hidden[3, 1]:+.2f}" in texts
-    arrows = [getattr(text, "arrow_patch", None) for text in figure.axes[0].texts]
-    widths = [arrow.get_linewidth() for arrow in arrows if arrow]
-    assert widths[0] == pytest.approx(0.6 + 9 * trace.forget[3, 1])
-    plot.flow(trace, 0).savefig(tmp_path / "flow.svg")
-
-
-def test_picture_of_gradients(rng: Generator) -> None:
-    pytest.importorskip("matplotlib")
-    from fastlstm import plot
-
-    layers = {kind.__name__: kind(2, 5, seed=1) for kind in KINDS}
-    x = rng.standard_normal((6, 3, 2), dtype=np.float32)
-    [axes] = plot.gradient_flow(layers, x).axes
-    for line, layer in zip(axes.lines, layers.values(), strict=True):
-        assert np.array_equal(line.get_ydata(), plot.gradient_norms(layer, x))
-
-
-TRACE = fastlstm.LSTM(2, 5, seed=1).trace(np.ones((4, 3, 2), np.float32))[0]
-NARROW = fastlstm.LSTM(2, 5, proj_size=3, seed=1).trace(np.ones((4, 2), np.float32))[0]
-
-
-@pytest.mark.parametrize(
-    ("call", "error", "message"),
-    [
-        (lambda p: p.flow(TRACE, 4), ValueError, "t: expected 0 to 3, got 4"),
-        (lambda p: p.flow(TRACE, 0, unit=5), ValueError, "unit: expected 0 to 4, got 5"),
-        (lambda p: p.flow(NARROW, 0, unit=3), ValueError, "unit: expected 0 to 2, got 3"),
-        (lambda p: p.flow([1], 0), TypeError, "trace: expected an LSTMTrace, got list"),
-        (
-            lambda p: p.gradient_norms(fastlstm.RNN(2, 3, bidirectional=True), np.ones((3, 1, 2))),
-            ValueError,
-            "layer: expected one direction",
-        ),
-    ],
-)
-def test_errors(call: Any, error: type[Exception], message: str) -> None:
-    plot = pytest.importorskip("fastlstm.plot")
-    with pytest.raises(error, match=message):
-        call(plot)
