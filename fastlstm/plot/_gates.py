@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from fastlstm._layers.trace import Trace
-from fastlstm.plot._sheet import draw_sheet
+from fastlstm.plot._sheet import GATES_FIRST, draw_sheet
 from fastlstm.plot._traces import Units, check_text, column_of, rows_of
 
 
@@ -63,4 +63,4 @@ def gates(
     check_text(text, len(rows["hidden"]))
     if scale not in ("panel", "unit"):
         raise ValueError(f"scale: expected 'panel' or 'unit', got {scale!r}")
-    return draw_sheet([column_of(rows, units)], text, by_unit=scale == "unit")
+    return draw_sheet([column_of(rows, units)], text, GATES_FIRST, by_unit=scale == "unit")

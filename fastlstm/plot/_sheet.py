@@ -14,11 +14,20 @@ from fastlstm.plot._cells import VECTOR_CELLS, Colors, colors, draw_cells
 
 Array = NDArray[Any]
 
-_ORDER = ["input", "forget", "reset", "update", "candidate", "output", "cell", "hidden"]
+Row = tuple[str, ...]
+
+GATES_FIRST: list[Row] = [
+    ("input", "reset"), ("forget", "update"), ("candidate",), ("output",), ("cell",), ("hidden",),
+]  # fmt: skip
+"""The rows of a sheet from top to bottom; of the names of a row, each cell has one at most."""
+STATES_FIRST: list[Row] = [("hidden",), *GATES_FIRST[2::-1], *GATES_FIRST[3:5]]
+"""Each cell has the first rows, and some have more."""
+
 _SIGNED = ("candidate", "cell", "hidden")  # around 0; gates are between 0 and 1
 
 # In points.  Whole ones: the numbers in an SVG file are short then.
 _WIDTH = 684  # of the panels of all columns, at most
+_NARROWEST = 300  # of the panels of a column
 _LEFT, _RIGHT, _TOP, _BOTTOM = 32, 36, 22, 26
 _TITLE = 15  # above each panel
 _BAR = 5
@@ -43,8 +52,14 @@ class Column(NamedTuple):
     """The numbers of their units."""
 
 
-def draw_sheet(columns: Sequence[Column], text: str | None, *, by_unit: bool = False) -> Any:
-    """A figure with the panels of a name side by side, and each step below itself.
+def draw_sheet(
+    columns: Sequence[Column],
+    text: str | None,
+    order: Sequence[Row],
+    *,
+    by_unit: bool = False,
+) -> Any:
+    """A figure with a column for each trace, a row of panels for names that belong together.
 
     Parameters
     ----------
@@ -52,10 +67,12 @@ def draw_sheet(columns: Sequence[Column], text: str | None, *, by_unit: bool = F
         All of as many steps.
     text : str, optional
         A character a step.
+    order : sequence of rows
+        `GATES_FIRST` or `STATES_FIRST`.
     by_unit : bool
-        Whether each unit has limits of its own, instead of those of all panels of its name.
+        Whether each unit has limits of its own, instead of those of all panels of its row.
     """
-    sheet = _Sheet(columns, text, by_unit)
+    sheet = _Sheet(columns, text, order, by_unit)
     for i, column in enumerate(columns):
         sheet.draw(column, i * sheet.pitch + _LEFT)
     return sheet.figure
@@ -64,41 +81,47 @@ def draw_sheet(columns: Sequence[Column], text: str | None, *, by_unit: bool = F
 class _Sheet:
     """A figure, and what lies where on it, in points."""
 
-    def __init__(self, columns: Sequence[Column], text: str | None, by_unit: bool) -> None:
+    def __init__(
+        self,
+        columns: Sequence[Column],
+        text: str | None,
+        order: Sequence[Row],
+        by_unit: bool,
+    ) -> None:
         from fastlstm._figure import Picture
 
         panels = [panel for column in columns for panel in column.panels.items()]
         steps = panels[0][1].shape[1]
-        self.names = [name for name in _ORDER if any(name == other for other, _ in panels)]
+        self.rows = [row for row in order if any(name in row for name, _ in panels)]
         self.text, self.by_unit = text, by_unit
-        most = _WIDTH // len(columns)
+        most = max(_WIDTH // len(columns), _NARROWEST)
         room = most // _LETTER if text is not None else _STEPS
         count = math.ceil(steps / room) or 1
         length = math.ceil(steps / count) or 1
         self.bands = [slice(a, min(a + length, steps)) for a in range(0, steps or 1, length)]
         width = min(max(12, 336 / len(columns) / length), most / length)
         self.width_of_step = int(width) if width > _LETTER else width
-        self.heights = {name: self._height(name, panels) for name in self.names}
-        self.palettes = {name: self._palette(name, panels) for name in self.names}
+        self.heights = {row: self._height(row, panels) for row in self.rows}
+        self.palettes = {row: self._palette(row, panels) for row in self.rows}
         self.vector = sum(values.size for _, values in panels) <= VECTOR_CELLS
         self.pitch = _LEFT + length * self.width_of_step + _RIGHT
-        self.band_height = sum(self.heights.values()) + _TITLE * len(self.names) + _BOTTOM
+        self.band_height = sum(self.heights.values()) + _TITLE * len(self.rows) + _BOTTOM
         self.titled = _TOP if any(column.title for column in columns) else 0
         self.width = len(columns) * self.pitch
         self.height = self.titled + len(self.bands) * self.band_height
         self.figure = Picture(figsize=(self.width / 72, self.height / 72))
 
-    def _height(self, name: str, panels: _Panels) -> int:
-        units = max(len(values) for other, values in panels if other == name)
+    def _height(self, row: Row, panels: _Panels) -> int:
+        units = max(len(values) for name, values in panels if name in row)
         height = max(min(_LINE * units, 96), 0.75 * units, 26)
-        lowest = _HIGHEST / (len(self.bands) * len(self.names)) - _TITLE
+        lowest = _HIGHEST / (len(self.bands) * len(self.rows)) - _TITLE
         return round(min(height, max(lowest, 36), 192))
 
-    def _palette(self, name: str, panels: _Panels) -> Colors:
-        """One for all panels of a name, so that equal colours are equal values."""
-        signed, limit = name in _SIGNED, 1.0
-        for other, values in panels:
-            if other == name and not self.by_unit:
+    def _palette(self, row: Row, panels: _Panels) -> Colors:
+        """One for all panels of a row, so that equal colours are equal values."""
+        signed, limit = row[0] in _SIGNED, 1.0
+        for name, values in panels:
+            if name in row and not self.by_unit:
                 finite = np.abs(values[np.isfinite(values)])
                 limit = max(limit, float(finite.max(initial=0)))
         return colors(signed, (-limit if signed else 0.0, limit))
@@ -115,35 +138,35 @@ class _Sheet:
                 place = left + width, top + _TITLE - 4
                 self._write(*place, steps, size=6.5, color=_FAINT, ha="right")
             axes = None
-            for name in self.names:
+            for row in self.rows:
                 top += _TITLE
-                if name in column.panels:
-                    axes = self._axes(left, top, width, self.heights[name])
-                    self._draw_panel(axes, column, name, band)
-                    self._draw_bar(left + width + 5, top, name)
-                top += self.heights[name]
+                for name in column.panels.keys() & set(row):  # one or none
+                    axes = self._axes(left, top, width, self.heights[row])
+                    self._draw_panel(axes, column, name, band, row)
+                    self._draw_bar(left + width + 5, top, row)
+                top += self.heights[row]
             self._label_steps(axes, band, width)
 
-    def _draw_panel(self, axes: Any, column: Column, name: str, band: slice) -> None:
+    def _draw_panel(self, axes: Any, column: Column, name: str, band: slice, row: Row) -> None:
         values, numbers = column.panels[name], column.units[name]
         axes.set_xlim(band.start - 0.5, max(band.stop, 1) - 0.5)
         if values.size:
             shown = _between_own_limits(values, name in _SIGNED) if self.by_unit else values
-            palette = self.palettes[name]
+            palette = self.palettes[row]
             draw_cells(axes, shown[:, band], band.start, palette, vector=self.vector)
-        every = _spacing(_LINE * len(values) / self.heights[name])
+        every = _spacing(_LINE * len(values) / self.heights[row])
         ticks = range(0, len(values), every)
         axes.set_yticks(ticks, [str(numbers[i]) for i in ticks])
         axes.set_title(name, loc="left", fontsize=8, pad=3, color=_INK)
 
-    def _draw_bar(self, left: float, top: float, name: str) -> None:
+    def _draw_bar(self, left: float, top: float, row: Row) -> None:
         """The colours beside a panel, and the values of the first and last of them."""
-        axes = self._axes(left, top, _BAR, self.heights[name])
-        norm, cmap = self.palettes[name]
+        axes = self._axes(left, top, _BAR, self.heights[row])
+        norm, cmap = self.palettes[row]
         low, high = norm.vmin, norm.vmax
         shades = np.linspace(high, low, 64)[:, None].repeat(2, axis=1)
         axes.imshow(shades, extent=(0, 1, low, high), aspect="auto", norm=norm, cmap=cmap)
-        middle = [0.0] if low < 0 and self.heights[name] > 4 * _LINE else []
+        middle = [0.0] if low < 0 and self.heights[row] > 4 * _LINE else []
         names = [f"{tick:.3g}".replace("-", "\u2212") for tick in (low, *middle, high)]
         if self.by_unit:
             names[0], names[-1] = "\u2212max" if low < 0 else "min", "max"

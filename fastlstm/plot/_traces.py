@@ -23,6 +23,25 @@ def rows_of(trace: Trace, row: int, name: str = "trace") -> dict[str, Array]:
     return {key: one_row(array, row, trace.batch_first) for key, array in trace._asdict().items()}
 
 
+def rows_of_all(
+    traces: Mapping[str, Trace], text: str | None, row: int
+) -> dict[str, dict[str, Array]]:
+    """The arrays of each trace; all have as many steps, and the text a character for each."""
+    if not isinstance(traces, Mapping):
+        raise TypeError(
+            f"traces: expected a mapping of labels to traces, got {type(traces).__name__}"
+        )
+    if not traces:
+        raise ValueError("traces: expected at least one, got none")
+    rows = {str(name): rows_of(t, row, f"traces[{name!r}]") for name, t in traces.items()}
+    steps = {name: len(arrays["hidden"]) for name, arrays in rows.items()}
+    if len(set(steps.values())) > 1:
+        found = ", ".join(f"{count} of {name!r}" for name, count in steps.items())
+        raise ValueError(f"traces: expected all of as many steps, got {found}")
+    check_text(text, next(iter(steps.values())))
+    return rows
+
+
 def one_row(array: Array, row: int, batch_first: bool, *, dimensions: int = 2) -> Array:
     """Time first, and as many dimensions as there are without a batch."""
     if array.ndim == dimensions:

@@ -149,6 +149,8 @@ def test_what_is_not_there() -> None:
     assert len(panels(plot.gates(trace, ""), "cell")) == 1
     [trace] = fastlstm.LSTM(2, 3, seed=1).trace(np.full((2, 2), np.nan, np.float32))
     assert limits(panels(plot.gates(trace), "cell")[0]) == (-1, 1)
+    trace.cell[1, 2] = np.inf
+    assert limits(panels(plot.gates(trace), "cell")[0]) == (-1, 1)
 
 
 TRACE = fastlstm.LSTM(2, 5, seed=1).trace(np.ones((4, 3, 2), np.float32))[0]
