@@ -141,6 +141,25 @@ def test_public_names_are_in_the_reference() -> None:
     assert not missing
 
 
+def test_commands_are_in_the_reference() -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "fastlstm", "nosuch"], capture_output=True, text=True, check=False
+    )
+    commands = re.findall(r"\w+", run.stderr.rpartition("choose from")[2])
+    assert "train" in commands
+    text = (DOCS / "reference" / "command-line.md").read_text(encoding="utf-8")
+    assert set(commands) == set(re.findall(r"^```{command-help} (\w+)$", text, re.MULTILINE))
+
+
+def test_environment_variables_are_in_the_reference() -> None:
+    sources = [CHECKOUT / "setup.py", *(CHECKOUT / "fastlstm").rglob("*.py*")]
+    texts = [path.read_text("utf-8") for path in sources if path.suffix in (".py", ".pyx")]
+    read = {name for text in texts for name in re.findall(r'"(FASTLSTM_\w+)"', text)}
+    assert "FASTLSTM_NUM_THREADS" in read
+    text = (DOCS / "reference" / "environment.md").read_text(encoding="utf-8")
+    assert read == set(re.findall(r"FASTLSTM_\w+", text))
+
+
 def a_page(folder: Path, text: str) -> Path:
     path = folder / "page.md"
     path.write_text(text, encoding="utf-8")

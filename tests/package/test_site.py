@@ -73,3 +73,11 @@ def test_links_lead_to_pages(site: Any) -> None:
     site._lead_to_pages(App, "explanation/page", source)
     assert "](../../benchmarks/hidden.svg)" in source[0]
     assert "](../howto/quantize.md)" in source[0]
+
+
+def test_rows_of_instruction_sets(site: Any) -> None:
+    text = (CHECKOUT / "src" / "cpu" / "isas.def").read_text(encoding="utf-8")
+    rows = site._ROW.findall(text)
+    assert {"avx512", "avx2", "neon", "baseline"} < {name for name, *_ in rows}
+    assert len(rows) == text.count("\nFL_ISA(")
+    assert ("neon", "ARM64", "16", "") in rows
