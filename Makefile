@@ -39,9 +39,9 @@ KILLS := 50
 kills: build  # does every checkpoint load, whenever a process is killed?
 	$(BIN)/pytest tests/training/test_resume.py -k killed_process --kills $(KILLS)
 
-docs:  # of what is installed, in build/docs
+docs:  # of what is installed, in build/docs; anew: pages that are kept know no later ones
 	$(BIN)/python docs/make_plots.py
-	$(BIN)/sphinx-build -q -W --keep-going -n -d build/doctrees docs build/docs
+	$(BIN)/sphinx-build -q -E -W --keep-going -n -d build/doctrees docs build/docs
 
 bench: build
 	$(BIN)/fastlstm bench
