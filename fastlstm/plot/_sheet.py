@@ -28,7 +28,7 @@ _SIGNED = ("candidate", "cell", "hidden")  # around 0; gates are between 0 and 1
 # In points.  Whole ones: the numbers in an SVG file are short then.
 _WIDTH = 684  # of the panels of all columns, at most
 _NARROWEST = 300  # of the panels of a column
-_LEFT, _RIGHT, _TOP, _BOTTOM = 32, 36, 22, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 32, 40, 22, 26
 _TITLE = 15  # above each panel
 _BAR = 5
 _LETTER, _LINE = 7, 8  # room for a letter, and for a line of small print
