@@ -1,4 +1,4 @@
-"""The end of a language model: linear layer and softmax after its LSTM."""
+"""The end of a language model: linear layer and softmax after its recurrent layer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from fastlstm._core import heads, memory
 from fastlstm._core.threads import get_num_threads
-from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.base import Layer
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._shards import ShardGradients, Shards
 
@@ -17,7 +17,9 @@ Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
 
-def softmax_nll(lstm: LSTM, parameters: Parameters, y: Array, targets: Indices) -> Array:
+def softmax_nll(
+    lstm: Layer[Any, Any, Any], parameters: Parameters, y: Array, targets: Indices
+) -> Array:
     """Return -log p(target) [T, B] for the outputs y [T, B, H] of `lstm` and targets [T, B].
 
     `parameters` has ``linear.weight`` [V, H] and ``linear.bias`` [V].
@@ -28,7 +30,7 @@ def softmax_nll(lstm: LSTM, parameters: Parameters, y: Array, targets: Indices) 
 
 
 def softmax_loss_backward(
-    lstm: LSTM,
+    lstm: Layer[Any, Any, Any],
     parameters: Parameters,
     y: Array,
     targets: Indices,
@@ -53,7 +55,7 @@ def sums_of_shards(nll: Array, shards: Shards) -> Array:
 
 
 def _run(
-    lstm: LSTM,
+    lstm: Layer[Any, Any, Any],
     parameters: Parameters,
     y: Array,
     targets: Indices,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.base import Layer
 from fastlstm._parameters import Parameters
 from fastlstm.heads._softmax import softmax_nll
 from fastlstm.training._batches import Codes
@@ -42,7 +42,9 @@ class EvaluationWindows(NamedTuple):
         return row * self.spacing + step, counts
 
 
-def mean_bits(lstm: LSTM, parameters: Parameters, codes: Codes, rows: int) -> float:
+def mean_bits(
+    lstm: Layer[Any, Any, Any], parameters: Parameters, codes: Codes, rows: int
+) -> float:
     """The mean of -log2 p(code) over all codes but the first, read in so many rows."""
     windows = EvaluationWindows.of(len(codes) - 1, rows, _WARMUP)
     block = max(1, 2048 // windows.rows)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastlstm._io import tensor_file
 from fastlstm._io.atomic import StrPath
+from fastlstm._layers.cells import COMMON, GATES
 from fastlstm._layers.config import WEIGHT_TYPES
 from fastlstm._stored_weights import check_scales, stored_layout, widened
 
@@ -28,7 +29,8 @@ def write(path: StrPath, tensors: Mapping[str, Array], config: Mapping[str, Any]
 def read(path: StrPath) -> tuple[dict[str, Array], dict[str, Any]]:
     """Read a model's tensors and configuration, which agree with each other.
 
-    The configuration of a model that was quantized has ``weights_dtype``.
+    The configuration of a model that was quantized has ``weights_dtype``, and ``cell`` that of one
+    whose cell is not the LSTM's.
 
     Raises
     ------
@@ -59,28 +61,34 @@ def shapes_of_heads(count: int, config: Mapping[str, Any]) -> Shapes:
     }
 
 
+def cell_of(config: Mapping[str, Any]) -> Any:
+    """The name of the recurrent layer's cell, with which the names of its tensors begin."""
+    return config.get("cell", "lstm")
+
+
 def _expected_layout(
     config: Mapping[str, Any], n_tensors: int
 ) -> dict[str, tuple[str, tuple[int, ...]]]:
     """The type and shape of each tensor."""
-    lstm = _shapes_of_lstm(config, n_tensors)
+    layer = _shapes_of_layer(config, n_tensors)
     heads = shapes_of_heads(len(config["alphabet"]), config)
     layout = {name: ("float32", shape) for name, shape in heads.items()}
     if "weights_dtype" in config:
-        stored = stored_layout(lstm, config["weights_dtype"])
+        stored = stored_layout(layer, config["weights_dtype"])
     else:
-        stored = {name: ("float32", shape) for name, shape in lstm.items()}
-    return layout | {f"lstm.{name}": of for name, of in stored.items()}
+        stored = {name: ("float32", shape) for name, shape in layer.items()}
+    return layout | {f"{cell_of(config)}.{name}": of for name, of in stored.items()}
 
 
-def _shapes_of_lstm(config: Mapping[str, Any], n_tensors: int) -> Shapes:
+def _shapes_of_layer(config: Mapping[str, Any], n_tensors: int) -> Shapes:
     shapes: Shapes = {}
+    gates = GATES[cell_of(config)]
     hidden, width = config["hidden_size"], config["embedding_size"]
     # No more layers than the file can have, however many it claims.
     for layer in range(min(config["num_layers"], n_tensors)):
-        shapes[f"weight_ih_l{layer}"] = (4 * hidden, width)
-        shapes[f"weight_hh_l{layer}"] = (4 * hidden, hidden)
-        shapes[f"bias_ih_l{layer}"] = shapes[f"bias_hh_l{layer}"] = (4 * hidden,)
+        shapes[f"weight_ih_l{layer}"] = (gates * hidden, width)
+        shapes[f"weight_hh_l{layer}"] = (gates * hidden, hidden)
+        shapes[f"bias_ih_l{layer}"] = shapes[f"bias_hh_l{layer}"] = (gates * hidden,)
         width = hidden
     return shapes
 
@@ -88,12 +96,15 @@ def _shapes_of_lstm(config: Mapping[str, Any], n_tensors: int) -> Shapes:
 def _fault_of(config: dict[str, Any]) -> str | None:
     """What is wrong with a configuration, or None."""
     names = {"alphabet", "dropout", *_SIZES}
-    if set(config) - {"weights_dtype"} != names:
+    if set(config) - {"cell", "weights_dtype"} != names:
         return f"expected {', '.join(sorted(names))}, got {', '.join(sorted(config)):.200}"
     stored = config.get("weights_dtype", "int8")
     if not isinstance(stored, str) or stored not in WEIGHT_TYPES[1:]:
         expected = ", ".join(WEIGHT_TYPES[1:])
         return f"weights_dtype: expected one of {expected}, got {stored!r:.60}"
+    cell = cell_of(config)
+    if cell not in list(COMMON):  # which need not be hashable
+        return f"cell: expected one of {', '.join(COMMON)}, got {cell!r:.60}"
     alphabet, dropout = config["alphabet"], config["dropout"]
     if not isinstance(alphabet, str) or alphabet != "".join(sorted(set(alphabet))):
         return f"alphabet: expected different characters, sorted, got {alphabet!r:.60}"

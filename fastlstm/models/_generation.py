@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.base import Layer
 
 Array = NDArray[Any]
 
 
 def generate(
-    lstm: LSTM,
+    lstm: Layer[Any, Any, Any],
     parameters: Mapping[str, Array],
     codes: Array,
     uniform: Iterable[float],

@@ -9,7 +9,8 @@ import numpy as np
 
 from fastlstm import _validation
 from fastlstm._io.atomic import StrPath
-from fastlstm._layers.lstm import LSTM
+from fastlstm._layers.base import Layer
+from fastlstm._layers.cells import CELLS, check_cell
 from fastlstm._layers.quantize import check_weight_type
 from fastlstm._parameters import Parameters
 from fastlstm._validation import non_negative
@@ -22,6 +23,8 @@ from fastlstm.models._training import Training
 class LanguageModel(Training):
     """Predicts the next character: embedding -> LSTM -> linear -> softmax, in float32.
 
+    To see what the LSTM is good for, an RNN or a GRU can take its place.
+
     Parameters
     ----------
     alphabet : str
@@ -29,16 +32,19 @@ class LanguageModel(Training):
         It has no symbol for others, because the probability of "any other character" cannot
         be compared between models: they are an error wherever a text is given.
     embedding_size, hidden_size, num_layers : int
-        Sizes of the embedding and of the LSTM.
+        Sizes of the embedding and of the recurrent layer.
+    cell : {"lstm", "gru", "rnn"}
+        The cell of the recurrent layer.
     dropout : float
-        Probability of a zero between the layers of the LSTM, while training; with one layer it
+        Probability of a zero between recurrent layers, while training; with one layer it
         has no effect, and a warning says so.
     seed : int, optional
         Makes the initial weights and the dropout reproducible.
 
     Attributes
     ----------
-    lstm : LSTM
+    lstm : LSTM, GRU or RNN
+        The recurrent layer.
     parameters : Parameters
         ``embedding.weight`` [V, E], ``linear.weight`` [V, H] and ``linear.bias`` [V] for V
         characters, initialised as in torch.
@@ -61,9 +67,11 @@ class LanguageModel(Training):
         embedding_size: int = 64,
         hidden_size: int = 256,
         num_layers: int = 1,
+        cell: str = "lstm",
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
+        check_cell(cell)
         self._alphabet = Alphabet(alphabet)
         sizes = {
             "embedding_size": _validation.integer(embedding_size, "embedding_size", 1),
@@ -71,8 +79,13 @@ class LanguageModel(Training):
             "num_layers": _validation.integer(num_layers, "num_layers", 1),
         }
         rng = _generator(seed)
-        self.lstm = LSTM(*sizes.values(), dropout=dropout, seed=int(rng.integers(1 << 63)))
+        layer_seed = int(rng.integers(1 << 63))
+        self.lstm: Layer[Any, Any, Any] = CELLS[cell](
+            *sizes.values(), dropout=dropout, seed=layer_seed
+        )
         self._config: dict[str, Any] = {**sizes, "dropout": self.lstm.dropout}
+        if cell != "lstm":
+            self._config["cell"] = cell
         count = len(self._alphabet)
         self._shapes = _file.shapes_of_heads(count, self._config)
         self.parameters = Parameters(self._shapes, np.float32)
@@ -88,7 +101,7 @@ class LanguageModel(Training):
 
     @property
     def weights_dtype(self) -> str:
-        """How the weights of the LSTM are stored: "float32", or what `quantize` was asked for."""
+        """How the weights of `lstm` are stored: "float32", or what `quantize` was asked for."""
         return self.lstm.weights_dtype
 
     def bits_per_character(self, text: str, *, rows: int = 1) -> float:
@@ -142,7 +155,7 @@ class LanguageModel(Training):
         )
 
     def quantize(self, weights_dtype: str) -> LanguageModel:
-        """Return a model for inference whose LSTM has weights of fewer bits.
+        """Return a model for inference whose recurrent layer has weights of fewer bits.
 
         Embedding and linear layer stay float32.  Later edits of this model do not change it.
 
@@ -188,11 +201,12 @@ class LanguageModel(Training):
         OSError
             The file cannot be written.
         """
-        lstm = {f"lstm.{name}": array for name, array in self.lstm._tensors().items()}
+        cell = _file.cell_of(self._config)
+        layer = {f"{cell}.{name}": array for name, array in self.lstm._tensors().items()}
         config = {"alphabet": self.alphabet, **self._config}
         if self.weights_dtype != "float32":
             config["weights_dtype"] = self.weights_dtype
-        _file.write(path, {**lstm, **self.parameters.snapshot()}, config)
+        _file.write(path, {**layer, **self.parameters.snapshot()}, config)
 
     @classmethod
     def load(cls, path: StrPath, weights_dtype: str | None = None) -> LanguageModel:
@@ -216,8 +230,9 @@ class LanguageModel(Training):
         tensors, config = _file.read(path)
         stored = config.pop("weights_dtype", None)
         model = cls(config.pop("alphabet"), **config)
-        lstm = {n.removeprefix("lstm."): a for n, a in tensors.items() if n.startswith("lstm.")}
-        model.lstm = model.lstm._with_tensors(lstm, stored)
+        start = f"{_file.cell_of(config)}."
+        layer = {n.removeprefix(start): a for n, a in tensors.items() if n.startswith(start)}
+        model.lstm = model.lstm._with_tensors(layer, stored)
         for name in model.parameters:
             model.parameters[name] = tensors[name]
         return model if weights_dtype in (None, stored) else model.quantize(weights_dtype)

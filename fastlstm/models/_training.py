@@ -10,6 +10,7 @@ import numpy as np
 from fastlstm._core import memory
 from fastlstm._core.threads import arithmetic
 from fastlstm._io.atomic import StrPath
+from fastlstm._layers.base import Layer
 from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._shards import ShardGradients, Shards
@@ -24,13 +25,13 @@ from fastlstm.training._loop import train
 from fastlstm.training._plan import Plan
 from fastlstm.training._together import agree
 
-State = tuple[Array, Array]
+State = tuple[Array, ...]  # of cells with one state, a tuple of one
 
 
 class Training:
     """What trains a language model."""
 
-    lstm: LSTM
+    lstm: Layer[Any, Any, Any]
     parameters: Parameters
     _alphabet: Alphabet
     _config: dict[str, Any]
@@ -38,7 +39,7 @@ class Training:
 
     @property
     def trainable(self) -> list[Parameters]:
-        """What an optimizer updates: of the LSTM, and of embedding and linear layer."""
+        """What an optimizer updates: of the recurrent layer, of embedding and linear layer."""
         return [self.lstm.parameters, self.parameters]
 
     def fit(
@@ -189,12 +190,12 @@ class Training:
         ----------
         inputs, targets : [T, B] arrays
             Codes of characters (their places in `alphabet`), and of those that follow.
-        state : (h, c), optional
+        state : (h, c), or (h,) of cells that have no cell state, optional
             The state before the chunk, [L, B, H] each; default zeros.
         """
         self.lstm._check_trainable("gradients", "model")
         embedding = self.parameters["embedding.weight"]
-        y, state, tape = self.lstm.forward(inputs, state, embedding=embedding)
+        y, state, tape = self._forward(inputs, state, embedding=embedding)
         heads = Gradients(self._shapes, memory.empty((self.parameters.size,), np.dtype("f4")))
         nll, dy = softmax_loss_backward(self.lstm, self.parameters, y, targets, heads)
         heads["embedding.weight"][...], _, lstm = self.lstm.backward(tape, dy)
@@ -223,12 +224,23 @@ class Training:
         """
         self.lstm._check_trainable("shard_gradients", "model")
         embedding = self.parameters["embedding.weight"]
-        y, state, tape = self.lstm.forward(inputs, state, embedding=embedding, shards=shards)
+        y, state, tape = self._forward(inputs, state, embedding=embedding, shards=shards)
         flats = memory.empty((len(shards.starts) - 1, self.parameters.size), np.dtype("f4"))
         heads = ShardGradients(self._shapes, flats, shards)
         nll, dy = softmax_loss_backward(self.lstm, self.parameters, y, targets, heads)
         heads.of("embedding.weight")[...], _, lstm = self.lstm.backward(tape, dy)
         return sums_of_shards(nll, shards), [lstm, heads], state
+
+    def _forward(self, inputs: Indices, state: State | None, **options: Any) -> tuple[Any, ...]:
+        """`forward` of the layer, where a state is a tuple with any cell."""
+        if self._has_cell_state:
+            return self.lstm.forward(inputs, state, **options)
+        y, h, tape = self.lstm.forward(inputs, None if state is None else state[0], **options)
+        return y, (h,), tape
+
+    @property
+    def _has_cell_state(self) -> bool:
+        return isinstance(self.lstm, LSTM)
 
     @property
     def _generators(self) -> list[np.random.Generator]:
@@ -237,8 +249,8 @@ class Training:
 
     def _zero_state(self, rows: int) -> State:
         """The state before a text."""
-        h, c = np.zeros((2, self.lstm.num_layers, rows, self.lstm.hidden_size), np.float32)
-        return h, c
+        shape = (self.lstm.num_layers, rows, self.lstm.hidden_size)
+        return tuple(np.zeros(shape, np.float32) for _ in range(1 + self._has_cell_state))
 
     def _mean_bits(self, codes: Codes, rows: int) -> float:
         return mean_bits(self.lstm, self.parameters, codes, rows)
