@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -23,6 +24,7 @@ from fastlstm.training._checkpoint import Checkpoints, fingerprint
 from fastlstm.training._history import History, Progress
 from fastlstm.training._loop import train
 from fastlstm.training._plan import Plan
+from fastlstm.training._progress import ProgressDisplay
 from fastlstm.training._together import agree
 
 State = tuple[Array, ...]  # of cells with one state, a tuple of one
@@ -55,7 +57,7 @@ class Training:
         lr: float = 3e-3,
         clip_norm: float = 1.0,
         evaluations: int = 10,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         checkpoint: StrPath | None = None,
         checkpoint_every: int | None = None,
         resume: bool | Literal["auto"] = False,
@@ -86,9 +88,10 @@ class Training:
             Largest norm of the gradients of a step.
         evaluations : int
             How often, evenly spaced and at the end, the held-out text is measured.
-        progress : callable, optional
-            Called with a `Record` after every step.  If it has a method ``resumed``, that is
-            called with the number of steps when a run goes on.
+        progress : callable or bool, optional
+            True shows a bar on a terminal and in a notebook, and a few lines anywhere else.  A
+            callable is called with a `Record` after every step; if it has a method ``resumed``,
+            that is called with the number of steps when a run goes on.
         checkpoint : path-like, optional
             Save the run in this file, from which it goes on with the same bits as if it had never
             stopped: now and then, at the end, when Ctrl-C ends it, and before the process ends
@@ -179,7 +182,11 @@ class Training:
         every = checkpoints and checkpoints.every
         processes.check({**settings, "checkpoint_every": every})
         evaluate = (lambda: self._mean_bits(rest, plan.batch_size)) if len(rest) else None
-        return train(self, codes, plan, evaluate, progress, processes, own, checkpoints)
+        show = None if isinstance(progress, bool) else progress
+        with contextlib.ExitStack() as stack:
+            if progress is True:
+                show = stack.enter_context(ProgressDisplay())
+            return train(self, codes, plan, evaluate, show, processes, own, checkpoints)
 
     def gradients(
         self, inputs: Indices, targets: Indices, state: State | None

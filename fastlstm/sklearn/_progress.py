@@ -1,10 +1,12 @@
-"""Progress of a fit: a bar on a terminal, a few plain lines anywhere else."""
+"""Progress of a fit: a bar on a terminal and in a notebook, a few plain lines anywhere else."""
 
 from __future__ import annotations
 
 import sys
 from types import TracebackType
 from typing import Any, Self
+
+from fastlstm.training._progress import open_bar
 
 
 class Progress:
@@ -24,10 +26,8 @@ class Progress:
         self._bar: Any = None
 
     def __enter__(self) -> Self:
-        if self._shown and sys.stderr.isatty():
-            from tqdm import tqdm
-
-            self._bar = tqdm(total=self._epochs, unit="epoch", dynamic_ncols=True, file=sys.stderr)
+        if self._shown:
+            self._bar = open_bar(self._epochs, unit="epoch")
         return self
 
     def __exit__(

@@ -1,26 +1,68 @@
-"""Progress of a training run: a bar on a terminal, a few plain lines anywhere else."""
+"""Progress of a run: a bar on a terminal and in a notebook, a few plain lines anywhere else."""
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
 import sys
+import textwrap
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
 from fastlstm.training._history import Record
 
+_BITS = 1 / math.log(2)  # in a nat
+_NARROW = 76  # columns: with fewer, a bar says less beside it
+_WIDE = 100  # columns of a sample where there is no terminal
+_BETWEEN_SAMPLES = 10.0  # seconds
+
+
+def open_bar(total: float, form: str | None = None, unit: str = "it") -> Any:
+    """A bar of tqdm on standard error, None where nobody could see it move."""
+    options = {"total": total, "bar_format": form, "unit": unit}
+    if _in_notebook():
+        if _has_widgets():
+            from tqdm.notebook import tqdm as notebook_bar
+
+            return notebook_bar(**options)
+    elif not sys.stderr.isatty():
+        return None
+    from tqdm import tqdm
+
+    return tqdm(**options, dynamic_ncols=True, file=sys.stderr)
+
+
+def _in_notebook() -> bool:
+    """Whether a kernel of Jupyter runs this, as tqdm finds out."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython and ipython.get_ipython()
+    return "IPKernelApp" in getattr(shell, "config", {})
+
+
+def _has_widgets() -> bool:
+    return importlib.util.find_spec("ipywidgets") is not None
+
 
 class ProgressDisplay:
     """Shows records on standard error while used in a ``with`` block.
 
-    Pass it to `LanguageModel.fit` as `progress`.
+    Parameters
+    ----------
+    sample : callable, optional
+        Returns a text that shows what the model has learned; about every ten seconds a line of it
+        is printed, of whole words.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sample: Callable[[], str] | None = None) -> None:
         self.steps = 0  # of the last record
+        self._sample = sample
+        self._sampled = 0.0  # when, in seconds of the run
         self._bar: Any = None
-        self._loss = math.nan
-        self._bits = math.nan
+        self._plain = False
+        self._mean = math.nan
+        self._held_out = math.nan
 
     def __enter__(self) -> Self:
         return self
@@ -41,31 +83,60 @@ class ProgressDisplay:
 
     def __call__(self, record: Record) -> None:
         """Show a record."""
+        if self._bar is None and not self._plain:
+            self._bar = open_bar(1.0, "{percentage:3.0f}%|{bar}| {desc}")
+            self._plain = self._bar is None
         self.steps = record.step
-        speed = record.characters / record.seconds
-        measured = record.held_out_bits != self._bits and not math.isnan(record.held_out_bits)
-        self._bits = record.held_out_bits
-        held_out = "" if math.isnan(self._bits) else f", held-out {self._bits:.3f} bits/char"
-        if not sys.stderr.isatty():
-            if measured or record.done >= 1:
-                print(
-                    f"{record.done:4.0%} {record.seconds:6.1f} s, {speed:,.0f} chars/s, "
-                    f"loss {record.loss:.3f}{held_out}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            return
-        if self._bar is None:
-            from tqdm import tqdm
+        measured = record.held_out_bits != self._held_out and not math.isnan(record.held_out_bits)
+        self._held_out = record.held_out_bits
+        if self._sample is not None and record.seconds >= self._sampled + _BETWEEN_SAMPLES:
+            self._sampled = record.seconds
+            text = f"{record.seconds:.0f} s{self._measured(', ')}: {self._sample()}"
+            self._write(textwrap.shorten(text, _columns() or _WIDE, placeholder=""))
+        if self._bar is not None:
+            self._move(record)
+        elif measured or record.done >= 1:
+            self._write(
+                f"{record.done:4.0%} {record.seconds:6.1f} s, {_speed(record):,.0f} chars/s, "
+                f"{record.loss * _BITS:.3f} bits/char{self._measured(', ')}"
+            )
 
-            form = "{percentage:3.0f}%|{bar}| {desc}"
-            self._bar = tqdm(total=1.0, bar_format=form, dynamic_ncols=True, file=sys.stderr)
+    def _move(self, record: Record) -> None:
+        """Move the bar, and say beside it what there is room for."""
         # A running mean: the loss of a single step jumps about too much to be read.
-        old = record.loss if math.isnan(self._loss) else self._loss
-        self._loss = old + 0.05 * (record.loss - old)
-        left = record.seconds * (1 - record.done) / record.done
-        self._bar.set_description_str(
-            f"{left:.0f} s left, {speed / 1000:.0f}k chars/s, loss {self._loss:.3f}{held_out}",
-            refresh=record.done >= 1,
-        )
+        bits = record.loss * _BITS
+        self._mean += 0.05 * (bits - self._mean)
+        self._mean = bits if math.isnan(self._mean) else self._mean
+        left = f"{record.seconds * (1 - record.done) / record.done:.0f} s"
+        if 0 < _columns() < _NARROW:
+            text = f"{left}, {self._mean:.2f} bits{self._measured(', ', 2)}"
+        else:
+            speed = f"{_speed(record) / 1000:.0f}k chars/s"
+            text = f"{left} left, {speed}, {self._mean:.3f} bits/char{self._measured(', ')}"
+        self._bar.set_description_str(text, refresh=record.done >= 1)
         self._bar.update(record.done - self._bar.n)
+
+    def _measured(self, before: str, digits: int = 3) -> str:
+        """What was measured last of the held-out text, if anything was."""
+        if math.isnan(self._held_out):
+            return ""
+        return f"{before}held-out {self._held_out:.{digits}f}"
+
+    def _write(self, line: str) -> None:
+        """A line, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.write(line, file=sys.stderr)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _speed(record: Record) -> float:
+    return record.characters / record.seconds
+
+
+def _columns() -> int:
+    """Of the terminal on standard error; 0 if it is none, or does not say."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns
+    except (OSError, ValueError):
+        return 0

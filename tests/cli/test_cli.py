@@ -29,7 +29,8 @@ def test_train_and_generate(run: Run, book: Path, tmp_path: Path) -> None:
         re.M,
     )
     assert [line.split()[0] for line in err.splitlines()] == [f"{n}%" for n in range(10, 101, 10)]
-    assert all("chars/s, loss " in line and "held-out " in line for line in err.splitlines())
+    line = r" *\d+% +\d+\.\d s, [\d,]+ chars/s, \d+\.\d{3} bits/char, held-out \d+\.\d{3}"
+    assert all(re.fullmatch(line, shown) for shown in err.splitlines())
     assert not re.search(r"[\r\x1b]", out + err)
 
     loaded = LanguageModel.load(output)
@@ -164,6 +165,16 @@ def test_help_reads_well(capsys: pytest.CaptureFixture[str]) -> None:
         assert "example" in text or arguments[0] == "demo"
         assert "None" not in text
         assert max(map(len, text.splitlines())) <= 100
+
+
+def test_an_unknown_character_is_shown_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    LanguageModel("ab", embedding_size=2, hidden_size=2).save(path)
+    for encoding, shown in (("utf-8", "\u4e2d"), ("ascii", r"\u4e2d")):
+        environment = {**os.environ, "PYTHONUTF8": "1", "PYTHONIOENCODING": encoding}
+        options = {"capture_output": True, "env": environment, "encoding": encoding}
+        result = in_a_process("generate", path, "--prompt", "a\u4e2d", **options)
+        assert f"--prompt: '{shown}' (character 2) is not one of the 2 characters" in result.stderr
 
 
 def test_output_without_unicode(tmp_path: Path) -> None:
