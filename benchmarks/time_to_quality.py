@@ -1,4 +1,4 @@
-"""How long fastlstm and torch take to the same quality: the model of `fastlstm demo` in both.
+"""How long fastlstm and torch take to the same quality: the model of `fastlstm train` in both.
 
     python benchmarks/time_to_quality.py --plot benchmarks/time_to_quality.svg
 
@@ -94,7 +94,7 @@ ENGINES = {"fastlstm": Fastlstm, "torch": Torch}
 
 def work(engine: str, total: int) -> None:
     """Train in turns: numbers of steps from stdin; steps, seconds and bits so far to stdout."""
-    corpus = _demo_text.load(None)
+    corpus = _demo_text.load("topics")
     model = LanguageModel(corpus.text + corpus.held_out, seed=0)
     rows = TrainingRows(model._alphabet.encode(corpus.text), BATCH, CHUNK)
     trainer, done, seconds = ENGINES[engine](model), 0, 0.0

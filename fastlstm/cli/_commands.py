@@ -1,13 +1,15 @@
-"""What the commands demo, generate, quantize and info do, and what all of them share."""
+"""What the commands generate, quantize and info do, and what all of them share."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import os
+import shutil
 import sys
+import textwrap
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import fastlstm
@@ -15,7 +17,6 @@ from fastlstm._io import tensor_file
 from fastlstm._io.atomic import check_replaceable
 from fastlstm._layers.cells import CELLS
 from fastlstm._layers.config import WEIGHT_TYPES
-from fastlstm.cli import _demo_text
 from fastlstm.models import History, LanguageModel
 from fastlstm.training._interrupt import deferred_interrupt
 from fastlstm.training._progress import ProgressDisplay
@@ -43,30 +44,12 @@ _OPTION_OF = {
 }
 
 
-def demo(args: Namespace) -> None:
-    """Train on text that comes with Python, write from prompts, sum up."""
-    if args.save:
-        check_replaceable(args.save)
-    corpus = _demo_text.load(args.corpus)
-    model = LanguageModel(corpus.text + corpus.held_out, seed=args.seed)
-    prompts = args.prompt or [PROMPT, _a_prompt(corpus.held_out)]
-    for prompt in prompts:
-        _go_on(model, prompt, 0)  # a character it cannot know is an error now, not in a minute
-    describe(model, corpus.description, len(corpus.text), len(corpus.held_out))
-    history = fit(model, corpus.text, args.save, held_out=corpus.held_out, seconds=args.seconds)
-    for prompt in prompts:
-        print(f"\n--- prompt: {_printable(prompt)}\n")
-        print(_printable(prompt + _go_on(model, prompt, 400, 0.7, args.seed)))
-    print()
-    sum_up(history, model.bits_per_character(corpus.held_out))
-
-
 def generate(args: Namespace) -> None:
     """Write text with a saved model."""
     model = LanguageModel.load(args.model)
     start = _start_of_line(model) if args.prompt is None else args.prompt
-    text = _go_on(model, start, args.n, args.temperature, args.seed)
-    print(_printable((args.prompt or "") + text))
+    text = go_on(model, start, args.n, args.temperature, args.seed)
+    show((args.prompt or "") + text)
 
 
 def quantize(args: Namespace) -> None:
@@ -99,10 +82,18 @@ def info(args: Namespace) -> None:
 
 
 def fit(
-    model: LanguageModel, text: str, path: str | None, goes_on: str = "", **options: Any
+    model: LanguageModel,
+    text: str,
+    path: str | None,
+    goes_on: str = "",
+    sample: Callable[[], str] | None = None,
+    **options: Any,
 ) -> History:
-    """Train and, if there is a path, save the model; `goes_on` says how a run does that ends."""
-    progress = ProgressDisplay()
+    """Train and, if there is a path, save the model; `goes_on` says how a run does that ends.
+
+    `sample` is as for `ProgressDisplay`.
+    """
+    progress = ProgressDisplay(sample)
     try:
         with progress, naming_options():
             history = model.fit(text, progress=progress, **options)
@@ -147,21 +138,16 @@ def naming_options() -> Iterator[None]:
         raise ValueError(f"{', '.join(options)}: {rest}") from None
 
 
-def _a_prompt(held_out: str) -> str:
-    """The first line of the second paragraph: the first one is cut off at its start."""
-    return held_out.split("\n\n")[1].strip().partition("\n")[0]
-
-
 def describe(model: LanguageModel, source: str, n_text: int, n_held_out: int) -> None:
     weights = sum(parameters.flat.size for parameters in model.trainable)
     lstm = model.lstm
+    kind = type(lstm).__name__
     layers = f"{lstm.num_layers} x {lstm.hidden_size}" if lstm.num_layers > 1 else lstm.hidden_size
-    print(
+    show(
         f"fastlstm {fastlstm.__version__}, {lstm.isa}, {fastlstm.get_num_threads()} threads\n"
-        f"text: {_printable(source)}, {n_text:,} characters and {n_held_out:,} held out\n"
-        f"model: embedding {lstm.input_size}, LSTM {layers}, {len(model.alphabet)} characters, "
-        f"{weights:,} weights",
-        flush=True,
+        f"text: {source}, {n_text:,} characters and {n_held_out:,} held out\n"
+        f"model: embedding {lstm.input_size}, {kind} {layers}, {len(model.alphabet)} characters, "
+        f"{weights:,} weights"
     )
 
 
@@ -170,21 +156,37 @@ def _start_of_line(model: LanguageModel) -> str:
     return next(c for c in ("\n", " ", model.alphabet[0]) if c in model.alphabet)
 
 
-def _go_on(model: LanguageModel, prompt: str, n: int, *options: Any) -> str:
+def go_on(model: LanguageModel, prompt: str, n: int, *options: Any) -> str:
     with naming_options():
         return model.generate(prompt, n, *options)
 
 
-def _printable(text: str) -> str:
-    """The text, with a question mark for what the terminal's encoding does not have."""
+def show(text: str) -> None:
+    """Print a text, broken between words where a terminal would break lines anywhere.
+
+    What the encoding of standard output does not have is a question mark.
+    """
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = "\n".join(_broken(line, width) for line in text.split("\n"))
     encoding = sys.stdout.encoding or "utf-8"
-    return text.encode(encoding, "replace").decode(encoding)
+    print(text.encode(encoding, "replace").decode(encoding), flush=True)
+
+
+def _broken(line: str, width: int) -> str:
+    """A line as several; one that fits stays as it is, with all of its spaces."""
+    if len(line) <= width:
+        return line
+    return textwrap.fill(
+        line, width, expand_tabs=False, replace_whitespace=False,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
 
 
 def sum_up(history: History, bits: float) -> None:
     last = history.records[-1]
     measured = "nothing held out" if math.isnan(bits) else f"held-out {bits:.3f} bits per character"
-    print(
+    show(
         f"{measured}, {history.characters_per_second:,.0f} characters per second "
         f"({last.seconds:.1f} s)"
     )

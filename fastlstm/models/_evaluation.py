@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -42,9 +43,7 @@ class EvaluationWindows(NamedTuple):
         return row * self.spacing + step, counts
 
 
-def mean_bits(
-    lstm: Layer[Any, Any, Any], parameters: Parameters, codes: Codes, rows: int
-) -> float:
+def mean_bits(lstm: Layer[Any, Any, Any], parameters: Parameters, codes: Codes, rows: int) -> float:
     """The mean of -log2 p(code) over all codes but the first, read in so many rows."""
     windows = EvaluationWindows.of(len(codes) - 1, rows, _WARMUP)
     block = max(1, 2048 // windows.rows)
@@ -56,3 +55,38 @@ def mean_bits(
         counts &= places + 1 < len(codes)
         total += float(nll.sum(where=counts, dtype=np.float64))
     return total / ((len(codes) - 1) * math.log(2))
+
+
+def log_probabilities(
+    lstm: Layer[Any, Any, Any],
+    parameters: Parameters,
+    before: Sequence[Codes],
+    after: Sequence[Sequence[Codes]],
+) -> NDArray[np.float64]:
+    """log p of each text of row r of `after`, where ``before[r]`` precedes it.
+
+    Each row has as many texts, and each text and what precedes it at least one code.
+    """
+    weight = parameters["embedding.weight"]
+    result = np.empty((len(before), len(after[0])))
+    order = np.argsort([len(codes) for codes in before], kind="stable")  # little is padded
+    for rows in np.array_split(order, -(-len(order) // 64)):
+        codes, lengths = _padded([before[r][:-1] for r in rows])
+        _, state = lstm(codes, lengths=lengths, embedding=weight)
+        for i in range(result.shape[1]):
+            texts = [np.append(before[r][-1:], after[r][i]) for r in rows]
+            codes, lengths = _padded(texts)
+            y, _ = lstm(codes[:-1], state, embedding=weight)
+            nll = softmax_nll(lstm, parameters, y, codes[1:])
+            counts = np.arange(1, len(codes))[:, None] < lengths
+            result[rows, i] = -nll.sum(axis=0, where=counts, dtype=np.float64)
+    return result
+
+
+def _padded(texts: Sequence[Codes]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Codes [T, B] of texts, zeros behind their ends, and their lengths."""
+    lengths = np.array([len(codes) for codes in texts])
+    padded = np.zeros((lengths.max(), len(texts)), np.intp)
+    for column, codes in enumerate(texts):
+        padded[: len(codes), column] = codes
+    return padded, lengths

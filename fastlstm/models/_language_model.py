@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastlstm import _validation
 from fastlstm._io.atomic import StrPath
@@ -15,6 +17,7 @@ from fastlstm._layers.quantize import check_weight_type
 from fastlstm._parameters import Parameters
 from fastlstm._validation import non_negative
 from fastlstm.models import _file
+from fastlstm.models._evaluation import log_probabilities
 from fastlstm.models._generation import generate
 from fastlstm.models._text import Alphabet
 from fastlstm.models._training import Training
@@ -121,6 +124,14 @@ class LanguageModel(Training):
         if len(codes) < 2:
             raise ValueError(f"text: expected at least 2 characters, got {len(codes)}")
         return self._mean_bits(codes, _validation.integer(rows, "rows", 1))
+
+    def _log_probabilities(
+        self, before: Sequence[str], after: Sequence[Sequence[str]]
+    ) -> NDArray[np.float64]:
+        """log p of each text of ``after[r]``, given ``before[r]``."""
+        encode = self._alphabet.encode
+        rows = [[encode(text) for text in texts] for texts in after]
+        return log_probabilities(self.lstm, self.parameters, [encode(t) for t in before], rows)
 
     def perplexity(self, text: str, *, rows: int = 1) -> float:
         """Return 2 to the power of `bits_per_character`."""

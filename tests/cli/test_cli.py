@@ -82,31 +82,6 @@ def test_train_passes_its_options_on(
     assert (seen["epochs"], seen["steps"], seen["seconds"]) == (None, None, 60)
 
 
-def test_demo(run: Run, tmp_path: Path) -> None:
-    output = tmp_path / "demo.safetensors"
-    status, out, err = run("demo", "--seconds", 0.2, "--seed", 1, "--save", output)
-    assert status == 0
-    assert re.search(
-        r"^text: pydoc_data\.topics of Python \d\S+, [\d,]+ characters and ", out, re.M
-    )
-    assert "\n--- prompt: John gave Mary a puppy.\n\nJohn gave Mary a puppy." in out
-    prompts = re.findall(r"^--- prompt: (.+)$", out, re.M)
-    assert len(prompts) == 2
-    assert re.fullmatch(
-        r"held-out \d\.\d{3} bits per character, "
-        r"[\d,]+ characters per second \(\d+\.\d s\)",
-        out.splitlines()[-1],
-    )
-    assert not re.search(r"[\r\x1b]", out + err)
-    assert len(LanguageModel.load(output).generate("John", 3)) == 3
-
-
-def test_demo_writes_from_other_prompts(run: Run) -> None:
-    status, out, _ = run("demo", "--seconds", 0.01, "--prompt", "A", "--prompt", "B")
-    assert status == 0
-    assert re.findall(r"^--- prompt: (.+)$", out, re.M) == ["A", "B"]
-
-
 def test_library_adds_docstrings_and_measures_the_same() -> None:
     from fastlstm.cli import _demo_text
 
