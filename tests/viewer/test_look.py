@@ -14,6 +14,8 @@ import pytest
 import fastlstm
 from fastlstm.models import LanguageModel
 from fastlstm.viewer import Look, _look
+from fastlstm.viewer._cells import parts_of
+from fastlstm.viewer._influence import influences
 
 TEXT = "the cat sat on the mat. "
 
@@ -147,16 +149,25 @@ def test_what_mattered(model: LanguageModel, why: tuple[int, ...]) -> None:
     np.testing.assert_allclose(shares, norms[order] / norms.sum(), atol=0.004)
 
 
-def test_reach_of_gradients_is_cut_exactly(model: LanguageModel) -> None:
-    """A place far into a text has the gradients of its last 64 characters, as the whole has."""
-    text = TEXT * 6
-    near, far = (Page(fastlstm.look(model, text, why)) for why in ((), (130,)))
-    steps, all_steps = (
-        page.array(page.about["why"]["steps"])[row].astype(int)
-        for page, row in ((near, 130), (far, 0))
-    )
-    assert steps.tolist() == all_steps.tolist()
-    assert steps.min() > 130 - 64
+def test_reach_of_gradients_is_cut_exactly(rng: np.random.Generator) -> None:
+    """The last steps have the gradients they have among all, from the same state on."""
+    layer = fastlstm.LSTM(3, 5, num_layers=2, dtype="float64", seed=0)
+    x = rng.standard_normal((20, 3))
+    parts = parts_of(layer, layer.trace(x), x)
+
+    def loss(y: np.ndarray, _: np.ndarray) -> np.ndarray:
+        return y**2  # so that the gradient depends on the state
+
+    places = np.arange(20)
+    few, few_shares = influences(layer, parts, x, places, 4, loss)
+    many, many_shares = influences(layer, parts, x, places, 8, loss)
+    assert (few_shares > 0).sum(axis=1).tolist() == [1, 2, 3, *[4] * 17]
+    for row in places:  # the last four of the last eight
+        near = {t: share for t, share in zip(many[row], many_shares[row], strict=True) if share}
+        kept = {t: near[t] for t in range(max(0, row - 3), row + 1)}
+        found = [float(share) for share in few_shares[row] if share]
+        expected = [kept[t] / sum(kept.values()) for t in few[row][: len(found)]]
+        assert found == pytest.approx(expected)
 
 
 def test_what_mattered_in_both_directions(rng: np.random.Generator) -> None:
