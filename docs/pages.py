@@ -7,6 +7,7 @@ is printed is compared, too.
 from __future__ import annotations
 
 import argparse
+import ast
 import contextlib
 import doctest
 import io
@@ -170,3 +171,17 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
         for found in _BLOCK.finditer(text)
         if found[1] == language
     ]
+
+
+def public_names() -> set[str]:
+    """The names in ``__all__`` of all modules whose own names are public."""
+    found = set()
+    for path in (CHECKOUT / "fastlstm").rglob("*.py"):
+        module = path.relative_to(CHECKOUT).with_suffix("")
+        parts = [part for part in module.parts if part != "__init__"]
+        if any(part.startswith("_") for part in parts):
+            continue
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+                found |= {".".join([*parts, name]) for name in ast.literal_eval(node.value)}
+    return found

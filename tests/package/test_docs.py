@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import functools
 import importlib.util
 import re
@@ -115,27 +114,13 @@ def test_names_of_pictures_are_of_one_page() -> None:
 DIRECTIVE = re.compile(r"^\.\. (auto\w+|data):: ([\w.]+)", re.MULTILINE)
 
 
-def public_names() -> set[str]:
-    """All names in ``__all__`` of modules whose own names are public."""
-    found = set()
-    for path in (CHECKOUT / "fastlstm").rglob("*.py"):
-        module = path.relative_to(CHECKOUT).with_suffix("")
-        parts = [part for part in module.parts if part != "__init__"]
-        if any(part.startswith("_") for part in parts):
-            continue
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-                found |= {".".join([*parts, name]) for name in ast.literal_eval(node.value)}
-    return found
-
-
 def test_public_names_are_in_the_reference() -> None:
     described = {
         name
         for page in (DOCS / "reference").glob("*.md")
         for _, name in DIRECTIVE.findall(page.read_text(encoding="utf-8"))
     }
-    names = public_names()
+    names = pages.public_names()
     assert {"fastlstm.LSTM", "fastlstm.optim.Adam", "fastlstm.plot.gates"} <= names
     missing = {name for name in names if not {name, name.rpartition(".")[0]} & described}
     assert not missing
