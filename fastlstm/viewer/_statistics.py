@@ -58,11 +58,14 @@ def _changed_by(part: Part, characters: str, count: int = 5) -> list[str]:
 
 
 def widest(part: Part) -> int:
-    """The unit to begin with: its state swings widely, and holds between the swings."""
+    """The unit to begin with: its state swings widely, holds between the swings, and comes back."""
     state = np.tanh(part.values[part.state].astype(np.float64))
-    change = np.abs(np.diff(state, axis=0))
-    wide = state.std(axis=0)
-    return int((wide**2 / (change.mean(axis=0) + 0.02)).argmax()) if len(state) > 1 else 0
+    if len(state) < 3:
+        return 0
+    time = np.linspace(-1, 1, len(state))[:, None]
+    state -= state.mean(axis=0) + time * (state * time).sum(axis=0) / (time**2).sum()  # no drift
+    change = np.abs(np.diff(state, axis=0)).mean(axis=0)
+    return int((state.std(axis=0) ** 2 / (change + 0.02)).argmax())
 
 
 def most_changed(part: Part, unit: int) -> int:

@@ -30,10 +30,14 @@ function strip({ name, title, lines }) {
   const y = (v) => (1 - (v - least) / (most - least)).toFixed(4);
   svg.append(shape("line", { x1: 0, x2: steps, y1: y(0), y2: y(0), class: "zero" }));
   lines.forEach((line, i) => {
-    const path = Array.from(line, (v, t) => `${t ? "L" : "M"}${t} ${y(v)}`).join("");
-    if (lines.length === 1)
-      svg.append(shape("path", { d: `${path}L${line.length - 1} ${y(0)}L0 ${y(0)}Z`, class: "area" }));
-    svg.append(shape("path", { d: path, class: `line line${i % 4}` }));
+    const path = (values) => Array.from(values, (v, t) => `${t ? "L" : "M"}${t} ${y(v)}`).join("");
+    const area = (values, kind) => svg.append(shape("path", {
+      d: `${path(values)}L${values.length - 1} ${y(0)}L0 ${y(0)}Z`, class: `area ${kind}` }));
+    if (lines.length === 1) {
+      area(line.map((v) => Math.max(0, v)), "above");
+      area(line.map((v) => Math.min(0, v)), "below");
+    }
+    svg.append(shape("path", { d: path(line), class: `line line${lines.length === 1 ? "" : i % 4}` }));
   });
   const row = element("div", { class: `strip ${gate ? "gate" : ""} ${name === state.show ? "shown" : ""}` });
   row.append(element("span", { class: "strip-name" }, title ?? label(name)),

@@ -21,13 +21,19 @@ function columns() {
 
 function range(unit) {
   const { least, most, mean } = layer().statistics;
-  const limit = Math.max(...most.map(Math.abs), ...least.map(Math.abs), 1e-9);
-  const x = (v) => 50 + (50 * v) / limit;
+  const limit = 1.2 * rangeOfMost([...most, ...least]);
+  const x = (v) => Math.max(0, Math.min(100, 50 + (50 * v) / limit));
   const svg = shape("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
   svg.append(shape("line", { x1: 50, x2: 50, y1: 0, y2: 10, class: "zero" }),
     shape("rect", { x: x(least[unit]), width: Math.max(0.6, x(most[unit]) - x(least[unit])), y: 3, height: 4, class: "range" }),
     shape("line", { x1: x(mean[unit]), x2: x(mean[unit]), y1: 1, y2: 9, class: "mean" }));
   return svg;
+}
+
+// Nine of ten values are within it, so that one unit that drifts far does not hide the others.
+function rangeOfMost(values) {
+  const sizes = values.map(Math.abs).sort((a, b) => a - b);
+  return Math.max(1e-9, sizes[Math.floor(0.9 * (sizes.length - 1))]);
 }
 
 let rows = new Map();
