@@ -18,7 +18,8 @@ from fastlstm.cli._demo_text import Corpus
 from fastlstm.models import LanguageModel
 
 _SIZES: dict[str, Any] = {"embedding_size": 32, "hidden_size": 128}  # on stories
-_OPTIONS: dict[str, Any] = {"batch_size": 32, "chunk": 64}
+# Rows begin anew every 1,024 characters, so that a prompt is read as rightly as what comes later.
+_OPTIONS: dict[str, Any] = {"batch_size": 32, "chunk": 64, "reset_every": 16}
 _RATE = {"lstm": 0.01, "rnn": 0.003}  # of three tried, the one at which each learned most
 
 _LONGEST = 100.0  # characters that a new unit of the LSTM remembers at most, about

@@ -57,6 +57,7 @@ class Training:
         lr: float = 3e-3,
         clip_norm: float = 1.0,
         evaluations: int = 10,
+        reset_every: int | None = None,
         progress: Progress | bool | None = None,
         checkpoint: StrPath | None = None,
         checkpoint_every: int | None = None,
@@ -88,6 +89,10 @@ class Training:
             Largest norm of the gradients of a step.
         evaluations : int
             How often, evenly spaced and at the end, the held-out text is measured.
+        reset_every : int, optional
+            Set the state of each row to zero once in so many steps, one row after another, so that
+            the model knows how to begin: a prompt begins with that state.  Default: never, a row
+            always goes on with the state of the text before.
         progress : callable or bool, optional
             True shows a bar on a terminal and in a notebook, and a few lines anywhere else.  A
             callable is called with a `Record` after every step; if it has a method ``resumed``,
@@ -163,6 +168,7 @@ class Training:
                 lr=lr,
                 clip_norm=clip_norm,
                 evaluations=evaluations,
+                reset_every=reset_every,
             )
             own = None if shards is None else processes.shards(plan.batch_size, shards)
             settings = {

@@ -165,6 +165,8 @@ class _Run:
         """Losses and gradients of the rows of this process."""
         self._tell()
         rows = self._rows.next()
+        for state in self._state or ():
+            state[:, self._plan.resets(self.step)[self._own]] = 0
         if self._shards is None:
             loss, grads, self._state = self._model.gradients(*rows, self._state)
             return loss, grads

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fastlstm import _validation
 from fastlstm._validation import bound, non_negative
@@ -23,6 +24,7 @@ class Plan:
     lr: float
     clip_norm: float
     evaluations: int
+    reset_every: int | None
 
     @classmethod
     def of(
@@ -37,6 +39,7 @@ class Plan:
         lr: float,
         clip_norm: float,
         evaluations: int,
+        reset_every: int | None,
     ) -> Self:
         """The plan that arguments of `fit` ask for, for a text of so many characters.
 
@@ -62,7 +65,17 @@ class Plan:
             lr=non_negative("lr", lr),
             clip_norm=bound("clip_norm", clip_norm),
             evaluations=_validation.integer(evaluations, "evaluations", 1),
+            reset_every=(
+                None if reset_every is None else _validation.integer(reset_every, "reset_every", 1)
+            ),
         )
+
+    def resets(self, step: int) -> NDArray[np.bool_]:
+        """Rows of the batch whose state is zero before this step: each in its turn."""
+        if self.reset_every is None:
+            return np.zeros(self.batch_size, np.bool_)
+        rows = np.arange(self.batch_size) % self.reset_every
+        return np.asarray(rows == step % self.reset_every)
 
     def done(self, step: int, seconds: float) -> float:
         """Part of the run that lies behind, 0 to 1."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import sys
 import zlib
 from typing import Any
 
@@ -21,19 +20,14 @@ class Pack:
         self._size = 0
 
     def add(self, array: Array) -> dict[str, Any]:
-        """An array (N, K), a scale for each of the N rows that leave 0 to 1 or -1 to 1.
+        """An array (N, K): one byte a value if all are from -1 to 1, two if not.
 
-        One byte for a value from -1 to 1, two for others: off by 0.004 and by 1/65534 of
-        the largest value of its row at most.
+        Off by 0.004, or by 1/65534 of the largest value of its row, at most.
         """
-        largest = np.abs(array).max(axis=1, initial=0).astype(np.float64)
-        if not array.size or largest.max() <= 1:
-            signed = bool((array < 0).any())
-            limit = 127 if signed else 255
-            dtype, scale = ("i1" if signed else "u1"), np.array([1 / limit])
-        else:
+        if np.abs(array).max(initial=0) > 1:
             return self.add_fine(array)
-        return self._store(np.rint(array / scale[0]).astype(dtype), scale)
+        dtype, limit = ("i1", 127) if (array < 0).any() else ("u1", 255)
+        return self._store(np.rint(array * limit).astype(dtype), np.array([1 / limit]))
 
     def add_fine(self, array: Array) -> dict[str, Any]:
         """An array (N, K) of two bytes a value, a scale for each row."""
@@ -58,5 +52,4 @@ class Pack:
 
     def text(self) -> str:
         """All data, compressed and in base64."""
-        assert sys.byteorder in ("little", "big")  # types above are little-endian or bytes
         return base64.b64encode(zlib.compress(b"".join(self._parts), 6)).decode("ascii")

@@ -70,6 +70,24 @@ def test_rows_read_the_text_once_an_epoch_and_go_on() -> None:
     assert np.array_equal(targets, (inputs + 1) % 103)
 
 
+@pytest.mark.parametrize("every", [1, 3, 7, None])
+def test_rows_begin_anew_in_turn(every: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, given = small_model(), []
+    gradients = model.gradients
+
+    def watched(inputs: Any, targets: Any, state: Any) -> Any:
+        given.append(state and [array.copy() for array in state])
+        return gradients(inputs, targets, state)
+
+    monkeypatch.setattr(model, "gradients", watched)
+    model.fit(TEXT, held_out=0, steps=15, batch_size=5, chunk=4, reset_every=every)
+    assert given[0] is None  # zero
+    for step, state in enumerate(given[1:], 1):
+        for row in range(5):
+            new = every is not None and row % every == step % every
+            assert all((array[:, row] == 0).all() == new for array in state)
+
+
 def test_fit_learns_and_tells() -> None:
     model, seen = small_model(), list[Record]()
     history = model.fit(TEXT, steps=50, batch_size=4, chunk=16, lr=0.03, evaluations=5,

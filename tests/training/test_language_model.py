@@ -216,6 +216,16 @@ ERRORS: list[tuple[Any, type[Exception], str]] = [
         "clip_norm: expected a number >= 0, got -1",
     ),
     (lambda m: m.fit(TEXT, steps=1, evaluations=0), ValueError, "evaluations: expected"),
+    (
+        lambda m: m.fit(TEXT, steps=1, reset_every=-1),
+        ValueError,
+        "reset_every: expected at least 1",
+    ),
+    (
+        lambda m: m.fit(TEXT, steps=1, reset_every=2.5),
+        TypeError,
+        "reset_every: expected an integer",
+    ),
     (lambda m: m.bits_per_character("t"), ValueError, "text: expected at least 2 characters, got"),
     (lambda m: m.bits_per_character("the", rows=0), ValueError, "rows: expected"),
     (lambda m: m.generate("", 5), ValueError, "prompt: expected at least one character"),

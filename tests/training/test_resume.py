@@ -23,7 +23,7 @@ from fastlstm._io import tensor_file
 from fastlstm.models import History, LanguageModel, Record
 from fastlstm.training import _loop
 
-RUN: dict[str, Any] = {"batch_size": 4, "chunk": 16, "lr": 0.03, "evaluations": 4}
+RUN: dict[str, Any] = {"batch_size": 4, "chunk": 16, "lr": 0.03, "evaluations": 4, "reset_every": 3}
 STEPS: dict[str, Any] = {**RUN, "steps": 20}
 
 
@@ -298,7 +298,7 @@ import sys
 from support.language_models import TEXT, small_model
 model = small_model(int(sys.argv[2]), num_layers=2, dropout=0.3)
 model.fit(TEXT, steps=int(sys.argv[3]), batch_size=4, chunk=16, lr=0.03, evaluations=4,
-          checkpoint=sys.argv[1], checkpoint_every=1, resume="auto")
+          reset_every=3, checkpoint=sys.argv[1], checkpoint_every=1, resume="auto")
 """
 
 
