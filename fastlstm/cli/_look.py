@@ -24,8 +24,9 @@ def look(args: Namespace) -> None:
     if args.text is not None and args.file is not None:
         raise ValueError("TEXT: expected a text or --file F, got both")
     check_replaceable(args.output)
-    for read in (args.model, args.file):
-        if read and os.path.exists(args.output) and os.path.samefile(read, args.output):
+    for read in (args.model, args.file or "-"):
+        both = os.path.exists(read) and os.path.exists(args.output)
+        if both and os.path.samefile(read, args.output):
             raise ValueError(f"-o: expected another file than {read}, which is read")
     model = load(args.model)
     if isinstance(model, LanguageModel):
