@@ -31,7 +31,7 @@ def look(args: Namespace) -> None:
     model = load(args.model)
     if isinstance(model, LanguageModel):
         text: Any = args.text if args.file is None else _text(args.file)
-    elif args.file is None:
+    elif args.file in (None, "-"):
         raise ValueError(
             f"{args.model}: expected a language model, to read a text, got a layer; "
             "it reads numbers: --file F, a .npy or a .csv"
@@ -53,11 +53,14 @@ def _text(path: str) -> str:
 
 def _series(path: str, dtype: Any) -> NDArray[Any]:
     """(T, I) from a file of NumPy, or of numbers between commas, a line for each step."""
-    if path.endswith(".npy"):
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    else:
-        array = np.loadtxt(path, delimiter=",", ndmin=2, dtype=dtype)
-    return np.atleast_2d(array).astype(dtype, copy=False)
+    try:
+        if path.endswith(".npy"):
+            array: NDArray[Any] = np.load(path, allow_pickle=False)
+        else:
+            array = np.loadtxt(path, delimiter=",", ndmin=2, dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return (array[:, None] if array.ndim == 1 else array).astype(dtype, copy=False)
 
 
 def _address(path: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fastlstm import _validation
 from fastlstm._layers.base import Layer
 from fastlstm._layers.inputs import Embedding
 from fastlstm._layers.trace import LSTMTrace
@@ -119,10 +120,9 @@ def flow(
 
 def _check_place(rows: dict[str, Array], place: _Place) -> None:
     steps, units = len(rows["cell"]), min(array.shape[1] for array in rows.values())
-    if not 0 <= place.t < steps:
-        raise ValueError(f"t: expected 0 to {steps - 1}, got {place.t}")
-    if place.unit is not None and not 0 <= place.unit < units:
-        raise ValueError(f"unit: expected 0 to {units - 1}, got {place.unit}")
+    _validation.integer(place.t, "t", 0, steps - 1)
+    if place.unit is not None:
+        _validation.integer(place.unit, "unit", 0, units - 1)
 
 
 def _values_at(rows: dict[str, Array], place: _Place, reverse: bool) -> dict[str, float]:

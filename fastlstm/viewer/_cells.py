@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastlstm._layers.base import Layer
 from fastlstm._layers.trace import Trace
+from fastlstm.reference.activations import Entry, activation
 
 Array = NDArray[Any]
 
@@ -17,6 +18,7 @@ class Part(NamedTuple):
     """One layer in one direction."""
 
     kind: str  # LSTM, GRU or RNN
+    functions: tuple[Entry, Entry, Entry]  # of gates, of the candidate, of the state when shown
     layer: int
     reverse: bool
     values: dict[str, Array]  # of the trace, (T, H) each
@@ -51,12 +53,14 @@ def parts_of(layer: Layer[Any, Any, Any], traces: list[Trace], x: Array) -> list
     """The parts of a layer whose traces (T, H) of the input x (T, I) are given."""
     directions = 2 if layer.bidirectional else 1
     parts: list[Part] = []
+    candidate = getattr(layer, "nonlinearity", "tanh")  # of an RNN, its new state
+    functions = getattr(layer, "activations", None) or ("sigmoid", candidate, "tanh")
     kind = next(c.__name__ for c in type(layer).__mro__ if c.__name__ in ("LSTM", "GRU", "RNN"))
     for number, trace in enumerate(traces):
         level, reverse = divmod(number, directions)
         below = list(range((level - 1) * directions, level * directions)) if level else []
         values = trace._asdict()
-        part = Part(kind, level, bool(reverse), values, None, below)
+        part = Part(kind, functions, level, bool(reverse), values, None, below)
         inputs = np.concatenate([parts[p].values["hidden"] for p in below], 1) if below else x
         weights = _weights(layer, level, bool(reverse))
         if _explains(part, weights, inputs):
@@ -100,18 +104,17 @@ def _explains(part: Part, weights: dict[str, Array], x: Array) -> bool:
         if part.kind == "GRU" and name == "candidate":
             of_h = part.values["reset"] * of_h
         z = from_x[:, at] + of_h
-        signed = name in ("candidate", "hidden")
-        expected = np.tanh(z) if signed else 0.5 + 0.5 * np.tanh(z / 2)
-        if np.abs(expected - part.values[name]).max(initial=0) > 0.02:
+        function = activation(part.functions[name in ("candidate", "hidden")])
+        if np.abs(function(z) - part.values[name]).max(initial=0) > 0.02:
             return False
     return True
 
 
-def is_plain_hidden(part: Part) -> bool:
-    """Whether h = o tanh(c), so that the page can compute it."""
+def shows(part: Part) -> bool:
+    """Whether h = o f(c), and no option or projection has a part."""
     if part.kind != "LSTM" or part.values["hidden"].shape != part.values["cell"].shape:
         return False
-    hidden = part.values["output"] * np.tanh(part.values["cell"])
+    hidden = part.values["output"] * activation(part.functions[2])(part.values["cell"])
     return bool(np.abs(hidden - part.values["hidden"]).max(initial=0) < 1e-3)
 
 

@@ -15,7 +15,7 @@ from fastlstm._layers.base import Layer
 from fastlstm.heads._softmax import softmax_nll
 from fastlstm.models import LanguageModel
 from fastlstm.viewer import _page
-from fastlstm.viewer._cells import Part, adds_up, is_plain_hidden, parts_of
+from fastlstm.viewer._cells import Part, adds_up, parts_of, shows
 from fastlstm.viewer._influence import influences, without_chance
 from fastlstm.viewer._pack import Pack
 from fastlstm.viewer._statistics import most_changed, of_units, widest
@@ -63,7 +63,8 @@ class Look:
     def description(self) -> str:
         """What it shows, and its size."""
         about = self._about
-        read = "characters" if about["text"] is not None else "steps"
+        read = "character" if about["text"] is not None else "step"
+        read += "s" * (about["steps"] != 1)
         size = len(self.html.encode("utf-8")) / 1e6
         return f"{about['model']}, {about['steps']:,} {read}, {size:.1f} MB"
 
@@ -80,7 +81,8 @@ def look(
 ) -> Look:
     """Show in a browser or a notebook what the gates, states and units of a model do.
 
-    Every value is that of `trace`, with the bits of a run.
+    Values are those of `trace` within 0.004 (states: within 1/65534 of a unit's largest);
+    statistics and bits per character are exact.
 
     Parameters
     ----------
@@ -90,7 +92,7 @@ def look(
         What it reads; of a layer's dtype.
     why : iterable of int, optional
         Places, from 0: for these, gradients are followed to the very first step.  Default: for
-        all places, but only 64 steps back.
+        all places, but only 64 steps back (and ahead, where a layer reads both ways).
     unit : int, optional
         That the page begins with.  Default: the one whose state changes most.
 
@@ -107,9 +109,10 @@ def look(
 
     Notes
     -----
-    An arc goes to an earlier step t as wide as its share in the sum of \\|d log p / d x_t\\|,
-    p being the probability of the character that follows, and x_t what the layer reads: the
-    embedding of a character [1]_.  For a series, the sum of the outputs takes the place of log p.
+    An arc goes to each of the other steps t with the largest shares in the sum of
+    \\|d log p / d x_t\\|, eight at most, as wide as its share: p is the probability of the
+    character that follows, and x_t what the layer reads, the embedding of a character [1]_.
+    For a series, the sum of the outputs takes the place of log p.
 
     .. [1] A. Madsen, "Visualizing memorization in RNNs", Distill, 2019.
 
@@ -125,19 +128,25 @@ def look(
     Look(LSTM, 1 layer of 16 units, 23 characters, 0.1 MB)
     >>> page.save("look.html")  # doctest: +SKIP
     """
+    if not isinstance(model, LanguageModel | Layer):
+        raise TypeError(
+            f"model: expected a LanguageModel, LSTM, GRU or RNN, got {type(model).__name__}"
+        )
+    if not isinstance(why, Iterable):
+        raise TypeError(f"why: expected a sequence of places, got {type(why).__name__}")
+    layer = model.lstm if isinstance(model, LanguageModel) else model
+    if unit is not None:
+        unit = _validation.integer(unit, "unit", 0, layer.hidden_size - 1)
+    places = tuple(_validation.integer(place, "why", 0) for place in why)
     if isinstance(model, LanguageModel):
-        return _of_text(model, text, tuple(why), unit)
-    if isinstance(model, Layer):
-        return _of_series(model, text, tuple(why), unit)
-    raise TypeError(
-        f"model: expected a LanguageModel, LSTM, GRU or RNN, got {type(model).__name__}"
-    )
+        return _of_text(model, text, places, unit)
+    return _of_series(model, text, places, unit)
 
 
 def _of_text(model: LanguageModel, text: Any, why: tuple[int, ...], unit: int | None) -> Look:
     codes = model._alphabet.encode(text)
     layer, embedding = model.lstm, model.parameters["embedding.weight"]
-    places = _checked(layer, "text", len(codes), why, unit)
+    places = _places(layer, "text", len(codes), why)
     parts = _parts(layer, layer.trace(codes, embedding=embedding), embedding[codes], "text")
     pack = Pack()
     about = _about(layer, parts, pack, text, unit)
@@ -165,7 +174,7 @@ def _of_series(layer: Layer[Any, Any, Any], x: Any, why: tuple[int, ...], unit: 
     array = _validation.convert(x, "x", layer.dtype)
     if array.ndim != 2 or array.shape[1] != layer.input_size:
         raise ValueError(f"x: expected (T, {layer.input_size}), got {array.shape}")
-    places = _checked(layer, "x", len(array), why, unit)
+    places = _places(layer, "x", len(array), why)
     parts = _parts(layer, layer.trace(array), array, "x")
     pack = Pack()
     about = _about(layer, parts, pack, None, unit)
@@ -174,19 +183,21 @@ def _of_series(layer: Layer[Any, Any, Any], x: Any, why: tuple[int, ...], unit: 
     return _made(layer, about, pack, parts[0], "x")
 
 
-def _checked(
-    layer: Layer[Any, Any, Any], name: str, steps: int, why: tuple[int, ...], unit: int | None
-) -> Array:
-    """The places asked for, or all; after a look at all arguments."""
+def _places(layer: Layer[Any, Any, Any], name: str, steps: int, why: tuple[int, ...]) -> Array:
+    """The places asked for, or all; after a look at what they are asked of."""
     if steps < 1:
         raise ValueError(f"{name}: expected at least one step, got none")
-    if unit is not None:
-        _validation.integer(unit, "unit", 0, layer.hidden_size - 1)
-    places = [_validation.integer(place, "why", 0, steps - 1) for place in why]
+    for place in why:
+        _validation.integer(place, "why", 0, steps - 1)
+    if why and without_chance(layer) is None:
+        raise ValueError(
+            "why: expected a layer with gradients and without zoneout, got one of weights of "
+            f"{layer.weights_dtype}: {layer!r}"
+        )
     size = 6 * steps * layer.hidden_size * layer.num_layers * (2 if layer.bidirectional else 1)
     if size > 4 * MOST_BYTES:  # certain to be too large: not worth computing
         raise _too_large(layer, name, steps, size)
-    return np.array(sorted(set(places)) or range(steps))
+    return np.array(sorted(set(why)) or range(steps))
 
 
 def _parts(layer: Layer[Any, Any, Any], traces: list[Any], x: Array, name: str) -> list[Part]:
@@ -224,7 +235,7 @@ def _layer(part: Part, pack: Pack, text: str | None, parts: int, levels: int) ->
     stored = {
         name: pack.add_fine(values.T) if name == "cell" else pack.add(values.T)
         for name, values in part.values.items()
-        if name != "hidden" or not is_plain_hidden(part)
+        if name != "hidden" or not (shows(part) and part.functions[2] == "tanh")
     }
     weights = None
     if part.weights:
@@ -239,6 +250,8 @@ def _layer(part: Part, pack: Pack, text: str | None, parts: int, levels: int) ->
         "gates": part.gates,
         "state": part.state,
         "adds_up": adds_up(part),
+        "shows": shows(part),
+        "functions": [f if isinstance(f, str) else f[0] for f in part.functions],
         "units": part.values[part.state].shape[1],
         "values": stored,
         "weights": weights,
@@ -286,7 +299,7 @@ def _why(
     steps, shares = influences(trained, parts, x, places, reach, loss)
     return {
         "places": places.tolist(),
-        "reach": None if all_the_way or layer.bidirectional else reach,
+        "reach": None if all_the_way else reach,
         "steps": pack.add_integers(steps),
         "shares": pack.add(shares),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html as html_text
 import json
+import re
 from importlib import resources
 from typing import Any
 
@@ -44,10 +45,8 @@ def html(about: dict[str, Any], data: str) -> str:
         "data": data,
         "script": f'(() => {{\n"use strict";\n{scripts}\n}})();',
     }
-    page = _asset("page.html")
-    for name, part in parts.items():
-        page = page.replace(f"{{{{{name}}}}}", part, 1)
-    return page
+    # In one pass: a text may have such marks, too.
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], _asset("page.html"))
 
 
 def in_notebook(page: str, static: str) -> str:

@@ -50,11 +50,12 @@ def _half_life(kept: float) -> float | None:
 def _changed_by(part: Part, characters: str, count: int = 5) -> list[str]:
     """For each unit, the characters at which its state changes most in the mean, most first."""
     change = np.abs(part.values[part.state] - part.before(part.state)).astype(np.float64)
-    alphabet, codes, times = np.unique(list(characters), return_inverse=True, return_counts=True)
+    points = np.array([ord(character) for character in characters])
+    alphabet, codes, times = np.unique(points, return_inverse=True, return_counts=True)
     sums = np.zeros((len(alphabet), change.shape[1]))
     np.add.at(sums, codes, change)
     order = np.argsort(-sums / times[:, None], axis=0, kind="stable")[:count]
-    return ["".join(alphabet[unit]) for unit in order.T]
+    return ["".join(map(chr, alphabet[unit])) for unit in order.T]
 
 
 def widest(part: Part) -> int:

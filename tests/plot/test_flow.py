@@ -141,9 +141,9 @@ X = np.ones((4, 3, 2), np.float32)
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda: plot.flow(TRACE, 4), ValueError, "t: expected 0 to 3, got 4"),
-        (lambda: plot.flow(TRACE, 0, unit=5), ValueError, "unit: expected 0 to 4, got 5"),
-        (lambda: plot.flow(NARROW, 0, unit=3), ValueError, "unit: expected 0 to 2, got 3"),
+        (lambda: plot.flow(TRACE, 4), ValueError, "t: expected at most 3, got 4"),
+        (lambda: plot.flow(TRACE, 0, unit=5), ValueError, "unit: expected at most 4, got 5"),
+        (lambda: plot.flow(NARROW, 0, unit=3), ValueError, "unit: expected at most 2, got 3"),
         (lambda: plot.flow([1], 0), TypeError, "trace: expected an LSTMTrace, got list"),
         (lambda: plot.flow(GRU, 0), TypeError, "trace: expected an LSTMTrace, got GRUTrace"),
         (lambda: plot.flow(TRACE, 0, row=3), ValueError, "row: expected 0 to 2, got 3"),

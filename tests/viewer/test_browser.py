@@ -17,7 +17,7 @@ pytestmark = pytest.mark.peer
 SENTENCE = "abc(cabbaca)ab[accbab]bca(bc)[abcaabba]c"
 
 
-MINUS = "\N{MINUS SIGN}"
+MINUS, SIGMA = "\N{MINUS SIGN}", "\N{GREEK SMALL LETTER SIGMA}"
 
 
 def number(text: str) -> float:
@@ -161,6 +161,75 @@ def test_keys_alone(brackets: LanguageModel, browser: Any) -> None:
     assert f"character {len(SENTENCE) - 1}," in page.text("#readout")
 
 
+def test_a_selection_goes_on_from_where_it_began(brackets: LanguageModel, browser: Any) -> None:
+    look = fastlstm.look(brackets, SENTENCE)
+    page = browser(look, "#unit=3&selection=8-10&pin=10")
+    page.run("document.getElementById('text').focus()")
+    page.press("ARROW_RIGHT", shift=True)
+    assert "selection=8-11" in page.run("return location.hash")
+    page.press("ARROW_LEFT", "ARROW_LEFT", "ARROW_LEFT", "ARROW_LEFT", shift=True)
+    assert "selection=7-8" in page.run("return location.hash")
+
+
+def test_the_focus_stays(brackets: LanguageModel, browser: Any) -> None:
+    page = browser(fastlstm.look(brackets, SENTENCE), "#unit=3&selection=14-20&pin=14")
+    page.run("document.querySelector('input[value=cell]').focus()")
+    page.press("ARROW_LEFT", "ARROW_LEFT")
+    assert page.focused() == "candidate"
+    assert "candidate" in page.text("#readout")
+    first = page.run("return document.querySelector('button.place').title")
+    start, _ = re.findall(r"\d+", first)
+    page.run("document.querySelector('button.place').focus()")
+    page.press("ENTER")
+    assert page.focused() == "text"
+    page.press("ARROW_RIGHT", shift=True)
+    assert f"selection={start}-" in page.run("return location.hash")
+
+
+def test_keys_of_the_browser_stay_its_own(brackets: LanguageModel, browser: Any) -> None:
+    page = browser(fastlstm.look(brackets, SENTENCE))
+    kept = page.run(
+        "const key = new KeyboardEvent('keydown', {key: 'ArrowLeft', altKey: true, "
+        "cancelable: true, bubbles: true});"
+        "return document.getElementById('text').dispatchEvent(key)"
+    )
+    assert kept is True
+
+
+def test_mean_stays_with_another_layer(browser: Any, rng: np.random.Generator) -> None:
+    layer = fastlstm.LSTM(2, 4, num_layers=2, seed=0)
+    look = fastlstm.look(layer, rng.standard_normal((9, 2), dtype=np.float32))
+    page = browser(look, "#unit=mean")
+    page.run("document.getElementById('layer').value = 1")
+    page.run("document.getElementById('layer').dispatchEvent(new Event('change'))")
+    assert "mean of all units" in page.text("#cell-title")
+
+
+@pytest.mark.parametrize(
+    ("options", "boxes", "words"),
+    [
+        (
+            {"activations": ("sigmoid", "relu", "softsign")},
+            [SIGMA, SIGMA, "relu", SIGMA],
+            "of softsign",
+        ),
+        (
+            {"zoneout": (0.5, 0.5)},
+            [SIGMA, SIGMA, "tanh", SIGMA],
+            "an option of this layer has a part",
+        ),
+        ({"proj_size": 2}, [SIGMA, SIGMA, "tanh", SIGMA], "to the projection"),
+    ],
+)
+def test_cells_that_are_not_plain(
+    options: Any, boxes: list[str], words: str, browser: Any, rng: np.random.Generator
+) -> None:
+    layer = fastlstm.LSTM(3, 4, seed=0, **options)
+    page = browser(fastlstm.look(layer, rng.standard_normal((9, 3), dtype=np.float32)))
+    assert page.texts("#drawing text.function")[1:] == boxes
+    assert words in page.text("#cell-words")
+
+
 def test_every_control_is_reached_by_tab(brackets: LanguageModel, browser: Any) -> None:
     page = browser(fastlstm.look(brackets, SENTENCE), "#selection=14-20")
     reached = set()
@@ -277,7 +346,7 @@ def test_no_request_and_no_message(brackets: LanguageModel, browser: Any) -> Non
 
 
 def test_text_stays_text(browser: Any) -> None:
-    text = '</script><img src=x onerror="document.title=1"><b>&amp;\U0001f600\u0301\n\t\r'
+    text = '</script><img src=x onerror="document.title=1"><b>&amp;\U0001f600\u0301\n\t\r{{data}}'
     model = LanguageModel(text, hidden_size=4, seed=0)
     page = browser(fastlstm.look(model, text))
     assert page.run("return document.querySelectorAll('img').length") == 0

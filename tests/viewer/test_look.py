@@ -185,6 +185,28 @@ def test_what_mattered_in_both_directions(rng: np.random.Generator) -> None:
     assert order.max() > 5
 
 
+def test_windows_of_both_directions(rng: np.random.Generator) -> None:
+    """With one layer, they have the gradients of the whole: states at both ends are given."""
+    layer = fastlstm.GRU(2, 4, bidirectional=True, dtype="float64", seed=0)
+    x = rng.standard_normal((30, 2))
+    parts = parts_of(layer, layer.trace(x), x)
+    places = np.array([0, 3, 15, 29])
+    few, few_shares = influences(layer, parts, x, places, 3, lambda y, _: y**2)
+    slopes = np.zeros((4, *x.shape))
+    outputs = layer(x)[0][places]
+    for index in np.ndindex(x.shape):
+        step = np.zeros_like(x)
+        step[index] = 1e-6
+        change = (layer(x + step)[0] - layer(x - step)[0])[places]
+        slopes[:, *index] = (outputs**2 * change).sum(axis=1) / 2e-6
+    norms = np.linalg.norm(slopes, axis=2)
+    for row, place in enumerate(places):
+        window = norms[row, max(0, place - 2) : place + 3]
+        assert (few_shares[row] > 0).sum() == len(window)
+        for step, share in zip(few[row], few_shares[row][: len(window)], strict=False):
+            assert share == pytest.approx(norms[row, step] / window.sum(), rel=1e-5)
+
+
 def test_dropout_does_not_matter(model: LanguageModel) -> None:
     twice = LanguageModel(TEXT, hidden_size=8, num_layers=2, dropout=0.5, seed=0)
     assert fastlstm.look(twice, TEXT).html == fastlstm.look(twice, TEXT).html
@@ -200,7 +222,7 @@ def test_dropout_does_not_matter(model: LanguageModel) -> None:
         {"coupled": True},
         {"zoneout": (0.5, 0.5)},
         {"cell_clip": 0.1},
-        {"activations": ("sigmoid", "relu", "tanh")},
+        {"activations": ("sigmoid", ("relu",), "softsign")},
     ],
 )
 def test_options(rng: np.random.Generator, options: dict[str, Any]) -> None:
@@ -212,17 +234,46 @@ def test_options(rng: np.random.Generator, options: dict[str, Any]) -> None:
     [trace] = layer.trace(x)
     for name, table in about["values"].items():
         np.testing.assert_allclose(page.array(table).T, getattr(trace, name), atol=0.0041)
-    plain = next(iter(options)) in ("proj_size", "cell_clip")
-    assert (about["weights"] is not None) == (plain or "zoneout" in options)
-    assert ("hidden" in about["values"]) == (next(iter(options)) in ("proj_size", "zoneout"))
-    assert about["adds_up"] == (next(iter(options)) not in ("zoneout", "cell_clip"))
+    name = next(iter(options))
+    assert (about["weights"] is None) == (name in ("peephole", "layer_norm", "coupled"))
+    assert about["shows"] == (name not in ("proj_size", "zoneout"))
+    assert ("hidden" in about["values"]) == (name in ("proj_size", "zoneout", "activations"))
+    assert about["adds_up"] == (name not in ("zoneout", "cell_clip"))
     assert (page.about["why"] is None) == ("zoneout" in options)
+    if name == "activations":
+        assert about["functions"] == ["sigmoid", "relu", "softsign"]
+        hidden = trace.output * trace.cell / (1 + np.abs(trace.cell))
+        np.testing.assert_allclose(trace.hidden, hidden, atol=1e-5)
+
+
+def test_relu_of_an_rnn(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((9, 2), dtype=np.float32)
+    layer = fastlstm.RNN(2, 4, nonlinearity="relu", seed=0)
+    [about] = Page(fastlstm.look(layer, x)).about["layers"]
+    assert about["weights"] is not None
+    assert about["functions"][1] == "relu"
+
+
+def test_marks_of_the_template_in_a_text() -> None:
+    text = "{{data}} {{script}} {{style}} {{title}}"
+    model = LanguageModel(text, hidden_size=3, seed=0)
+    assert Page(fastlstm.look(model, text)).about["text"] == text
+
+
+def test_places_and_units_of_any_kind(model: LanguageModel) -> None:
+    for why in ([3, 9], (n for n in (3, 9)), np.array([9, 3]), {3, 9}, iter([np.int64(3), 9])):
+        about = Page(fastlstm.look(model, TEXT, why, unit=np.int64(2))).about
+        assert about["why"]["places"] == [3, 9]
+        assert about["unit"] == 2
+    assert "1 character," in repr(fastlstm.look(model, "t"))
 
 
 def test_weights_of_fewer_bits(model: LanguageModel) -> None:
     page = Page(fastlstm.look(model.quantize("int8"), TEXT))
     assert page.about["why"] is None  # there are no gradients
     assert all(layer["weights"] for layer in page.about["layers"])
+    with pytest.raises(ValueError, match=r"why: expected a layer with gradients .* of int8"):
+        fastlstm.look(model.quantize("int8"), TEXT, (1,))
 
 
 def test_text_stays_text(model: LanguageModel) -> None:
@@ -294,6 +345,8 @@ def test_too_large(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ((TEXT, (24,)), ValueError, "why: expected at most 23, got 24"),
         ((TEXT, (1.5,)), TypeError, "why: expected an integer, got float"),
+        ((TEXT, 3), TypeError, "why: expected a sequence of places, got int"),
+        ((TEXT, None), TypeError, "why: expected a sequence of places, got NoneType"),
         (("",), ValueError, "text: expected at least one step, got none"),
         (("the cat!",), ValueError, "is not one of the"),
         ((np.ones((3, 6)),), TypeError, "text: expected str, got ndarray"),

@@ -1,7 +1,7 @@
 // The cell at the step under the cursor.
 
 const CELLS = { LSTM, GRU, RNN };
-let drawing = null, drawn = "";
+let drawing = null;
 
 // Of a unit, or of all of them the mean of magnitudes.
 function valuesOf(cell, of, unit, t) {
@@ -14,11 +14,10 @@ function valuesOf(cell, of, unit, t) {
 }
 
 function drawCell() {
-  const of = layer(), cell = CELLS[of.cell];
-  if (drawn !== of.cell) {
+  const of = layer(), cell = CELLS[of.cell]; // all layers have the same
+  if (!drawing) {
     drawing = new Drawing(cell.size);
-    cell.draw(drawing);
-    drawn = of.cell;
+    cell.draw(drawing, of);
   }
   const { unit, at } = state;
   const which = unit === null ? "mean of all units" : `unit ${unit}`;

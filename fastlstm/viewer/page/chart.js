@@ -73,15 +73,11 @@ function listenToChart() {
     return Math.max(0, Math.min(steps - 1, Math.round(((event.clientX - left) / width) * (steps - 1))));
   };
   box.addEventListener("pointerdown", (event) => {
-    anchor = step(event);
     box.setPointerCapture(event.pointerId);
-    set({ at: anchor, pin: anchor, selection: null });
-    showInText(anchor);
+    beginDrag(step(event));
+    showInText(state.pin);
   });
-  box.addEventListener("pointermove", (event) => {
-    if (anchor !== null && event.buttons & 1) selectTo(step(event));
-    else set({ at: step(event) });
-  });
+  box.addEventListener("pointermove", (event) => dragTo(step(event), event));
   box.addEventListener("pointerleave", () => set({ at: state.pin }));
   box.addEventListener("keydown", (event) => typed(event, (by) => state.pin + 10 * by));
 }

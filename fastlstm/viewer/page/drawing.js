@@ -1,5 +1,8 @@
 // A cell as textbooks draw it: lines as wide as what passes, nodes, boxes of gates.
 
+const SIGNS = { sigmoid: "σ" };
+const named = (name) => SIGNS[name] ?? name.replaceAll("_", " ");
+
 const INPUT_BUS = 366, HIDDEN_BUS = 314, BOX_TOP = 218, BOX_HEIGHT = 46, BELT = 66;
 
 class Drawing {

@@ -3,8 +3,7 @@
 const GRU = {
   size: [0, 424],
 
-  draw(drawing) {
-    const d = drawing;
+  draw(d) {
     d.bus(`M16 ${HIDDEN_BUS}H538`);
     d.bus(`M70 410V${INPUT_BUS}H502`);
     d.line("before", `M16 ${BELT}H157`, true);

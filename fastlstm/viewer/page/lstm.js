@@ -3,8 +3,8 @@
 const LSTM = {
   size: [0, 424],
 
-  draw(drawing) {
-    const d = drawing;
+  draw(d, of) {
+    const [gate, candidate, shown] = of.functions.map(named);
     d.bus(`M16 ${HIDDEN_BUS}H588`);
     d.bus(`M70 410V${INPUT_BUS}H552`);
     d.line("cell", `M650 ${BELT}V98`);
@@ -22,11 +22,11 @@ const LSTM = {
     d.node(360, BELT, "+");
     d.node(360, 152, "×");
     d.node(650, 152, "×");
-    d.oval(650, 113, "tanh");
-    d.gate("forget", 160, "forget", "σ");
-    d.gate("input", 290, "input", "σ");
-    d.gate("candidate", 430, "candidate", "tanh");
-    d.gate("output", 570, "output", "σ");
+    d.oval(650, 113, shown);
+    d.gate("forget", 160, "forget", gate);
+    d.gate("input", 290, "input", gate);
+    d.gate("candidate", 430, "candidate", candidate);
+    d.gate("output", 570, "output", gate);
     d.text("before-name", 16, BELT - 34, "small", "cell state before");
     d.text("before", 16, BELT - 15, "value");
     d.text("kept", 260, BELT - 15, "value middle");
@@ -37,7 +37,7 @@ const LSTM = {
     d.text("input", 301, 204, "value");
     d.text("candidate", 441, 204, "value");
     d.text("output", 581, 204, "value");
-    d.text("hidden-name", 722, HIDDEN_BUS + 26, "small end", "hidden state");
+    d.text("hidden-name", 722, HIDDEN_BUS + 26, "small end", of.outputs === of.units ? "hidden state" : "to the projection");
     d.text("hidden", 722, HIDDEN_BUS + 44, "value end");
     d.text("h before", 16, HIDDEN_BUS - 11, "small", "h before");
     d.text("x", 84, 414, "letter");
@@ -52,6 +52,7 @@ const LSTM = {
     v.wrote = v.input * v.candidate;
     v.shown = Math.tanh(v.cell);
     v.hidden = of.outputs === of.units ? of.at("hidden", unit, t) : v.output * v.shown;
+    if (of.functions[2] !== "tanh") v.shown = v.output > 0.001 ? v.hidden / v.output : 0;
     return v;
   },
 
@@ -77,7 +78,10 @@ const LSTM = {
     const said = [`${reading(t)}, ${who(unit)} keeps ${percent(v.forget)} of its cell state` +
       (of.adds_up ? ` (${number(v.before)} → ${number(v.kept)}) and writes ${number(v.wrote)}: now ${number(v.cell)}.`
         : `; it was ${number(v.before)}, and is now ${number(v.cell)}. An option of this layer has a part in that.`)];
-    said.push(`It shows ${percent(v.output)} of tanh ${number(v.cell)}: a hidden state of ${number(v.hidden)}.`);
+    const what = `${percent(v.output)} of ${named(of.functions[2])} ${number(v.cell)}`;
+    if (of.shows) said.push(`It shows ${what}: a hidden state of ${number(v.hidden)}.`);
+    else if (of.outputs !== of.units) said.push(`It shows ${what} to the projection.`);
+    else said.push(`Its hidden state is ${number(v.hidden)}; an option of this layer has a part in that.`);
     if (found) said.push(followed("forget gate", found.forget));
     return said.join(" ");
   },

@@ -10,8 +10,7 @@ function fillControls() {
   $("layer-label").hidden = layers.length < 2;
   $("layer").addEventListener("change", (event) => {
     const next = layers[+event.target.value];
-    set({ layer: +event.target.value, unit: Math.min(state.unit ?? 0, next.units - 1),
-      show: next.names.includes(state.show) ? state.show : next.state });
+    set({ layer: +event.target.value, show: next.names.includes(state.show) ? state.show : next.state });
   });
   $("unit").addEventListener("input", (event) => {
     const unit = Math.round(+event.target.value);
@@ -31,10 +30,13 @@ function drawControls() {
   $("unit").max = layer().units - 1;
   if (document.activeElement !== $("unit") || +$("unit").value !== state.unit) $("unit").value = state.unit ?? "";
   $("mean").checked = state.unit === null;
-  const fields = $("show");
-  fields.replaceChildren(fields.firstElementChild, ...layer().names.map((name) => {
+  for (const radio of document.getElementsByName("show")) radio.checked = radio.value === state.show;
+}
+
+// All layers have the same, so that a radio button with the focus stays.
+function fillShow() {
+  $("show").append(...layer().names.map((name) => {
     const radio = element("input", { type: "radio", name: "show", value: name, onchange: () => set({ show: name }) });
-    radio.checked = name === state.show;
     return element("label", {}, radio, element("span", {}, label(name)));
   }));
 }
@@ -66,6 +68,7 @@ async function main() {
   Object.assign(state, { unit: about.unit, at: about.at, pin: about.at, show: layers[0].state }, fromAddress(layers, steps));
   fillText();
   fillControls();
+  fillShow();
   listenToChart();
   listenToMatches();
 

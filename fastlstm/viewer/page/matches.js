@@ -94,8 +94,9 @@ function elsewhere(units, [first, last]) {
 function placeButton([a, b]) {
   const text = (from, to) => characters.slice(Math.max(0, from), Math.max(0, to)).map(visible).join("");
   const show = () => {
-    set({ at: a, pin: a, selection: [a, b] });
+    set({ at: a, pin: a, anchor: a, selection: [a, b] });
     showInText(a);
+    $(characters ? "text" : "chart").focus(); // this button is gone
   };
   if (!characters) return element("button", { class: "place", onclick: show }, `steps ${a} to ${b}`);
   return element("button", { class: "place", onclick: show, title: `characters ${a} to ${b}` },

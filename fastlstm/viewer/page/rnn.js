@@ -3,12 +3,11 @@
 const RNN = {
   size: [74, 350],
 
-  draw(drawing) {
-    const d = drawing;
+  draw(d, of) {
     d.bus(`M16 ${HIDDEN_BUS}H378`);
     d.bus(`M70 410V${INPUT_BUS}H342`);
     d.line("hidden", `M360 ${BOX_TOP}V130H722`, true);
-    d.gate("hidden", 360, "state", "tanh");
+    d.gate("hidden", 360, "state", named(of.functions[1]));
     d.text("h before", 16, HIDDEN_BUS - 30, "small", "hidden state before");
     d.text("before", 16, HIDDEN_BUS - 11, "value");
     d.text("hidden-name", 722, 96, "small end", "hidden state");

@@ -2,7 +2,7 @@
 
 const state = {
   layer: 0, unit: 0, show: "", at: 0, pin: 0, arcs: true,
-  selection: null, // [first, last]
+  selection: null, anchor: 0, // [first, last], and where it was begun
   threshold: 0.3, margin: 1,
 };
 const views = [];
@@ -44,6 +44,7 @@ function fromAddress(layers, steps) {
   const pin = whole(said.pin, steps);
   if (pin !== undefined) found.pin = found.at = pin;
   const ends = (said.selection ?? "").split("-").map((end) => whole(end, steps));
-  if (ends.length === 2 && ends[0] !== undefined && ends[0] <= ends[1]) found.selection = ends;
+  if (ends.length === 2 && ends[0] !== undefined && ends[0] <= ends[1])
+    Object.assign(found, { selection: ends, anchor: ends[0] });
   return found;
 }

@@ -59,7 +59,7 @@ function markText() {
 
 // --- the pointer: it shows as it moves, a click stays, a drag selects
 
-let anchor = null;
+let dragging = false;
 const stepOf = (event) => {
   const under = document.elementFromPoint(event.clientX, event.clientY);
   const t = under?.dataset?.t;
@@ -69,25 +69,30 @@ const stepOf = (event) => {
 function pointed(event) {
   const t = stepOf(event);
   if (t === null) return;
-  if (anchor !== null && event.buttons & 1) selectTo(t);
-  else set({ at: t });
+  dragTo(t, event);
 }
 
 function pressed(event) {
   const t = stepOf(event);
   if (t === null || event.button) return;
-  anchor = t;
   if (event.shiftKey) return selectFrom(state.pin, t);
-  set({ at: t, pin: t, selection: null });
+  beginDrag(t);
 }
 
-function selectTo(t) {
-  if (t !== anchor || state.selection) selectFrom(anchor, t);
+function beginDrag(t) {
+  dragging = true;
+  set({ at: t, pin: t, anchor: t, selection: null });
+}
+
+addEventListener("pointerup", () => { dragging = false; });
+
+function dragTo(t, event) {
+  if (!dragging || !(event.buttons & 1)) set({ at: t });
+  else if (t !== state.anchor || state.selection) selectFrom(state.anchor, t);
 }
 
 function selectFrom(from, to) {
-  anchor = from;
-  set({ at: to, pin: to, selection: [Math.min(from, to), Math.max(from, to)] });
+  set({ at: to, pin: to, anchor: from, selection: [Math.min(from, to), Math.max(from, to)] });
 }
 
 // --- keys
@@ -103,6 +108,7 @@ function lineAway(direction) {
 }
 
 function typed(event, away) {
+  if (event.ctrlKey || event.altKey || event.metaKey) return; // the browser's own
   const moves = {
     ArrowLeft: () => state.pin - 1, ArrowRight: () => state.pin + 1,
     ArrowUp: () => away(-1), ArrowDown: () => away(1),
@@ -113,7 +119,7 @@ function typed(event, away) {
   else if (event.key === "PageDown") changeUnit(1);
   else if (moves[event.key]) {
     const t = Math.max(0, Math.min(steps - 1, moves[event.key]()));
-    if (event.shiftKey) selectFrom(state.selection ? anchor : state.pin, t);
+    if (event.shiftKey) selectFrom(state.selection ? state.anchor : state.pin, t);
     else set({ at: t, pin: t, selection: null });
     showInText(t);
   } else return;
