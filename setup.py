@@ -71,6 +71,15 @@ class build_ext(_build_ext):
             Options.warning_errors = True
         openmp_flags, self.link_flags = self.find_openmp()
         self.flags += openmp_flags
+        self.c_files = {}
+        for ext in self.extensions:
+            self.c_files[ext.name] = [name for name in ext.sources if name.endswith(".c")]
+            ext.sources = [name for name in ext.sources if not name.endswith(".c")]
+        # One after the other, as Cython wants it; then the compiler has all processors.
+        cythonized = cythonize(self.extensions, build_dir=self.build_temp, force=True, **CYTHON)
+        for ext, made in zip(self.extensions, cythonized, strict=True):
+            ext.sources = made.sources
+        self.parallel = self.parallel or os.cpu_count()
         super().build_extensions()
 
     def build_extension(self, ext):
@@ -78,17 +87,13 @@ class build_ext(_build_ext):
         cython_flags = [] if self.msvc else ["-Wno-unused-but-set-variable"]
         ext.extra_compile_args, ext.extra_link_args = self.flags + cython_flags, self.link_flags
         extra = [*self.flags, "/W4" if self.msvc else "-Wextra"]
-        c_files = [name for name in ext.sources if name.endswith(".c")]
+        c_files = self.c_files[ext.name]
         jobs = {name: extra for name in c_files if not name.startswith(KERNELS)}
         for isa, isa_flags in isas_of(self.plat_name, self.msvc).items():
             kernels = [name for name in c_files if name.startswith(f"{KERNELS}/{isa}_")]
             jobs |= dict.fromkeys(kernels, extra + isa_flags)
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             ext.extra_objects = list(pool.map(self.compile_one, jobs, jobs.values()))
-
-        ext.sources = [name for name in ext.sources if name not in c_files]
-        [cythonized] = cythonize(ext, build_dir=self.build_temp, force=True, **CYTHON)
-        ext.sources = cythonized.sources
         super().build_extension(ext)
 
     def compile_one(self, source, flags):
