@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ from numpy.typing import NDArray
 import fastlstm
 from fastlstm._io.atomic import check_replaceable
 from fastlstm.cli._commands import load
+from fastlstm.cli._files import check_not_read, read_text
 from fastlstm.models import LanguageModel
 
 
@@ -24,13 +23,12 @@ def look(args: Namespace) -> None:
     if args.text is not None and args.file is not None:
         raise ValueError("TEXT: expected a text or --file F, got both")
     check_replaceable(args.output)
-    for read in (args.model, args.file or "-"):
-        both = os.path.exists(read) and os.path.exists(args.output)
-        if both and os.path.samefile(read, args.output):
-            raise ValueError(f"-o: expected another file than {read}, which is read")
+    check_not_read(args.output, args.model, "the model")
+    if args.file is not None:
+        check_not_read(args.output, args.file, "the text")
     model = load(args.model)
     if isinstance(model, LanguageModel):
-        text: Any = args.text if args.file is None else _text(args.file)
+        text: Any = args.text if args.file is None else read_text(args.file)
     elif args.file in (None, "-"):
         raise ValueError(
             f"{args.model}: expected a language model, to read a text, got a layer; "
@@ -43,12 +41,6 @@ def look(args: Namespace) -> None:
     print(
         f"{page.description}\nsaved as {args.output}; open it in a browser: {_address(args.output)}"
     )
-
-
-def _text(path: str) -> str:
-    if path == "-":
-        return sys.stdin.read()
-    return Path(path).read_text(encoding="utf-8")
 
 
 def _series(path: str, dtype: Any) -> NDArray[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 from fastlstm import distributed
 from fastlstm._io.atomic import check_replaceable
 from fastlstm.cli._commands import describe, fit, naming_options, sum_up
+from fastlstm.cli._files import check_not_read, read_text, same_file, source_name
 from fastlstm.models import LanguageModel
 from fastlstm.training._together import on_rank_0
 
@@ -27,7 +28,7 @@ def train(args: Namespace) -> int:
             stack.enter_context(contextlib.redirect_stdout(nowhere))
         text, model = on_rank_0(group, lambda: _prepare(args))
         held_out = int(len(text) * args.held_out)
-        describe(model, _source(args.file), len(text) - held_out, held_out)
+        describe(model, source_name(args.file), len(text) - held_out, held_out)
         goes_on = _how_to_go_on(args)
         try:
             history = fit(
@@ -108,16 +109,12 @@ def _how_to_go_on(args: Namespace) -> str:
 
 def _read_text(path: str, output: str) -> str:
     """The text of a file, which is not the one to write, or of standard input."""
-    source, name = 0 if path == "-" else path, _source(path)
-    if _same_file(source, output):
-        raise ValueError(f"-o: expected another file than that of the text, got {output}")
-    try:
-        with open(source, encoding="utf-8-sig", closefd=path != "-") as file:
-            text = file.read()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{name}: not text in UTF-8 (at byte {error.start + 1})") from None
+    check_not_read(output, path, "the text")
+    text = read_text(path)
     if len(text) < _SHORTEST:
-        raise ValueError(f"{name}: expected at least {_SHORTEST} characters, got {len(text)}")
+        raise ValueError(
+            f"{source_name(path)}: expected at least {_SHORTEST} characters, got {len(text)}"
+        )
     return text
 
 
@@ -132,18 +129,5 @@ def _check_checkpoint(args: Namespace) -> None:
         "the text": 0 if args.file == "-" else args.file,
         "-o": args.output,
     }.items():
-        if path is not None and _same_file(path, other):
+        if path is not None and same_file(path, other):
             raise ValueError(f"--checkpoint: expected another file than that of {what}, got {path}")
-
-
-def _same_file(one: str | int, other: str | int) -> bool:
-    """Whether two paths or descriptors are of one file, be it there or not."""
-    try:
-        return os.path.samefile(one, other)
-    except OSError:  # one of them is not there
-        paths = [os.path.realpath(path) for path in (one, other) if isinstance(path, str)]
-        return len(paths) == 2 and paths[0] == paths[1]
-
-
-def _source(path: str) -> str:
-    return "standard input" if path == "-" else path

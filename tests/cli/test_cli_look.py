@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from support.command_line import Run
+from support.command_line import Run, in_a_process
 
 import fastlstm
 from fastlstm.models import LanguageModel
@@ -44,15 +42,20 @@ def test_options(run: Run, model: Path, tmp_path: Path) -> None:
     assert output.read_text(encoding="utf-8") == page_of(model, TEXT, (5, 9), unit=2)
 
 
-def test_texts_of_files(
-    run: Run, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_texts_of_files(encoding: str, run: Run, model: Path, tmp_path: Path) -> None:
     output, file = tmp_path / "page.html", tmp_path / "text"
-    file.write_text(TEXT, encoding="utf-8")
-    monkeypatch.setattr(sys, "stdin", io.StringIO(TEXT))
-    for source in (file, "-"):
-        assert run("look", model, "--file", source, "-o", output)[0] == 0
-        assert output.read_text(encoding="utf-8") == page_of(model, TEXT)
+    file.write_text(TEXT, encoding=encoding)
+    assert run("look", model, "--file", file, "-o", output)[0] == 0
+    assert output.read_text(encoding="utf-8") == page_of(model, TEXT)
+
+
+def test_standard_input(model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "page.html"
+    command = ("look", model, "--file", "-", "-o", output)
+    result = in_a_process(*command, input="\ufeff" + TEXT, capture_output=True, encoding="utf-8")
+    assert result.returncode == 0, result.stderr
+    assert output.read_text(encoding="utf-8") == page_of(model, TEXT)
 
 
 def test_series(run: Run, series: Path, tmp_path: Path) -> None:
@@ -71,6 +74,8 @@ def test_errors(run: Run, model: Path, series: Path, tmp_path: Path) -> None:
     output = tmp_path / "page.html"
     letters = tmp_path / "letters.csv"
     letters.write_text("a,b\n", encoding="utf-8")
+    latin = tmp_path / "latin"
+    latin.write_bytes(b"the\xe9")
     cases: list[tuple[list[Any], str]] = [
         ([model], "TEXT: expected a text, or --file F; got neither"),
         ([model, TEXT, "--file", "f"], "TEXT: expected a text or --file F, got both"),
@@ -80,7 +85,8 @@ def test_errors(run: Run, model: Path, series: Path, tmp_path: Path) -> None:
         ([model, TEXT, "--why", 11], "why: expected at most 10, got 11"),
         ([tmp_path / "missing", TEXT], "missing: No such file or directory"),
         ([model, "--file", tmp_path / "missing"], "missing: No such file or directory"),
-        ([series, "--file", letters], "could not convert string"),
+        ([series, "--file", letters], f"{letters}: could not convert string"),
+        ([model, "--file", latin], f"{latin}: not text in UTF-8 (at byte 4)"),
     ]
     for arguments, message in cases:
         status, out, err = run("look", *arguments, "-o", output)
@@ -94,9 +100,9 @@ def test_what_is_read_is_not_replaced(run: Run, model: Path, tmp_path: Path) -> 
     text = tmp_path / "text"
     text.write_text(TEXT, encoding="utf-8")
     before = model.read_bytes()
-    for output in (model, text):
+    for output, what in ((model, "model"), (text, "text")):
         status, _, err = run("look", model, "--file", text, "-o", output)
         assert status == 2
-        assert f"-o: expected another file than {output}, which is read" in err
+        assert f"-o: expected another file than that of the {what}, got {output}" in err
     assert model.read_bytes() == before
     assert text.read_text(encoding="utf-8") == TEXT
