@@ -17,6 +17,13 @@ Array = NDArray[Any]
 Indices = NDArray[np.intp]
 
 
+def log_softmax(logits: Array) -> Array:
+    """(n, K) array: the logarithms of probabilities."""
+    below = logits - logits.max(axis=1, keepdims=True)
+    result: Array = below - np.log(np.exp(below).sum(axis=1, keepdims=True))
+    return result
+
+
 def softmax_nll(
     lstm: Layer[Any, Any, Any], parameters: Parameters, y: Array, targets: Indices
 ) -> Array:

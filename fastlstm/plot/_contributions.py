@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fastlstm import _validation
 from fastlstm._layers.base import Layer
+from fastlstm._layers.contributions import Contributions, cell_weights, split
 from fastlstm._layers.inputs import Embedding
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.trace import GRUTrace, Trace
 
 Array = NDArray[Any]
-
-
-class Contributions(NamedTuple):
-    """What the sums of the gates are made of; each (T, B, gates, H), laid out like a trace."""
-
-    input: Array
-    """W x_t of each gate."""
-    hidden: Array
-    """U h_(t-1) of each gate."""
-    bias: Array
-    """The rest."""
 
 
 def contributions(
@@ -83,9 +73,11 @@ def contributions(
         read = np.concatenate([trace.hidden for trace in below], axis=-1)
     else:
         read = _read(layer, x, embedding)
-    suffix = f"l{number}{'_reverse' if direction else ''}"
     trace = traces[index]
-    return _split(layer, suffix, read, trace, _states_before(trace, bool(direction)))
+    weights = cell_weights(layer.parameters.snapshot(), number, bool(direction))
+    before = _states_before(trace, bool(direction))
+    reset = trace.reset if isinstance(trace, GRUTrace) else None
+    return split(weights, layer.hidden_size, read, before, reset, layer._cell == "gru")
 
 
 def _check_layer(layer: Any) -> None:
@@ -116,23 +108,3 @@ def _states_before(trace: Trace, reverse: bool) -> Array:
     else:
         before[1:] = hidden[:-1]
     return before.swapaxes(0, 1) if trace.batch_first else before
-
-
-def _split(
-    layer: Layer[Any, Any, Any], suffix: str, read: Array, trace: Trace, before: Array
-) -> Contributions:
-    parameters = layer.parameters.snapshot()
-    shape = (*read.shape[:-1], layer._gates, layer.hidden_size)
-    zeros = np.zeros(layer._gates * layer.hidden_size, layer.dtype)
-    of_x, of_h = (parameters.get(f"bias_{part}_{suffix}", zeros) for part in ("ih", "hh"))
-    recurrent = parameters[f"weight_hh_{suffix}"]
-    given = (read @ parameters[f"weight_ih_{suffix}"].T).reshape(shape)
-    hidden = (before @ recurrent.T).reshape(shape)
-    bias = np.broadcast_to((of_x + of_h).reshape(shape[-2:]), shape).copy()
-    if isinstance(trace, GRUTrace) and layer._cell == "gru":
-        hidden[..., 2, :] *= trace.reset
-        own, inner = (part.reshape(shape[-2:])[2] for part in (of_x, of_h))
-        bias[..., 2, :] = own + trace.reset * inner
-    elif isinstance(trace, GRUTrace):
-        hidden[..., 2, :] = (trace.reset * before) @ recurrent[2 * layer.hidden_size :].T
-    return Contributions(given, hidden, bias)

@@ -9,10 +9,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fastlstm import _validation
 from fastlstm._layers.base import Layer
+from fastlstm._layers.contributions import Contributions
 from fastlstm._layers.inputs import Embedding
 from fastlstm._layers.trace import LSTMTrace
 from fastlstm.plot._cell_diagram import GATES, draw_cell
-from fastlstm.plot._contributions import Contributions, contributions
+from fastlstm.plot._contributions import contributions
 from fastlstm.plot._sheet import visible
 from fastlstm.plot._traces import check_text, one_row, rows_of
 

@@ -13,9 +13,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array
 
 from fastlstm._validation import non_negative
+from fastlstm.heads._softmax import log_softmax
 from fastlstm.sklearn._base import SequenceEstimator
 from fastlstm.sklearn._examples import Examples
-from fastlstm.sklearn._network import log_softmax
 
 Array = NDArray[Any]
 

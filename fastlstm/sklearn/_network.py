@@ -158,13 +158,6 @@ class Network:
         return (dh, np.zeros_like(dh)) if isinstance(layer, LSTM) else dh
 
 
-def log_softmax(logits: Array) -> Array:
-    """(n, K) array: the logarithms of probabilities."""
-    below = logits - logits.max(axis=1, keepdims=True)
-    result: Array = below - np.log(np.exp(below).sum(axis=1, keepdims=True))
-    return result
-
-
 def _sum_in_order(values: Array) -> float:
     """A sum that is the same on any machine."""
     return float(np.add.accumulate(values)[-1]) if len(values) else 0.0
