@@ -19,9 +19,9 @@ _WIDE = 100  # columns of a sample where there is no terminal
 _BETWEEN_SAMPLES = 10.0  # seconds
 
 
-def open_bar(total: float, form: str | None = None, unit: str = "it") -> Any:
-    """A bar of tqdm on standard error, None where nobody could see it move."""
-    options = {"total": total, "bar_format": form, "unit": unit}
+def open_bar(total: float, form: str | None = None, unit: str = "it", delay: float = 0.0) -> Any:
+    """A bar of tqdm on standard error, after `delay` seconds; None where nobody sees it move."""
+    options = {"total": total, "bar_format": form, "unit": unit, "delay": delay}
     if _in_notebook():
         if _has_widgets():
             from tqdm.notebook import tqdm as notebook_bar

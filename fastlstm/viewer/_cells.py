@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm._layers.base import Layer
+from fastlstm._layers.contributions import CellWeights, cell_weights, split
 from fastlstm._layers.trace import Trace
 from fastlstm.reference.activations import Entry, activation
 
@@ -19,10 +20,11 @@ class Part(NamedTuple):
 
     kind: str  # LSTM, GRU or RNN
     functions: tuple[Entry, Entry, Entry]  # of gates, of the candidate, of the state when shown
+    reset_after: bool  # of a GRU: whether its reset gate acts after the product with U
     layer: int
     reverse: bool
     values: dict[str, Array]  # of the trace, (T, H) each
-    weights: dict[str, Array] | None  # if `input` and `hidden` are all that enters its gates
+    weights: CellWeights | None  # if `input` and `hidden` are all that enters its gates
     below: list[int]  # parts whose hidden states it reads; none: it reads the input
 
     @property
@@ -55,57 +57,37 @@ def parts_of(layer: Layer[Any, Any, Any], traces: list[Trace], x: Array) -> list
     parts: list[Part] = []
     candidate = getattr(layer, "nonlinearity", "tanh")  # of an RNN, its new state
     functions = getattr(layer, "activations", None) or ("sigmoid", candidate, "tanh")
+    after = getattr(layer, "reset_after", True)
     kind = next(c.__name__ for c in type(layer).__mro__ if c.__name__ in ("LSTM", "GRU", "RNN"))
     for number, trace in enumerate(traces):
         level, reverse = divmod(number, directions)
         below = list(range((level - 1) * directions, level * directions)) if level else []
         values = trace._asdict()
-        part = Part(kind, functions, level, bool(reverse), values, None, below)
+        part = Part(kind, functions, after, level, bool(reverse), values, None, below)
         inputs = np.concatenate([parts[p].values["hidden"] for p in below], 1) if below else x
-        weights = _weights(layer, level, bool(reverse))
-        if _explains(part, weights, inputs):
+        weights = cell_weights(layer.parameters, level, bool(reverse))
+        if _explained(part, weights, inputs):
             part = part._replace(weights=weights)
         parts.append(part)
     return parts
 
 
-def _weights(layer: Layer[Any, Any, Any], level: int, reverse: bool) -> dict[str, Array]:
-    """Matrices (rows of gates, inputs), as floats, and the biases."""
-    suffix = f"l{level}{'_reverse' * reverse}"
-
-    def matrix(name: str) -> Array:
-        stored = np.asarray(layer.parameters[f"{name}_{suffix}"], np.float32)
-        if f"{name}_{suffix}_scale" in layer.parameters:
-            stored = stored * np.asarray(layer.parameters[f"{name}_{suffix}_scale"])[:, None]
-        return stored
-
-    weights = {"input": matrix("weight_ih"), "hidden": matrix("weight_hh")}
-    for name in ("bias_ih", "bias_hh"):
-        if f"{name}_{suffix}" in layer.parameters:
-            weights[name] = np.asarray(layer.parameters[f"{name}_{suffix}"], np.float32)
-        else:
-            weights[name] = np.zeros(len(weights["input"]), np.float32)
-    return weights
-
-
-def _explains(part: Part, weights: dict[str, Array], x: Array) -> bool:
+def _explained(part: Part, weights: CellWeights, x: Array) -> bool:
     """Whether the gates are those of the plain cell: of x, h before and biases alone.
 
     Asked of the numbers and not of the options, so that an option the page does not know of
     cannot make it show shares that are wrong.  Weights of 8 bits miss by less than 0.02.
     """
     names = [name for name in part.values if name not in ("cell", "hidden")] or ["hidden"]
-    from_x = x @ weights["input"].T + weights["bias_ih"]
-    from_h = part.before("hidden") @ weights["hidden"].T + weights["bias_hh"]
     units = part.values[names[0]].shape[1]
-    for row, name in enumerate(names):
-        at = slice(row * units, (row + 1) * units)
-        of_h = from_h[:, at]
-        if part.kind == "GRU" and name == "candidate":
-            of_h = part.values["reset"] * of_h
-        z = from_x[:, at] + of_h
+    if len(weights.bias_ih) != len(names) * units:
+        return False
+    reset, before = part.values.get("reset"), part.before("hidden")
+    of_x, of_h, bias = split(weights, units, x, before, reset, part.reset_after)
+    sums = of_x + of_h + bias
+    for gate, name in enumerate(names):
         function = activation(part.functions[name in ("candidate", "hidden")])
-        if np.abs(function(z) - part.values[name]).max(initial=0) > 0.02:
+        if np.abs(function(sums[:, gate]) - part.values[name]).max(initial=0) > 0.02:
             return False
     return True
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from fastlstm._layers.base import Layer
 from fastlstm._layers.config import WEIGHT_TYPES
+from fastlstm.training._progress import open_bar
 from fastlstm.viewer._cells import Part
 
 Array = NDArray[Any]
@@ -22,88 +22,94 @@ WINDOW = 128  # so many steps; fewer of longer ones
 KEPT = 8  # steps with the largest gradients, shown for each place
 
 
-def influences(
-    layer: Layer[Any, Any, Any],
-    parts: Sequence[Part],
-    x: Array,
-    places: Array,
-    reach: int,
-    loss: Loss,
-) -> tuple[Array, Array]:
-    """Return steps and shares, (places, KEPT) each: the largest first, and 0 where there are fewer.
+def why_no_gradients(layer: Layer[Any, Any, Any]) -> str:
+    """What a layer has that leaves no gradients to show; nothing, if it has them."""
+    if layer.weights_dtype in WEIGHT_TYPES[1:]:
+        return f"weights of {layer.weights_dtype}, which cannot be trained"
+    return "zoneout, which is random in training" if any(getattr(layer, "zoneout", ())) else ""
 
-    A share is the norm of d loss / d x_t over the sum of these norms over all steps that are
-    looked at: at most `reach` up to the place and, if the layer reads both ways, as many from there
-    on.  With several layers that read both ways, what leaves the window and comes back is missed.
+
+class Influence:
+    """Gradients of a loss at some places by what a layer reads.
+
+    Parameters
+    ----------
+    layer : LSTM, GRU or RNN
+        Without dropout, and with gradients.
+    parts : sequence of Part
+        Of its trace.
+    x : (T, I) array
+        What it read.
+    reach : int
+        Steps that are looked at, up to the place and, if the layer reads both ways, as many from
+        there on.  With several layers that read both ways, what leaves this window and comes back
+        is missed.
+    loss : callable
     """
-    steps = np.zeros((len(places), KEPT), np.intp)
-    shares = np.zeros((len(places), KEPT))
-    window = min(len(x), 2 * reach if layer.bidirectional else reach)
-    count = max(1, min(ROWS, ROWS * WINDOW // window))
-    for begin in _progress(range(0, len(places), count)):
-        rows = slice(begin, begin + count)
-        starts, norms = _norms(layer, parts, x, places[rows], reach, loss)
-        order = np.argsort(-norms, axis=1, kind="stable")[:, :KEPT]
-        total = norms.sum(axis=1, keepdims=True)
-        found = np.take_along_axis(norms, order, 1) / np.where(total > 0, total, 1)
-        steps[rows, : order.shape[1]] = order + starts[:, None]
-        shares[rows, : order.shape[1]] = found
-    steps[shares == 0] = 0
-    return steps, shares
 
+    def __init__(
+        self, layer: Layer[Any, Any, Any], parts: Sequence[Part], x: Array, reach: int, loss: Loss
+    ) -> None:
+        self._layer, self._x, self._reach, self._loss = layer, x, reach, loss
+        self._reverse = [part.reverse for part in parts]
+        names = ["hidden", "cell"] if "cell" in parts[0].values else ["hidden"]
+        self._before = [[part.before(name) for part in parts] for name in names]
 
-def _progress(blocks: range) -> Iterable[int]:
-    """In a terminal, with a bar if it takes longer than two seconds."""
-    from tqdm import tqdm
+    def of(self, places: Array) -> tuple[Array, Array]:
+        """Return steps and shares, (places, KEPT) each: the largest first, 0 where there are fewer.
 
-    shown: Iterable[int] = tqdm(blocks, "what mattered", delay=2, leave=False, disable=None)
-    return shown
+        A share is the norm of d loss / d x_t over the sum of these norms over the window.
+        """
+        steps = np.zeros((len(places), KEPT), np.intp)
+        shares = np.zeros((len(places), KEPT))
+        window = min(len(self._x), 2 * self._reach if self._layer.bidirectional else self._reach)
+        count = max(1, min(ROWS, ROWS * WINDOW // window))
+        bar = open_bar(len(places), unit="place", delay=2)
+        for begin in range(0, len(places), count):
+            rows = slice(begin, begin + count)
+            starts, norms = self._norms(places[rows])
+            order = np.argsort(-norms, axis=1, kind="stable")[:, :KEPT]
+            total = norms.sum(axis=1, keepdims=True)
+            found = np.take_along_axis(norms, order, 1) / np.where(total > 0, total, 1)
+            steps[rows, : order.shape[1]] = order + starts[:, None]
+            shares[rows, : order.shape[1]] = found
+            if bar is not None:
+                bar.update(len(starts))
+        if bar is not None:
+            bar.close()
+        steps[shares == 0] = 0
+        return steps, shares
 
+    def _norms(self, places: Array) -> tuple[Array, Array]:
+        """Where each row's window starts, and |d loss / d x_t| in it, (rows, window)."""
+        layer, x = self._layer, self._x
+        starts = np.maximum(0, places - self._reach + 1)
+        both = layer.bidirectional
+        ends = np.minimum(len(x), places + self._reach) if both else places + 1
+        lengths = ends - starts
+        inside = np.minimum(starts[:, None] + np.arange(int(lengths.max())), len(x) - 1)
 
-def without_chance(layer: Layer[Any, Any, Any]) -> Layer[Any, Any, Any] | None:
-    """A copy whose `forward` draws nothing; None where there is no such, or it has no gradients."""
-    if layer.weights_dtype in WEIGHT_TYPES[1:] or any(getattr(layer, "zoneout", ())):
-        return None
-    copied = copy.deepcopy(layer)
-    copied.dropout = 0.0
-    if getattr(copied, "recurrent_dropout", 0):
-        setattr(copied, "recurrent_dropout", 0.0)  # noqa: B010  (of the LSTM alone)
-    return copied
+        def laid_out(array: Array) -> Array:
+            """Rows first, from the layout of the layer, and back."""
+            return array if layer.batch_first else array.swapaxes(0, 1)
 
+        states = self._states(starts, ends - 1)
+        y, _, tape = layer.forward(laid_out(x[inside]), states, lengths=lengths)
+        row, dy = np.arange(len(places)), np.zeros_like(laid_out(y))
+        dy[row, places - starts] = self._loss(laid_out(y)[row, places - starts], places)
+        dx, _, _ = layer.backward(tape, laid_out(dy))
+        assert dx is not None
+        return starts, np.linalg.norm(laid_out(dx).astype(np.float64), axis=2)
 
-def _norms(
-    layer: Layer[Any, Any, Any],
-    parts: Sequence[Part],
-    x: Array,
-    places: Array,
-    reach: int,
-    loss: Loss,
-) -> tuple[Array, Array]:
-    """Where each row's window starts, and |d loss / d x_t| in it, (rows, window)."""
-    starts = np.maximum(0, places - reach + 1)
-    ends = np.minimum(len(x), places + reach) if layer.bidirectional else places + 1
-    lengths = ends - starts
-    inside = np.minimum(starts[:, None] + np.arange(int(lengths.max())), len(x) - 1)
+    def _states(self, first: Array, last: Array) -> Any:
+        """Those the trace has before windows, so that their outputs are those of the whole.
 
-    def laid_out(array: Array) -> Array:
-        """Rows first, from the layout of the layer, and back."""
-        return array if layer.batch_first else array.swapaxes(0, 1)
-
-    # Each row begins in the states the trace has there, so that its outputs are those of the whole.
-    states = _states(parts, starts, ends - 1)
-    y, _, tape = layer.forward(laid_out(x[inside]), states, lengths=lengths)
-    row, dy = np.arange(len(places)), np.zeros_like(laid_out(y))
-    dy[row, places - starts] = loss(laid_out(y)[row, places - starts], places)
-    dx, _, _ = layer.backward(tape, laid_out(dy))
-    assert dx is not None
-    return starts, np.linalg.norm(laid_out(dx).astype(np.float64), axis=2)
-
-
-def _states(parts: Sequence[Part], first: Array, last: Array) -> Any:
-    """The states before the first steps or, of parts that read backward, before the last ones."""
-    names = ["hidden", "cell"] if "cell" in parts[0].values else ["hidden"]
-    states = [
-        np.stack([part.before(name)[last if part.reverse else first] for part in parts])
-        for name in names
-    ]
-    return tuple(states) if len(states) > 1 else states[0]
+        Parts that read backward begin at the last step of a window.
+        """
+        states = [
+            np.stack(
+                [p[last if back else first] for p, back in zip(parts, self._reverse, strict=True)]
+            )
+            for parts in self._before
+        ]
+        return tuple(states) if len(states) > 1 else states[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -12,11 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from fastlstm import _validation
 from fastlstm._io.atomic import StrPath, replacing
 from fastlstm._layers.base import Layer
-from fastlstm.heads._softmax import softmax_nll
+from fastlstm._layers.lstm import LSTM
+from fastlstm.heads._softmax import log_softmax, softmax_nll
 from fastlstm.models import LanguageModel
 from fastlstm.viewer import _page
 from fastlstm.viewer._cells import Part, adds_up, parts_of, shows
-from fastlstm.viewer._influence import influences, without_chance
+from fastlstm.viewer._influence import Influence, why_no_gradients
 from fastlstm.viewer._pack import Pack
 from fastlstm.viewer._statistics import most_changed, of_units, widest
 
@@ -138,9 +140,17 @@ def look(
     if unit is not None:
         unit = _validation.integer(unit, "unit", 0, layer.hidden_size - 1)
     places = tuple(_validation.integer(place, "why", 0) for place in why)
+    model = copy.deepcopy(model)  # another thread may go on training it
     if isinstance(model, LanguageModel):
         return _of_text(model, text, places, unit)
     return _of_series(model, text, places, unit)
+
+
+def _leave_nothing_to_chance(layer: Layer[Any, Any, Any]) -> None:
+    """Switch off what `forward` draws, but zoneout, which is an option and no rate."""
+    layer.dropout = 0.0
+    if isinstance(layer, LSTM) and layer.recurrent_dropout:
+        layer.recurrent_dropout = 0.0
 
 
 def _of_text(model: LanguageModel, text: Any, why: tuple[int, ...], unit: int | None) -> Look:
@@ -153,7 +163,7 @@ def _of_text(model: LanguageModel, text: Any, why: tuple[int, ...], unit: int | 
     about["input"] = {"table": pack.add_fine(embedding), "codes": pack.add_integers(codes[None])}
     hidden = parts[-1].values["hidden"]
     weight, bias = model.parameters["linear.weight"], model.parameters["linear.bias"]
-    probabilities = _softmax(hidden @ weight.T + bias)
+    probabilities = np.exp(log_softmax(hidden @ weight.T + bias))
     about["next"] = _next(model, pack, hidden, probabilities, codes)
     # The character that follows; after the last one, the likeliest.
     target = np.append(codes[1:], probabilities[-1].argmax()).astype(np.intp)
@@ -189,11 +199,8 @@ def _places(layer: Layer[Any, Any, Any], name: str, steps: int, why: tuple[int, 
         raise ValueError(f"{name}: expected at least one step, got none")
     for place in why:
         _validation.integer(place, "why", 0, steps - 1)
-    if why and without_chance(layer) is None:
-        raise ValueError(
-            "why: expected a layer with gradients and without zoneout, got one of weights of "
-            f"{layer.weights_dtype}: {layer!r}"
-        )
+    if why and (reason := why_no_gradients(layer)):
+        raise ValueError(f"why: expected a layer that has gradients, got one with {reason}")
     size = 6 * steps * layer.hidden_size * layer.num_layers * (2 if layer.bidirectional else 1)
     if size > 4 * MOST_BYTES:  # certain to be too large: not worth computing
         raise _too_large(layer, name, steps, size)
@@ -241,12 +248,13 @@ def _layer(part: Part, pack: Pack, text: str | None, parts: int, levels: int) ->
     if part.weights:
         weights = {
             name: pack.add_fine(values.reshape(len(values), -1))
-            for name, values in part.weights.items()
+            for name, values in part.weights._asdict().items()
         }
     return {
         "label": f"layer {part.layer + 1}{direction}",
         "cell": part.kind,
         "reverse": part.reverse,
+        "reset_after": part.reset_after,
         "gates": part.gates,
         "state": part.state,
         "adds_up": adds_up(part),
@@ -277,12 +285,6 @@ def _next(
     }
 
 
-def _softmax(logits: Array) -> Array:
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities: Array = exponentials / exponentials.sum(axis=1, keepdims=True)
-    return probabilities
-
-
 def _why(
     layer: Layer[Any, Any, Any],
     parts: list[Part],
@@ -292,11 +294,11 @@ def _why(
     loss: Any,
     pack: Pack,
 ) -> dict[str, Any] | None:
-    trained = without_chance(layer)
-    if trained is None:
+    if why_no_gradients(layer):
         return None
+    _leave_nothing_to_chance(layer)
     reach = len(x) if all_the_way else REACH
-    steps, shares = influences(trained, parts, x, places, reach, loss)
+    steps, shares = Influence(layer, parts, x, reach, loss).of(places)
     return {
         "places": places.tolist(),
         "reach": None if all_the_way else reach,

@@ -93,7 +93,7 @@ def test_widgets_are_used_where_they_are(notebook: None, monkeypatch: pytest.Mon
     monkeypatch.setattr(_progress, "_has_widgets", lambda: True)
     monkeypatch.setattr(tqdm.notebook, "tqdm", lambda **options: made.append(options))
     _progress.open_bar(3, unit="epoch")
-    assert made == [{"total": 3, "bar_format": None, "unit": "epoch"}]
+    assert made == [{"total": 3, "bar_format": None, "unit": "epoch", "delay": 0.0}]
 
 
 def test_fit_shows_progress_if_it_is_asked_to(capsys: pytest.CaptureFixture[str]) -> None:

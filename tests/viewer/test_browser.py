@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastlstm
+import fastlstm.plot
 from fastlstm.models import LanguageModel
 
 pytestmark = pytest.mark.peer
@@ -86,6 +87,26 @@ def test_shares(brackets: LanguageModel, browser: Any) -> None:
         shown = page.texts("#drawing .share")[2 * gate : 2 * gate + 2]
         assert number(shown[0].rstrip("%")) == pytest.approx(100 * of_x / (of_x + of_h), abs=1.1)
         assert number(shown[1].rstrip("%")) == pytest.approx(100 * of_h / (of_x + of_h), abs=1.1)
+
+
+@pytest.mark.parametrize("after", [True, False])
+def test_shares_of_a_gru(after: bool, browser: Any, rng: np.random.Generator) -> None:
+    layer = fastlstm.GRU(3, 5, reset_after=after, seed=0)
+    x = rng.standard_normal((12, 3), dtype=np.float32)
+    page = browser(fastlstm.look(layer, x), "#unit=2&pin=7")
+    parts = fastlstm.plot.contributions(layer, x)
+    for gate, name in enumerate(("update", "reset", "candidate")):
+        row = {"reset": 0, "update": 1, "candidate": 2}[name]
+        of_x, of_h = (abs(part[7, row, 2]) for part in (parts.input, parts.hidden))
+        shown = page.texts("#drawing .share")[2 * gate]
+        assert number(shown.rstrip("%")) == pytest.approx(100 * of_x / (of_x + of_h), abs=1.1)
+
+
+def test_what_arcs_are_is_said(brackets: LanguageModel, browser: Any) -> None:
+    page = browser(fastlstm.look(brackets, SENTENCE))
+    assert "at most 64 steps back" in page.text("#legend")
+    page = browser(fastlstm.look(brackets, SENTENCE, (3,)))
+    assert "of all steps" in page.text("#legend")
 
 
 def test_statistics_are_exact(brackets: LanguageModel, browser: Any) -> None:

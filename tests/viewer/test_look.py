@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import threading
 import zlib
 from typing import Any
 
@@ -15,7 +16,7 @@ import fastlstm
 from fastlstm.models import LanguageModel
 from fastlstm.viewer import Look, _look
 from fastlstm.viewer._cells import parts_of
-from fastlstm.viewer._influence import influences
+from fastlstm.viewer._influence import Influence
 
 TEXT = "the cat sat on the mat. "
 
@@ -159,8 +160,8 @@ def test_reach_of_gradients_is_cut_exactly(rng: np.random.Generator) -> None:
         return y**2  # so that the gradient depends on the state
 
     places = np.arange(20)
-    few, few_shares = influences(layer, parts, x, places, 4, loss)
-    many, many_shares = influences(layer, parts, x, places, 8, loss)
+    few, few_shares = Influence(layer, parts, x, 4, loss).of(places)
+    many, many_shares = Influence(layer, parts, x, 8, loss).of(places)
     assert (few_shares > 0).sum(axis=1).tolist() == [1, 2, 3, *[4] * 17]
     for row in places:  # the last four of the last eight
         near = {t: share for t, share in zip(many[row], many_shares[row], strict=True) if share}
@@ -191,7 +192,7 @@ def test_windows_of_both_directions(rng: np.random.Generator) -> None:
     x = rng.standard_normal((30, 2))
     parts = parts_of(layer, layer.trace(x), x)
     places = np.array([0, 3, 15, 29])
-    few, few_shares = influences(layer, parts, x, places, 3, lambda y, _: y**2)
+    few, few_shares = Influence(layer, parts, x, 3, lambda y, _: y**2).of(places)
     slopes = np.zeros((4, *x.shape))
     outputs = layer(x)[0][places]
     for index in np.ndindex(x.shape):
@@ -254,6 +255,58 @@ def test_relu_of_an_rnn(rng: np.random.Generator) -> None:
     assert about["functions"][1] == "relu"
 
 
+def test_reset_before_the_product(rng: np.random.Generator) -> None:
+    x = rng.standard_normal((9, 2), dtype=np.float32)
+    [about] = Page(fastlstm.look(fastlstm.GRU(2, 4, reset_after=False, seed=0), x)).about["layers"]
+    assert about["weights"] is not None
+    assert about["reset_after"] is False
+
+
+def test_zeros_explain_nothing_that_is_not_there() -> None:
+    """The gates of a coupled LSTM of zeros are those of three zeros, and there are four."""
+    layer = fastlstm.LSTM(2, 3, coupled=True, seed=0)
+    for name in layer.parameters:
+        layer.parameters[name] = np.zeros_like(layer.parameters[name])
+    [about] = Page(fastlstm.look(layer, np.ones((4, 2), np.float32))).about["layers"]
+    assert about["weights"] is None
+
+
+def test_zoneout_has_no_arcs() -> None:
+    layer = fastlstm.LSTM(2, 3, zoneout=(0.1, 0.1), seed=0)
+    with pytest.raises(
+        ValueError, match=r"why: expected a layer that has gradients, got .* zoneout"
+    ):
+        fastlstm.look(layer, np.ones((4, 2), np.float32), (1,))
+
+
+def test_the_model_is_left_as_it_was(model: LanguageModel) -> None:
+    """It may be trained meanwhile: the page is of a copy, and of one state of the weights."""
+    versions = [parameters.version for parameters in model.trainable]
+    fastlstm.look(model, TEXT)
+    assert [parameters.version for parameters in model.trainable] == versions
+
+
+def test_beside_training(rng: np.random.Generator) -> None:
+    layer = fastlstm.LSTM(3, 32, seed=0)
+    x, stop = rng.standard_normal((200, 3), dtype=np.float32), threading.Event()
+
+    def train() -> None:
+        adam = fastlstm.optim.Adam(layer.parameters, lr=0.3)
+        while not stop.is_set():
+            y, _, tape = layer.forward(x[:, None])
+            adam.step(layer.backward(tape, y)[2])
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    try:
+        for _ in range(10):  # weights and gates are of one moment, so the first explain the second
+            [about] = Page(fastlstm.look(layer, x)).about["layers"]
+            assert about["weights"] is not None
+    finally:
+        stop.set()
+        thread.join()
+
+
 def test_marks_of_the_template_in_a_text() -> None:
     text = "{{data}} {{script}} {{style}} {{title}}"
     model = LanguageModel(text, hidden_size=3, seed=0)
@@ -272,7 +325,7 @@ def test_weights_of_fewer_bits(model: LanguageModel) -> None:
     page = Page(fastlstm.look(model.quantize("int8"), TEXT))
     assert page.about["why"] is None  # there are no gradients
     assert all(layer["weights"] for layer in page.about["layers"])
-    with pytest.raises(ValueError, match=r"why: expected a layer with gradients .* of int8"):
+    with pytest.raises(ValueError, match=r"why: .* got one with weights of int8"):
         fastlstm.look(model.quantize("int8"), TEXT, (1,))
 
 

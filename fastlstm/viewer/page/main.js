@@ -47,8 +47,13 @@ function drawLegend() {
   const ramp = element("span", { class: `ramp ${whole ? "gate" : "both"}`, "aria-hidden": "true" });
   const most = gate ? "1, open" : whole ? plain(limit) : signed(limit);
   const parts = [element("span", {}, whole ? (gate ? "0, shut" : "0") : signed(-limit)), ramp, element("span", {}, most)];
-  if (characters) parts.push(element("span", { class: "surprises" }, "underlined: surprise of ",
+  if (characters) parts.push(element("span", { class: "aside" }, "underlined: surprise of ",
     ...SURPRISES.flatMap((bits, i) => [element("u", { "data-surprise": i + 1 }, `${bits}`), " "]), "bits and more"));
+  if (about.why) {
+    const { reach } = about.why, way = layers.some((of) => of.reverse) ? "either way" : "back";
+    parts.push(element("span", { class: "aside" }, `arcs: the largest shares of the gradient, ${
+      reach ? `at most ${counted(reach, "step")} ${way}` : "of all steps"}`));
+  }
   $("legend").replaceChildren(...parts);
 }
 

@@ -26,16 +26,17 @@ function contributions(of, unit, t) {
   const names = Object.keys(of.tables).filter((name) => !["cell", "hidden"].includes(name));
   const found = {};
   (names.length ? names : ["hidden"]).forEach((name, gate) => {
-    const one = (k) => contribution(of, gate * of.units + k, x, h, name === "candidate" ? k : null, t);
+    const resets = of.cell === "GRU" && name === "candidate";
+    // The reset gate lets the past into a GRU's candidate: before the product with U, or after it.
+    const past = resets && !of.reset_after ? h.map((value, k) => value * of.at("reset", k, t)) : h;
+    const one = (k) => contribution(of.weights, gate * of.units + k, x, past,
+      resets && of.reset_after ? of.at("reset", k, t) : 1);
     found[name] = unit === null ? meanOf(of.units, one) : one(unit);
   });
   return found;
 }
 
-function contribution(of, row, x, h, candidate, t) {
-  const { input, hidden, bias_ih, bias_hh } = of.weights;
-  // A GRU's reset gate lets the past into its candidate.
-  const reset = of.cell === "GRU" && candidate !== null ? of.at("reset", candidate, t) : 1;
+function contribution({ input, hidden, bias_ih, bias_hh }, row, x, h, reset) {
   return {
     x: dot(input, row, x), h: reset * dot(hidden, row, h),
     bias: bias_ih.at(row, 0) + reset * bias_hh.at(row, 0),
