@@ -38,13 +38,10 @@ def probabilities(y: Any) -> Any:
 def train(name: str, lag: int, steps: int, seed: int = 0) -> Any:
     """A layer trained on one lag."""
     rng = np.random.default_rng(seed)
-    layer = CELLS[name](SYMBOLS + DISTRACTORS, HIDDEN, seed=seed)
-    if name != "RNN":  # the usual advice: gates that keep the state are open at first, here for
-        bias = np.array(layer.parameters["bias_ih_l0"])  # 1 to `lag` steps (Tallec, Ollivier 2018)
-        bias[HIDDEN : 2 * HIDDEN] = np.log(rng.uniform(1, lag, HIDDEN))  # f of an LSTM, z of a GRU
-        if name == "LSTM":
-            bias[:HIDDEN] = -bias[HIDDEN : 2 * HIDDEN]  # what is kept for long changes slowly
-        layer.parameters["bias_ih_l0"] = bias
+    # The usual advice: gates that keep the state are open at first, each unit's for as many steps
+    # as it draws.
+    opened = {} if name == "RNN" else {"forget_bias": "chrono", "max_lag": lag + 1}
+    layer = CELLS[name](SYMBOLS + DISTRACTORS, HIDDEN, seed=seed, **opened)
     optimizer = fastlstm.optim.Adam(layer.parameters, lr=5e-3)
     for _ in range(steps):
         tokens, symbols = sequences(rng, lag)

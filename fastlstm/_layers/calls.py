@@ -35,7 +35,7 @@ class Calls(Weights, Generic[State, StateLike, TraceKind]):
         if seed is not None:
             seed = _validation.integer(seed, "seed", 0)
         self._dropout_keys = np.random.default_rng(seed)
-        self._initialize(self._dropout_keys)
+        self._initialize(self._dropout_keys, arguments.forget_bias)
         self._prepare()
 
     def _state_in(

@@ -12,6 +12,7 @@ from numpy.typing import DTypeLike
 
 from fastlstm import _validation
 from fastlstm._core import library, packed_weights
+from fastlstm._layers.forget_bias import ForgetBias
 from fastlstm._layers.options import LSTM_OPTIONS, Options
 
 CELLS = {cell.name: cell for cell in library.cells()}
@@ -38,6 +39,7 @@ class Arguments(NamedTuple):
     bidirectional: bool
     dtype: DTypeLike
     seed: int | None
+    forget_bias: ForgetBias | None = None
 
 
 class Config:
@@ -91,6 +93,10 @@ class Config:
     @property
     def _gates(self) -> int:
         return len(CELLS[self._cell].gates)
+
+    def _keeping_gates(self, is_drawn: bool) -> dict[int, int]:
+        """Which gates a forget bias is for, by their numbers; -1 for those it shuts."""
+        raise NotImplementedError
 
     @property
     def _directions(self) -> int:
@@ -151,6 +157,8 @@ class Config:
         """Say why the constructor of a cell does not take these arguments."""
         kind = type(self).__name__
         for name in options:
+            if name in ("forget_bias", "max_lag"):
+                raise TypeError(f"{name}: {kind} has no gate that keeps the state, as LSTM and GRU")
             if name in LSTM_OPTIONS:
                 raise TypeError(f"{name}: is an option of LSTM, not of {kind}")
             raise TypeError(f"{kind}: unexpected argument {name!r}")

@@ -11,6 +11,7 @@ from fastlstm import _validation
 from fastlstm._core import library, packed_weights, sequence
 from fastlstm._core.threads import chosen_isa, get_num_threads
 from fastlstm._layers.config import CELLS, Config
+from fastlstm._layers.forget_bias import ForgetBias
 from fastlstm._layers.plan_text import plan_text
 from fastlstm._layers.states import states_of
 from fastlstm._parameters import Parameters
@@ -22,7 +23,7 @@ class Executor(Config):
     parameters: Parameters
     """Named arrays.  Of weights in fewer bits they are read-only `StoredWeights`."""
 
-    def _initialize(self, generator: np.random.Generator) -> None:
+    def _initialize(self, generator: np.random.Generator, forget: ForgetBias | None) -> None:
         """Draw the initial parameters."""
         shapes = self._parameter_shapes()
         self.parameters = Parameters(shapes, self.dtype)
@@ -31,6 +32,17 @@ class Executor(Config):
         for name in shapes:
             if name.startswith("weight_ln"):
                 self.parameters[name] = np.ones(shapes[name])
+            if forget is not None and name.startswith("bias_ih"):
+                self._open(name, forget, generator)
+
+    def _open(self, name: str, forget: ForgetBias, generator: np.random.Generator) -> None:
+        """Set the biases of the gates that keep the state, of one layer and direction."""
+        sums = forget.draw(self.hidden_size, generator)
+        for other in (name, name.replace("ih", "hh")):
+            biases = self.parameters[other].reshape(self._gates, -1).copy()
+            for gate, sign in self._keeping_gates(forget.is_drawn).items():
+                biases[gate] = sign * sums if other == name else 0
+            self.parameters[other] = biases.ravel()
 
     def _prepare(self) -> None:
         """Set up what is no part of the layer's value: it is neither pickled nor copied."""

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastlstm._layers.base import Layer
 from fastlstm._layers.calls import Array
 from fastlstm._layers.config import Arguments
+from fastlstm._layers.forget_bias import Bias, ForgetBias
 from fastlstm._layers.trace import GRUTrace
 
 
@@ -33,6 +34,8 @@ class GRU(Layer[Array, ArrayLike, GRUTrace]):
         Whether r multiplies after the product with U_n, as above, in torch and in cuDNN; else it
         multiplies h before, as in ONNX's default and in the paper:
         :math:`n = \tanh(W_n x_t + b_{in} + U_n (r \odot h_{t-1}) + b_{hn})`.
+    forget_bias, max_lag
+        As for `LSTM`, of the update gate z, which keeps the state here.
 
     Attributes
     ----------
@@ -69,6 +72,8 @@ class GRU(Layer[Array, ArrayLike, GRUTrace]):
         dropout: float = 0.0,
         bidirectional: bool = False,
         reset_after: bool = True,
+        forget_bias: Bias = None,
+        max_lag: int | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
         **options: Never,
@@ -87,5 +92,9 @@ class GRU(Layer[Array, ArrayLike, GRUTrace]):
                 bidirectional,
                 dtype,
                 seed,
+                ForgetBias.of(forget_bias, max_lag, bias),
             )
         )
+
+    def _keeping_gates(self, is_drawn: bool) -> dict[int, int]:
+        return {1: 1}

@@ -13,6 +13,7 @@ from fastlstm._layers import options as _options
 from fastlstm._layers.base import Layer
 from fastlstm._layers.calls import Array
 from fastlstm._layers.config import Arguments
+from fastlstm._layers.forget_bias import Bias, ForgetBias
 from fastlstm._layers.trace import LSTMTrace
 
 
@@ -76,6 +77,14 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
     recurrent_dropout : float, default 0.0
         Rate of dropout on the hidden state that the gates read, with one mask for all steps of a
         call; in `forward` only.
+    forget_bias : float or "chrono", optional
+        The sum of both biases of the forget gate at first: 1 is the usual choice, and a gate with
+        the bias b keeps the cell state for about exp(b) steps.  "chrono" draws such a time for each
+        unit: b_f = log(u), with u uniform in [1, max_lag - 1], and b_i = -b_f, because what is kept
+        for long is seldom written (Tallec and Ollivier, 2018).  If `coupled`, b_i = -b_f is all
+        there is.  Default: as all other biases.
+    max_lag : int, optional
+        How many steps are to be remembered, at least 2; only with "chrono", which needs it.
     dtype : {"float32", "float64"}
         Of parameters, inputs and outputs.
     seed : int, optional
@@ -176,6 +185,8 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
         activations: Sequence[_options.Activation] = _options.USUAL,
         zoneout: tuple[float, float] = (0.0, 0.0),
         recurrent_dropout: float = 0.0,
+        forget_bias: Bias = None,
+        max_lag: int | None = None,
         dtype: DTypeLike = "float32",
         seed: int | None = None,
     ) -> None:
@@ -199,12 +210,18 @@ class LSTM(Layer[tuple[Array, Array], tuple[ArrayLike, ArrayLike], LSTMTrace]):
                 bidirectional,
                 dtype,
                 seed,
+                ForgetBias.of(forget_bias, max_lag, bias),
             )
         )
 
     @property
     def _gates(self) -> int:
         return super()._gates - self.coupled
+
+    def _keeping_gates(self, is_drawn: bool) -> dict[int, int]:
+        if self.coupled:  # f = 1 - sigmoid(z) is sigmoid(-z)
+            return {0: -1}
+        return {0: -1, 1: 1} if is_drawn else {1: 1}
 
     def _check_together(self, hidden_size: int, bidirectional: bool) -> None:
         if self.proj_size >= hidden_size:

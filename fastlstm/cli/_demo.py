@@ -8,8 +8,6 @@ import shlex
 from argparse import Namespace
 from typing import Any
 
-import numpy as np
-
 from fastlstm._io import tensor_file
 from fastlstm._io.atomic import check_replaceable
 from fastlstm.cli import _demo_text, _memory
@@ -18,11 +16,11 @@ from fastlstm.cli._demo_text import Corpus
 from fastlstm.models import LanguageModel
 
 _SIZES: dict[str, Any] = {"embedding_size": 32, "hidden_size": 128}  # on stories
+# Each unit of the LSTM begins with a memory of its own length, up to so many characters.
+_MEMORY: dict[str, Any] = {"forget_bias": "chrono", "max_lag": 100}
 # Rows begin anew every 1,024 characters, so that a prompt is read as rightly as what comes later.
 _OPTIONS: dict[str, Any] = {"batch_size": 32, "chunk": 64, "reset_every": 16}
 _RATE = {"lstm": 0.01, "rnn": 0.003}  # of three tried, the one at which each learned most
-
-_LONGEST = 100.0  # characters that a new unit of the LSTM remembers at most, about
 
 
 def demo(args: Namespace) -> None:
@@ -30,7 +28,7 @@ def demo(args: Namespace) -> None:
     _check_output(args.save)
     corpus = _demo_text.load(args.corpus)
     text, on_stories = corpus.text + corpus.held_out, args.corpus == "stories"
-    model = LanguageModel(text, seed=args.seed, **(_SIZES if on_stories else {}))
+    model = LanguageModel(text, seed=args.seed, **({**_SIZES, **_MEMORY} if on_stories else {}))
     prompts = args.prompt or [PROMPT, _a_prompt(corpus)]
     for prompt in prompts:
         go_on(model, prompt, 0)  # a character it cannot know is an error now, not in a minute
@@ -38,7 +36,6 @@ def demo(args: Namespace) -> None:
     options: dict[str, Any] = {"held_out": corpus.held_out}
     if on_stories:
         _tell(corpus)
-        _open_forget_gates(model, args.seed)
         options |= {**_OPTIONS, "lr": _RATE["lstm"]}
 
     def sample() -> str:
@@ -80,19 +77,6 @@ def _a_prompt(corpus: Corpus) -> str:
         return corpus.stories[0].text.partition(". ")[0] + "."
     # The first line of the second paragraph: the first one is cut off at its start.
     return corpus.held_out.split("\n\n")[1].strip().partition("\n")[0]
-
-
-def _open_forget_gates(model: LanguageModel, seed: int | None) -> None:
-    """Let each unit of the LSTM begin with a memory of its own length ("chrono").
-
-    A forget gate of sigmoid(log t) keeps about t steps.
-    """
-    hidden = model.lstm.hidden_size
-    bias = model.lstm.parameters["bias_ih_l0"].copy()
-    opened = np.log(np.random.default_rng(seed).uniform(1, _LONGEST, hidden))
-    bias[:hidden] -= opened  # the input gate: what is kept long is seldom written
-    bias[hidden : 2 * hidden] += opened
-    model.lstm.parameters["bias_ih_l0"] = bias
 
 
 def _written(model: LanguageModel, prompt: str, seed: int | None, one_line: bool) -> str:

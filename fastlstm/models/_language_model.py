@@ -13,6 +13,7 @@ from fastlstm import _validation
 from fastlstm._io.atomic import StrPath
 from fastlstm._layers.base import Layer
 from fastlstm._layers.cells import CELLS, check_cell
+from fastlstm._layers.forget_bias import Bias
 from fastlstm._layers.quantize import check_weight_type
 from fastlstm._parameters import Parameters
 from fastlstm._validation import non_negative
@@ -41,6 +42,8 @@ class LanguageModel(Training):
     dropout : float
         Probability of a zero between recurrent layers, while training; with one layer it
         has no effect, and a warning says so.
+    forget_bias, max_lag
+        Of the recurrent layer, as for `LSTM`.
     seed : int, optional
         Makes the initial weights and the dropout reproducible.
 
@@ -72,6 +75,8 @@ class LanguageModel(Training):
         num_layers: int = 1,
         cell: str = "lstm",
         dropout: float = 0.0,
+        forget_bias: Bias = None,
+        max_lag: int | None = None,
         seed: int | None = None,
     ) -> None:
         check_cell(cell)
@@ -83,8 +88,10 @@ class LanguageModel(Training):
         }
         rng = _generator(seed)
         layer_seed = int(rng.integers(1 << 63))
+        given = {"forget_bias": forget_bias, "max_lag": max_lag}
+        opened = {name: value for name, value in given.items() if value is not None}
         self.lstm: Layer[Any, Any, Any] = CELLS[cell](
-            *sizes.values(), dropout=dropout, seed=layer_seed
+            *sizes.values(), dropout=dropout, seed=layer_seed, **opened
         )
         self._config: dict[str, Any] = {**sizes, "dropout": self.lstm.dropout}
         if cell != "lstm":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shlex
@@ -10,12 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from support.command_line import Run
 
 import fastlstm
-from fastlstm.cli import _commands
+from fastlstm.cli import _commands, main
 from fastlstm.models import LanguageModel
 
 SAVED = "fastlstm-demo.safetensors"
@@ -130,14 +128,16 @@ def test_a_terminal_gets_whole_words(
     )
 
 
-def test_forget_gates_begin_open() -> None:
-    from fastlstm.cli._demo import _open_forget_gates
+def test_forget_gates_begin_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the model of the stories; one of another text is as all models are."""
+    made: list[dict[str, Any]] = []
 
-    model, plain = (LanguageModel("ab", hidden_size=50, seed=1) for _ in range(2))
-    _open_forget_gates(model, 1)
-    moved = model.lstm.parameters["bias_ih_l0"] - plain.lstm.parameters["bias_ih_l0"]
-    i, f, g, o = moved.reshape(4, 50)
-    np.testing.assert_allclose(i, -f, rtol=0, atol=1e-6)
-    assert 0 <= f.min() < f.max() <= math.log(100)
-    assert not g.any()
-    assert not o.any()
+    def stop(text: str, **options: Any) -> None:
+        made.append(options)
+        raise ValueError("stop")
+
+    monkeypatch.setattr("fastlstm.cli._demo.LanguageModel", stop)
+    for corpus in ("stories", "topics"):
+        assert main(["demo", "--corpus", corpus]) == 2
+    assert (made[0]["forget_bias"], made[0]["max_lag"]) == ("chrono", 100)
+    assert "forget_bias" not in made[1]

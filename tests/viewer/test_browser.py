@@ -27,7 +27,7 @@ def number(text: str) -> float:
 
 @pytest.fixture(scope="module")
 def brackets() -> LanguageModel:
-    """The model of docs/explanation: units 3 and 11 of its 12 are known."""
+    """A model of brackets: units 3 and 11 of its 12 are known."""
     rng = np.random.default_rng(0)
 
     def phrase() -> str:
