@@ -10,6 +10,7 @@ from fastlstm._core.threads import get_num_threads, isas, set_num_threads
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
+from fastlstm._parameters import Parameters
 
 if TYPE_CHECKING:
     from fastlstm import reference
@@ -18,6 +19,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "Parameters",
     "StreamPool",
     "__version__",
     "get_num_threads",
@@ -34,7 +36,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     import importlib  # of what is imported when it is used
 
-    if name in ("distributed", "reference"):
+    if name in ("distributed", "heads", "reference"):
         return importlib.import_module(f"fastlstm.{name}")
     if name == "look":
         return importlib.import_module("fastlstm.viewer").look

@@ -12,7 +12,7 @@ from threading import RLock
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 Array = NDArray[Any]
 
@@ -119,7 +119,7 @@ class Versioned:
 
 
 class Parameters(FlatMapping, Versioned):
-    """The parameters of a layer: named, read-only views of one flat vector.
+    """The parameters of a layer, or of a model of one's own: named, read-only views of one vector.
 
     Assigning to a name or to `flat` copies the value in and raises `version`, so that a
     layer never computes with a stale copy.  Writing *into* an array raises ``ValueError``,
@@ -128,18 +128,32 @@ class Parameters(FlatMapping, Versioned):
 
     Parameters
     ----------
-    shapes : mapping of str to tuple of int
-        The arrays, in their order in the flat vector.
-    dtype : data-type
-        ``float32`` or ``float64``.
+    arrays : mapping of str to array, or to tuple of int
+        Values, which are copied, or shapes, of zeros; in their order in the flat vector.
+    dtype : data-type, optional
+        ``float32`` or ``float64``, to which values are converted.  Default: that of the values,
+        which have to be of one type then; without any, float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Something is neither an array of such numbers nor a shape.
 
     Examples
     --------
+    A model of one's own, which an optimizer can train:
+
     >>> import numpy as np
-    >>> parameters = Parameters({"w": (2, 2), "b": (2,)}, np.float64)
-    >>> parameters["b"] = [1, 2]
+    >>> import fastlstm
+    >>> parameters = fastlstm.Parameters({"w": np.zeros((2, 2)), "b": np.zeros(2)})
+    >>> optimizer = fastlstm.optim.SGD(parameters, lr=0.5)
+    >>> optimizer.step({"w": np.ones((2, 2)), "b": np.array([1.0, -2.0])})
     >>> parameters.flat
-    array([0., 0., 0., 0., 1., 2.])
+    array([-0.5, -0.5, -0.5, -0.5, -0.5,  1. ])
+
+    Values are assigned as a whole:
+
+    >>> parameters["b"] = [1, 2]
     >>> parameters.flat = parameters.flat - 0.5
     >>> parameters["b"]
     array([0.5, 1.5])
@@ -149,13 +163,18 @@ class Parameters(FlatMapping, Versioned):
     ValueError: assignment destination is read-only
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], dtype: Any) -> None:
-        storage = np.zeros(sum(math.prod(s) for s in shapes.values()), dtype)
+    def __init__(
+        self, arrays: Mapping[str, Array | tuple[int, ...]], dtype: DTypeLike | None = None
+    ) -> None:
+        shapes = _shapes_of(arrays)
+        values = {name: value for name, value in arrays.items() if not isinstance(value, tuple)}
+        storage = np.zeros(sum(math.prod(s) for s in shapes.values()), _dtype_of(values, dtype))
         # Views of a read-only buffer: NumPy refuses to make them writable again.
         readonly = np.frombuffer(storage.data.toreadonly(), storage.dtype)
         FlatMapping.__init__(self, shapes, readonly)
         Versioned.__init__(self)
         self._storage = storage
+        self.assign(values)
 
     @property
     def flat(self) -> Array:
@@ -194,8 +213,8 @@ class Parameters(FlatMapping, Versioned):
 
         Examples
         --------
-        >>> import numpy as np
-        >>> parameters = Parameters({"b": (2,)}, np.float64)
+        >>> import fastlstm
+        >>> parameters = fastlstm.Parameters({"b": (2,)}, "float64")
         >>> with parameters.update() as flat:
         ...     flat += 1
         >>> parameters["b"]
@@ -230,6 +249,38 @@ class Parameters(FlatMapping, Versioned):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Parameters:
         return _restore(self._shapes, self.snapshot()._flat)
+
+
+def _shapes_of(arrays: Mapping[str, Array | tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    if not isinstance(arrays, Mapping):
+        raise TypeError(f"arrays: expected a mapping, got {type(arrays).__name__}")
+    shapes = {}
+    for name, value in arrays.items():
+        if not isinstance(name, str):
+            raise TypeError(f"arrays: expected names that are strings, got {name!r}")
+        is_shape = isinstance(value, tuple) and all(isinstance(n, int | np.integer) for n in value)
+        if not (is_shape or isinstance(value, np.ndarray)):
+            raise TypeError(f"arrays[{name!r}]: expected an array or a shape, got {value!r}")
+        shapes[name] = tuple(map(int, value)) if isinstance(value, tuple) else value.shape
+        if min(shapes[name], default=0) < 0:
+            raise ValueError(f"arrays[{name!r}]: expected sizes of at least 0, got {value!r}")
+    return shapes
+
+
+def _dtype_of(values: Mapping[str, Array], dtype: DTypeLike | None) -> np.dtype[Any]:
+    """float32 or float64: what is asked for, or the type of all values."""
+    if dtype is None:
+        dtype = next((value.dtype for value in values.values()), np.float32)
+        for name, value in values.items():
+            if value.dtype != dtype:
+                raise TypeError(f"arrays[{name!r}]: expected {dtype} as before, got {value.dtype}")
+    found = np.dtype(dtype)
+    if found not in (np.float32, np.float64):
+        raise TypeError(f"dtype: expected float32 or float64, got {found}")
+    for name, value in values.items():
+        if value.dtype.kind not in "fiu":
+            raise TypeError(f"arrays[{name!r}]: expected real numbers, got {value.dtype}")
+    return found
 
 
 def _restore(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> Parameters:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from fastlstm._core import updates
-from fastlstm._parameters import Array, Parameters
+from fastlstm._parameters import Array
 from fastlstm._validation import non_negative, number
 from fastlstm.optim._base import Optimizer
+from fastlstm.optim._targets import Trainable
 
 
 class Adam(Optimizer):
@@ -23,7 +23,7 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    parameters : Parameters or sequence of Parameters
+    parameters : Parameters, mapping of str to array, array, or sequence of these
         What to train, such as ``lstm.parameters``.
     lr : float
         Learning rate, at least 0.
@@ -37,11 +37,10 @@ class Adam(Optimizer):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastlstm._parameters import Gradients, Parameters
-    >>> weights = Parameters({"w": (2,)}, "float64")
+    >>> weights = np.zeros(2)
     >>> optimizer = Adam(weights, lr=0.5)
-    >>> optimizer.step(Gradients({"w": (2,)}, np.array([3.0, -7.0])))
-    >>> weights["w"].round(6)
+    >>> optimizer.step(np.array([3.0, -7.0]))
+    >>> weights.round(6)
     array([-0.5,  0.5])
     """
 
@@ -49,7 +48,7 @@ class Adam(Optimizer):
 
     def __init__(
         self,
-        parameters: Parameters | Sequence[Parameters],
+        parameters: Trainable,
         lr: float = 1e-3,
         *,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -97,12 +96,10 @@ class AdamW(Adam):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastlstm._parameters import Gradients, Parameters
-    >>> weights = Parameters({"w": (2,)}, "float64")
-    >>> weights["w"] = [2, -2]
+    >>> weights = np.array([2.0, -2.0])
     >>> optimizer = AdamW(weights, lr=0.5, weight_decay=0.1)
-    >>> optimizer.step(Gradients({"w": (2,)}, np.array([3.0, -7.0])))
-    >>> weights["w"].round(6)
+    >>> optimizer.step(np.array([3.0, -7.0]))
+    >>> weights.round(6)
     array([ 1.4, -1.4])
     """
 
@@ -110,7 +107,7 @@ class AdamW(Adam):
 
     def __init__(
         self,
-        parameters: Parameters | Sequence[Parameters],
+        parameters: Trainable,
         lr: float = 1e-3,
         *,
         betas: tuple[float, float] = (0.9, 0.999),

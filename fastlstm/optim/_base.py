@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fastlstm import _validation
 from fastlstm._core.threads import get_num_threads
-from fastlstm._parameters import Array, Gradients, Parameters
+from fastlstm._parameters import Array
 from fastlstm._validation import non_negative
+from fastlstm.optim._targets import Target, Trainable, items_of, targets_of
 
 
 class Optimizer:
@@ -22,18 +23,21 @@ class Optimizer:
 
     def __init__(
         self,
-        parameters: Parameters | Sequence[Parameters],
+        parameters: Trainable,
         lr: float,
         weight_decay: float,
         options: Mapping[str, Any],
         vectors: Sequence[str],
     ) -> None:
-        self._parameters = _as_parameters(parameters)
+        self._parameters = parameters
+        self._targets = targets_of(parameters)
         self.lr = lr
         self._weight_decay = non_negative("weight_decay", weight_decay)
         self._options = {**options, "weight_decay": self._weight_decay}
         self._steps = 0
-        self._state = [{name: np.zeros_like(p.flat) for name in vectors} for p in self._parameters]
+        weights = [vector for target in self._targets for vector in target.vectors().values()]
+        self._size = sum(vector.size for vector in weights)
+        self._state = [{name: np.zeros_like(vector) for name in vectors} for vector in weights]
 
     @property
     def lr(self) -> float:
@@ -44,51 +48,48 @@ class Optimizer:
     def lr(self, value: float) -> None:
         self._lr = non_negative("lr", value)
 
-    def step(self, grads: Gradients | Sequence[Gradients]) -> None:
+    def step(self, grads: Trainable) -> None:
         """Update the parameters in place.
 
         Parameters
         ----------
-        grads : Gradients or sequence of Gradients
-            The gradients of the parameters given to the constructor, in the same order.
-            They are not changed.
+        grads : Gradients, mapping of str to array, array, or sequence of these
+            The gradients of what was given to the constructor, in the same order: of
+            `Parameters` and of mappings with their names, in any order.  They are not changed.
 
         Raises
         ------
         TypeError, ValueError
-            The gradients are not those of the parameters: nothing has been changed then.
+            The gradients are not those of the parameters, in names, shapes or dtype; or an array
+            is read-only by now, or was replaced in its mapping: nothing has been changed then.
         """
-        flats = self._check(grads)
+        work = self._checked(grads)
         threads = get_num_threads()
+        states = iter(self._state)
         self._steps += 1
-        for parameters, grad, state in zip(self._parameters, flats, self._state, strict=True):
-            with parameters.lock:  # as `update` does, which takes a microsecond more
+        for target, vectors, flats in work:
+            with target.lock:  # as `Parameters.update` does, which takes a microsecond more
                 try:
-                    self._update(parameters._storage, grad, state, threads)
+                    for vector, flat in zip(vectors, flats, strict=True):
+                        self._update(vector, flat, next(states), threads)
                 finally:
-                    parameters.renew()
+                    target.renew()
 
     def _update(self, p: Array, g: Array, state: dict[str, Array], threads: int) -> None:
         """Update the weights `p` and the state, in place; `_steps` counts this step."""
         raise NotImplementedError
 
-    def _check(self, grads: Gradients | Sequence[Gradients]) -> list[Array]:
-        given = [grads] if isinstance(grads, Gradients) else list(grads)
-        if len(given) != len(self._parameters):
-            raise ValueError(f"grads: expected {len(self._parameters)} Gradients, got {len(given)}")
-        for grad, parameters in zip(given, self._parameters, strict=True):
-            if not isinstance(grad, Gradients):
-                raise TypeError(f"grads: expected Gradients, got {type(grad).__name__}")
-            ours = [(name, parameters[name].shape) for name in parameters]
-            theirs = [(name, grad[name].shape) for name in grad]
-            if ours != theirs:
-                raise ValueError(
-                    "grads: expected the gradients of the parameters given to the constructor, "
-                    f"{_difference(ours, theirs)}"
-                )
-            if grad.flat.dtype != parameters.flat.dtype:
-                raise TypeError(f"grads: expected {parameters.flat.dtype}, got {grad.flat.dtype}")
-        return [np.ascontiguousarray(grad.flat) for grad in given]
+    def _checked(self, grads: Trainable) -> list[tuple[Target, Iterable[Array], list[Array]]]:
+        """Targets, the vectors to be written, and their gradients."""
+        given = items_of(grads, "grads")
+        if len(given) != len(self._targets):
+            raise ValueError(
+                f"grads: expected those of {len(self._targets)} parameters, got {len(given)}"
+            )
+        return [
+            (target, target.vectors().values(), target.gradients(item, name))
+            for target, (name, item) in zip(self._targets, given, strict=True)
+        ]
 
     def state_dict(self) -> dict[str, Any]:
         """Everything needed to go on later, copied.
@@ -97,7 +98,8 @@ class Optimizer:
         -------
         dict
             ``optimizer``: the name of the class, ``steps``, ``lr``, ``options``: the other
-            arguments of the constructor, ``vectors``: per `Parameters`, a dict of arrays.
+            arguments of the constructor, ``vectors``: per `Parameters` or plain array, a dict of
+            vectors.
         """
         return {
             "optimizer": type(self).__name__,
@@ -129,7 +131,7 @@ class Optimizer:
         loaded = make(self._parameters, state["lr"], **state["options"])
         if len(state["vectors"]) != len(loaded._state):
             raise ValueError(
-                f"state: expected vectors of {len(loaded._state)} Parameters, "
+                f"state: expected vectors of {len(loaded._state)} parameters, "
                 f"got {len(state['vectors'])}"
             )
         for ours, theirs in zip(loaded._state, state["vectors"], strict=True):
@@ -149,28 +151,7 @@ class Optimizer:
         self.__dict__.update(loaded.__dict__)
 
     def __repr__(self) -> str:
-        weights = sum(parameters.size for parameters in self._parameters)
         defaults = inspect.signature(type(self)).parameters
         chosen = [f"{k}={v!r}" for k, v in self._options.items() if v != defaults[k].default]
-        parts = [f"{weights} weights", f"lr={self._lr!r}", *chosen, f"steps={self._steps}"]
+        parts = [f"{self._size} weights", f"lr={self._lr!r}", *chosen, f"steps={self._steps}"]
         return f"{type(self).__name__}({', '.join(parts)})"
-
-
-def _as_parameters(parameters: Parameters | Sequence[Parameters]) -> list[Parameters]:
-    given = parameters if isinstance(parameters, list | tuple) else [parameters]
-    for item in given:
-        if not isinstance(item, Parameters):
-            raise TypeError(
-                "parameters: expected Parameters, such as lstm.parameters, or a sequence of "
-                f"them, got {type(item).__name__}"
-            )
-    if len({id(item) for item in given}) != len(given) or not given:
-        raise ValueError(f"parameters: expected different Parameters, got {len(given)} of them")
-    return list(given)
-
-
-def _difference(ours: list[tuple[str, Any]], theirs: list[tuple[str, Any]]) -> str:
-    for (name, shape), (other, other_shape) in zip(ours, theirs, strict=False):
-        if (name, shape) != (other, other_shape):
-            return f"with {name} {shape}, got {other} {other_shape}"
-    return f"{len(ours)} arrays, got {len(theirs)}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fastlstm._core import updates
-from fastlstm._parameters import Array, Parameters
+from fastlstm._parameters import Array
 from fastlstm._validation import non_negative
 from fastlstm.optim._base import Optimizer
+from fastlstm.optim._targets import Trainable
 
 
 class RMSprop(Optimizer):
@@ -22,7 +21,7 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    parameters : Parameters or sequence of Parameters
+    parameters : Parameters, mapping of str to array, array, or sequence of these
         What to train, such as ``lstm.parameters``.
     lr : float
         Learning rate, at least 0.
@@ -34,17 +33,16 @@ class RMSprop(Optimizer):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastlstm._parameters import Gradients, Parameters
-    >>> weights = Parameters({"w": (2,)}, "float64")
+    >>> weights = np.zeros(2)
     >>> optimizer = RMSprop(weights, lr=0.5, alpha=0.75)
-    >>> optimizer.step(Gradients({"w": (2,)}, np.array([3.0, -7.0])))
-    >>> weights["w"].round(6)
+    >>> optimizer.step(np.array([3.0, -7.0]))
+    >>> weights.round(6)
     array([-1.,  1.])
     """
 
     def __init__(
         self,
-        parameters: Parameters | Sequence[Parameters],
+        parameters: Trainable,
         lr: float = 1e-2,
         *,
         alpha: float = 0.99,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from fastlstm._core import updates
-from fastlstm._parameters import Array, Parameters
+from fastlstm._parameters import Array
 from fastlstm._validation import non_negative, number
 from fastlstm.optim._base import Optimizer
+from fastlstm.optim._targets import Trainable
 
 
 class SGD(Optimizer):
@@ -20,7 +19,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    parameters : Parameters or sequence of Parameters
+    parameters : Parameters, mapping of str to array, array, or sequence of these
         What to train, such as ``lstm.parameters``.
     lr : float
         Learning rate, at least 0.
@@ -32,17 +31,16 @@ class SGD(Optimizer):
     Examples
     --------
     >>> import numpy as np
-    >>> from fastlstm._parameters import Gradients, Parameters
-    >>> weights = Parameters({"w": (2,)}, "float64")
+    >>> weights = np.zeros(2)
     >>> optimizer = SGD(weights, lr=0.5)
-    >>> optimizer.step(Gradients({"w": (2,)}, np.array([1.0, -2.0])))
-    >>> weights["w"]
+    >>> optimizer.step(np.array([1.0, -2.0]))
+    >>> weights
     array([-0.5,  1. ])
     """
 
     def __init__(
         self,
-        parameters: Parameters | Sequence[Parameters],
+        parameters: Trainable,
         lr: float = 1e-3,
         *,
         momentum: float = 0.0,
