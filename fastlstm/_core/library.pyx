@@ -14,13 +14,21 @@ from collections import namedtuple
 from fastlstm._core import caches, processors
 
 
+cdef dict _found_isas():
+    cdef int i = 0
+    found = {}
+    while fl_isa_at(i) != NULL:
+        found[fl_isa_at(i).name.decode()] = <uintptr_t>fl_isa_at(i)
+        i += 1
+    return found
+
+
+cdef dict _isas = _found_isas()  # asking the CPU takes 10 us each time in a virtual machine
+
+
 def isas():
     """Names of the instruction sets this CPU can run, best first."""
-    names, i = [], 0
-    while fl_isa_at(i) != NULL:
-        names.append(fl_isa_at(i).name.decode())
-        i += 1
-    return names
+    return list(_isas)
 
 
 Cell = namedtuple("Cell", "name gates states has_options")
@@ -163,14 +171,10 @@ USUAL_THREADS = fl_usual_threads()  # the same where nobody has set a limit
 
 
 cdef const fl_isa *find_isa(str name) except NULL:
-    cdef int i = 0
-    cdef const fl_isa *found = fl_isa_at(0)  # asks the CPU, which takes 10 us in a virtual machine
-    while found != NULL:
-        if found.name.decode() == name:
-            return found
-        i += 1
-        found = fl_isa_at(i)
-    raise ValueError(f"isa: expected one of {', '.join(isas())}, got {name!r}")
+    found = _isas.get(name)
+    if found is None:
+        raise ValueError(f"isa: expected one of {', '.join(_isas)}, got {name!r}")
+    return <const fl_isa *><uintptr_t>found
 
 
 cdef const fl_driver *driver_of(bint is_double) noexcept:
