@@ -18,8 +18,8 @@ from fastlstm._io.atomic import check_replaceable
 from fastlstm._layers.cells import CELLS
 from fastlstm._layers.config import WEIGHT_TYPES
 from fastlstm.models import History, LanguageModel
+from fastlstm.models._progress import ProgressDisplay
 from fastlstm.training._interrupt import deferred_interrupt
-from fastlstm.training._progress import ProgressDisplay
 
 PROMPT = "John gave Mary a puppy."
 

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from fastlstm import _validation
 from fastlstm._core import memory
 from fastlstm._core.threads import arithmetic
 from fastlstm._io.atomic import StrPath
@@ -15,16 +16,20 @@ from fastlstm._layers.base import Layer
 from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._shards import ShardGradients, Shards
+from fastlstm._validation import bound, non_negative
 from fastlstm.distributed import Group, alone
 from fastlstm.heads._softmax import Array, Indices, softmax_loss_backward, sums_of_shards
 from fastlstm.models._evaluation import mean_bits
+from fastlstm.models._history import History
+from fastlstm.models._progress import ProgressDisplay
+from fastlstm.models._task import Reading, TextTask
 from fastlstm.models._text import Alphabet, split
+from fastlstm.optim import Adam
 from fastlstm.training._batches import Codes
 from fastlstm.training._checkpoint import Checkpoints, fingerprint
-from fastlstm.training._history import History, Progress
+from fastlstm.training._history import Progress
 from fastlstm.training._loop import train
-from fastlstm.training._plan import Plan
-from fastlstm.training._progress import ProgressDisplay
+from fastlstm.training._plan import Plan, length_of_run
 from fastlstm.training._together import agree
 
 State = tuple[Array, ...]  # of cells with one state, a tuple of one
@@ -158,19 +163,15 @@ class Training:
             if group is not None and shards is None:
                 raise ValueError("shards: expected a power of two with a group, got None")
             codes, rest = split(self._alphabet, text, held_out)
-            plan = Plan.of(
-                len(codes),
-                steps=steps,
-                seconds=seconds,
-                epochs=epochs,
-                batch_size=batch_size,
-                chunk=chunk,
-                lr=lr,
-                clip_norm=clip_norm,
-                evaluations=evaluations,
-                reset_every=reset_every,
+            reading = Reading.of(batch_size, chunk, reset_every)
+            plan = Plan(
+                *length_of_run(steps, seconds, epochs, len(codes) / reading.characters),
+                lr=non_negative("lr", lr),
+                schedule="linear",
+                clip_norm=bound("clip_norm", clip_norm),
+                evaluations=_validation.integer(evaluations, "evaluations", 1),
             )
-            own = None if shards is None else processes.shards(plan.batch_size, shards)
+            own = None if shards is None else processes.shards(reading.batch_size, shards)
             settings = {
                 **self._config,
                 "dropout": self.lstm.dropout,
@@ -178,21 +179,26 @@ class Training:
                 "alphabet": fingerprint(self._alphabet.points),
                 "text": fingerprint(codes),
                 "held_out": fingerprint(rest),
+                **asdict(reading),
                 **asdict(plan),
                 "shards": own and own.count,
             }
             checkpoints = Checkpoints.of(checkpoint, checkpoint_every, resume, settings)
-            return codes, rest, plan, own, settings, checkpoints
+            task = TextTask(self, codes, reading, own)
+            return task, rest, plan, settings, checkpoints
 
-        codes, rest, plan, own, settings, checkpoints = agree(processes, prepare)[0]
+        task, rest, plan, settings, checkpoints = agree(processes, prepare)[0]
         every = checkpoints and checkpoints.every
         processes.check({**settings, "checkpoint_every": every})
-        evaluate = (lambda: self._mean_bits(rest, plan.batch_size)) if len(rest) else None
+        evaluate = (lambda: self._mean_bits(rest, batch_size)) if len(rest) else None
         show = None if isinstance(progress, bool) else progress
         with contextlib.ExitStack() as stack:
             if progress is True:
                 show = stack.enter_context(ProgressDisplay())
-            return train(self, codes, plan, evaluate, show, processes, own, checkpoints)
+            optimizer = Adam(self.trainable, plan.lr)
+            history = train(task, optimizer, plan, processes, evaluate, show, checkpoints)
+            assert isinstance(history, History)
+            return history
 
     def gradients(
         self, inputs: Indices, targets: Indices, state: State | None

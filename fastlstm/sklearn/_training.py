@@ -1,24 +1,23 @@
-"""The training loop of the estimators: epochs of shuffled batches, until it gets no better."""
+"""How the estimators are trained: epochs of shuffled batches, until it gets no better."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fastlstm._parameters import Gradients
-from fastlstm._shards import ShardGradients
 from fastlstm.distributed._group import Group
-from fastlstm.optim import AdamW, clip_grad_norm
+from fastlstm.optim import AdamW
 from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Network
-from fastlstm.training._interrupt import deferred_interrupt
-from fastlstm.training._together import agree, on_rank_0
+from fastlstm.training import _loop
+from fastlstm.training._batches import ShuffledRows
+from fastlstm.training._plan import Plan as Schedule
+from fastlstm.training._task import Task
 
 Array = NDArray[Any]
 Report = Callable[[int, float, float | None], object]
@@ -70,6 +69,32 @@ def as_process_0(learner: Learner, group: Group) -> Learner:
     return Learner(network, optimizer, rng)
 
 
+class _Batches(Task):
+    """Shuffled batches; all processes have all examples, and compute their shards of a batch."""
+
+    advice = "try a smaller learning_rate, or scale X"
+
+    def __init__(self, learner: Learner, examples: Examples, plan: Plan, group: Group) -> None:
+        self.trainable = learner.network.trainable
+        self._network, self._examples = learner.network, examples
+        self._group, self._shards = group, plan.shards
+        self.rows = ShuffledRows(len(examples), plan.batch_size, learner.rng.permutation)
+
+    def gradients(self, step: int) -> tuple[Any, Any]:
+        batch = self.rows.next()
+        self.size = len(batch)
+        if self._shards is None:
+            return self._network.gradients(*self._examples.batch(batch))
+        shards = self._group.shards(len(batch), self._shards)
+        return self._network.shard_gradients(*self._examples.batch(batch[shards.rows]), shards)
+
+    def join(self, group: Group, loss: Any, grads: Any) -> tuple[float, Any]:
+        return (loss, grads) if self._shards is None else (group.total(loss), group.sum(grads))
+
+    def progress(self, step: int) -> int:
+        return step // self.rows.per_epoch
+
+
 def train(
     learner: Learner,
     examples: Examples,
@@ -82,75 +107,25 @@ def train(
 
     With `validate`, the weights are those of the best epoch afterwards.  Ctrl-C ends the run after
     the current batch, so that the weights are always those of whole steps.
-
-    All processes of the group have all examples; of a batch each computes its shards.
     """
-    history, best, kept, waited = History(), math.inf, None, 0
-    trainable = learner.network.trainable
-    with deferred_interrupt() as interrupted:
-        while len(history.losses) < plan.max_iter and waited < plan.patience:
-            order = learner.rng.permutation(len(examples))
-            mean = _epoch(learner, examples, order, plan, group, interrupted)
-            if mean is None:
-                history.interrupted = True
-                break
-            history.losses.append(mean)
-            value = mean
-            if validate is not None:
-                # Of one process: scores are computed by NumPy, whose bits may differ by machine.
-                history.scores.append(on_rank_0(group, validate))
-                value = -history.scores[-1]
-            waited = waited + 1 if value > best - plan.tol else 0
-            if value < best:
-                best = value
-                if validate is not None:
-                    kept = [parameters.flat.copy() for parameters in trainable]
-            score = history.scores[-1] if history.scores else None
-            agree(group, partial(report, len(history.losses), mean, score))
-            group.check_same([parameters.flat for parameters in trainable], "parameters")
-    if kept is not None:
-        for parameters, flat in zip(trainable, kept, strict=True):
-            parameters.flat = flat
-    return history
+    task = _Batches(learner, examples, plan, group)
+    per_epoch = task.rows.per_epoch
+    schedule = Schedule(
+        steps=plan.max_iter * per_epoch,
+        seconds=math.inf,
+        lr=learner.optimizer.lr,
+        clip_norm=plan.clip_norm,
+        evaluations=None,
+        steps_per_epoch=per_epoch,
+        patience=plan.patience,
+        tol=plan.tol,
+    )
 
+    def show(record: Any) -> None:
+        if record.step % per_epoch == 0:
+            report(record.epoch, record.loss, None if validate is None else record.score)
 
-def _epoch(
-    learner: Learner,
-    examples: Examples,
-    rows: Array,
-    plan: Plan,
-    group: Group,
-    interrupted: Callable[[], int],
-) -> float | None:
-    """The mean loss, or None if it was interrupted."""
-    total = 0.0
-    for start in range(0, len(rows), plan.batch_size):
-        batch = rows[start : start + plan.batch_size]
-        if plan.shards is None:
-            value, grads = learner.network.gradients(*examples.batch(batch))
-        else:
-            value, grads = _of_all(learner.network, examples, batch, plan.shards, group)
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"the training loss is {value}: try a smaller learning_rate, or scale X"
-            )
-        if plan.clip_norm is not None:
-            clip_grad_norm(grads, plan.clip_norm)
-        learner.optimizer.step(grads)
-        total += value * len(batch)
-        if group.vote(None, interrupted()):
-            return None
-    return total / len(rows)
-
-
-def _of_all(
-    network: Network, examples: Examples, batch: Array, count: int, group: Group
-) -> tuple[float, list[Gradients]]:
-    """The loss of a batch and its gradients, from the shards of all processes."""
-    shards = group.shards(len(batch), count)
-
-    def of_shards() -> tuple[Array, list[ShardGradients]]:
-        return network.shard_gradients(*examples.batch(batch[shards.rows]), shards)
-
-    (losses, grads), _ = agree(group, of_shards)
-    return group.total(losses), group.sum(grads)
+    found = _loop.train(task, learner.optimizer, schedule, group, validate, show)
+    whole = [record for record in found.records if record.step % per_epoch == 0]
+    scores = [] if validate is None else [record.score for record in whole]
+    return History([record.loss for record in whole], scores, found.stopped)

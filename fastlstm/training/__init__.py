@@ -1,1 +1,6 @@
-"""Training: the loop, its batches, its history and its progress."""
+"""Training: one loop for models of your own, and what it returns."""
+
+from fastlstm.training._fit import fit
+from fastlstm.training._history import History, Record
+
+__all__ = ["History", "Record", "fit"]

@@ -15,7 +15,6 @@ from fastlstm import _validation
 from fastlstm._io import tensor_file
 from fastlstm._io.atomic import StrPath, check_replaceable, remove_leftovers
 from fastlstm._validation import non_negative
-from fastlstm.training._history import Record
 
 Array = NDArray[Any]
 Settings = Mapping[str, Any]
@@ -24,6 +23,7 @@ _KIND = "checkpoint"
 # A step of the default model takes some hundredths of a second: it loses less than a minute when it
 # is killed, and spends much less than a hundredth of its time on writing.
 STEPS_BETWEEN = 1000
+_FIELDS = 6  # of a record
 _FIGURES = ("step", "read", "seconds", "done")  # of a moment
 
 
@@ -33,23 +33,25 @@ class Moment(NamedTuple):
     step: int
     """Updates of the weights so far."""
     read: int
-    """Characters each row has read."""
+    """Where in the data it stands: characters that each row has read, or batches."""
     seconds: float
     """Time spent."""
     done: float
     """Part of the run, 0 to 1."""
     weights: list[Array]
     """The flat vectors of the parameters."""
+    best: list[Array]
+    """Those of the best record, if that is looked for."""
     optimizer: dict[str, Any]
     """Its `state_dict`."""
     generators: list[Mapping[str, Any]]
     """States of the bit generators."""
     state: tuple[Array, ...]
-    """The states of all rows, [L, B, H] each."""
-    records: list[Record]
+    """What it has to know of the data: states of all rows, [L, B, H] each, or an order."""
+    records: list[Any]
     """Those of the history."""
-    losses: list[float]
-    """Of the steps since the last record."""
+    losses: list[tuple[float, int]]
+    """Of the steps since the last record, and of how many examples each is the mean."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,7 @@ class Checkpoints:
         config = {**_config(moment), "settings": dict(self.settings)}
         tensor_file.write(self.path, _KIND, tensors, {**config, "digest": _digest(tensors, config)})
 
-    def begin(self, like: Moment) -> Moment | None:
+    def begin(self, like: Moment, record: Any) -> Moment | None:
         """The moment that was saved last, or None if the run is to begin.
 
         Nothing else writes the file from now on.
@@ -122,6 +124,8 @@ class Checkpoints:
         ----------
         like : Moment
             One of this run: what is read has its shapes.
+        record : type
+            Of the records of the history: two integers, and four numbers.
 
         Raises
         ------
@@ -144,7 +148,7 @@ class Checkpoints:
             raise ValueError(f"{self.path}: the checkpoint is damaged")
         self._compare(config.get("settings"))
         try:
-            return _moment(tensors, config, like)
+            return _moment(tensors, config, like, record)
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             # What nobody damaged was written by another version.
             raise ValueError(
@@ -174,8 +178,9 @@ def _tensors(moment: Moment) -> dict[str, Array]:
     for i, vectors in enumerate(moment.optimizer["vectors"]):
         tensors |= {f"optimizer.{i}.{name}": vector for name, vector in vectors.items()}
     tensors |= {f"state.{i}": array for i, array in enumerate(moment.state)}
-    tensors["records"] = np.array(moment.records, np.float64).reshape(-1, len(Record._fields))
-    tensors["losses"] = np.array(moment.losses, np.float64)
+    tensors |= {f"best.{i}": flat for i, flat in enumerate(moment.best)}
+    tensors["records"] = np.array(moment.records, np.float64).reshape(-1, _FIELDS)
+    tensors["losses"] = np.array(moment.losses, np.float64).reshape(-1, 2)
     return tensors
 
 
@@ -186,8 +191,10 @@ def _config(moment: Moment) -> dict[str, Any]:
     return dict(json.loads(json.dumps(config)))
 
 
-def _moment(tensors: dict[str, Array], config: dict[str, Any], like: Moment) -> Moment:
+def _moment(tensors: dict[str, Array], config: dict[str, Any], like: Moment, record: Any) -> Moment:
     """The moment of a file; an error says where it is not as `like`."""
+    if any(name.startswith("best.") for name in tensors):
+        like = like._replace(best=like.weights)
     arrays, others = _tensors(like), _config(like)
     for name in {**arrays, **tensors}:
         ours, found = (_layout(name, of.get(name)) for of in (arrays, tensors))
@@ -212,11 +219,12 @@ def _moment(tensors: dict[str, Array], config: dict[str, Any], like: Moment) -> 
         seconds=non_negative("seconds", config["seconds"]),
         done=_validation.probability(config["done"], "done"),
         weights=[tensors[f"weights.{i}"] for i in range(len(like.weights))],
+        best=[tensors[f"best.{i}"] for i in range(len(like.best))],
         optimizer={**optimizer, "vectors": vectors},
         generators=config["generators"],
         state=tuple(tensors[f"state.{i}"] for i in range(len(like.state))),
-        records=[Record(int(row[0]), int(row[1]), *row[2:]) for row in tensors["records"].tolist()],
-        losses=tensors["losses"].tolist(),
+        records=[record(int(row[0]), int(row[1]), *row[2:]) for row in tensors["records"].tolist()],
+        losses=[(loss, int(size)) for loss, size in tensors["losses"].tolist()],
     )
 
 

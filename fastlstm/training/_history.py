@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 
 class Record(NamedTuple):
@@ -14,19 +14,26 @@ class Record(NamedTuple):
 
     step: int
     """Updates of the weights so far."""
-    characters: int
-    """Characters read so far."""
+    epoch: int
+    """Whole epochs so far; 0 of data that have none."""
     seconds: float
     """Time since the start, evaluations included."""
     done: float
     """Part of the run, 0 to 1."""
     loss: float
-    """Mean training loss in nats per character, of this step or since the last record."""
-    held_out_bits: float
-    """Held-out bits per character at the last evaluation; NaN before it or without one."""
+    """Mean training loss, of this step or since the last record."""
+    score: float
+    """What `evaluate` returned last; NaN before it or without one."""
 
 
-Progress = Callable[[Record], object]
+Progress = Callable[[Any], object]
+
+
+class Panel(NamedTuple):
+    """Some curves on the same axes."""
+
+    label: str
+    curves: Sequence[tuple[str, Sequence[float]]]
 
 
 @dataclass
@@ -37,29 +44,27 @@ class History:
 
     Examples
     --------
-    >>> from fastlstm.models import History, Record
-    >>> History([Record(10, 5120, 0.5, 0.5, 2.1, 3.2), Record(20, 10240, 1.0, 1.0, 1.6, 2.5)])
-    History(2 records, 20 steps, held out 2.500 bits per character, 1.0 s)
+    >>> from fastlstm.training import History, Record
+    >>> History([Record(10, 1, 0.5, 0.5, 2.1, 0.7), Record(20, 2, 1.0, 1.0, 1.6, 0.8)])
+    History(2 records, 20 steps, loss 1.6, score 0.8, 1.0 s)
     """
 
-    records: list[Record] = field(default_factory=list)
-    """One per held-out evaluation; the last is the end of the run."""
+    records: list[Any] = field(default_factory=list)
+    """One per evaluation, or per epoch; the last is the end of the run."""
     stopped: bool = False
     """Whether Ctrl-C ended it before its time."""
 
-    @property
-    def characters_per_second(self) -> float:
-        """Mean speed over the whole run, evaluations included."""
-        last = self.records[-1]
-        return last.characters / last.seconds
+    _RECORD: ClassVar[Any] = Record
+    _AGAINST: ClassVar[tuple[str, ...]] = ("seconds", "step", "epoch")
+    _COLUMNS: ClassVar[tuple[str, ...]] = ("steps", "seconds", "loss", "score")
 
     def plot(self, against: str = "seconds") -> Any:
-        """Draw bits per character, of the held-out text and of the training text.
+        """Draw what was measured, of the training data and of what was held out.
 
         Parameters
         ----------
-        against : {"seconds", "step", "characters"}
-            What the horizontal axis has.
+        against : {"seconds", "step", "epoch"}
+            What the horizontal axis has; of a text, "characters" instead of epochs.
 
         Returns
         -------
@@ -79,38 +84,41 @@ class History:
         >>> history = LanguageModel(text, hidden_size=32, seed=1).fit(text, steps=20, batch_size=8)
         >>> figure = history.plot(against="step")
         """
-        if against not in ("seconds", "step", "characters"):
-            raise ValueError(
-                f"against: expected 'seconds', 'step' or 'characters', got {against!r}"
-            )
+        if against not in self._AGAINST:
+            *others, last = map(repr, self._AGAINST)
+            raise ValueError(f"against: expected {', '.join(others)} or {last}, got {against!r}")
         from fastlstm._figure import Picture
 
-        figure = Picture(figsize=(6.4, 3.6), layout="constrained")
-        axes = figure.subplots()
+        panels = self._panels()
+        figure = Picture(figsize=(6.4, 1.6 + 2.0 * len(panels)), layout="constrained")
         place = [getattr(record, against) for record in self.records]
-        curves = [
-            ("held out", [record.held_out_bits for record in self.records], "#1a85ff", "-"),
-            ("training", [_bits(record.loss) for record in self.records], "#777777", "--"),
-        ]
-        for label, bits, color, style in curves:
-            if not all(map(math.isnan, bits)):
-                axes.plot(place, bits, style, color=color, marker="o", markersize=3, label=label)
-        axes.set_xlabel({"step": "steps"}.get(against, against))
-        axes.set_ylabel("bits per character")
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", linewidth=0.4)
-        if self.records:
-            axes.legend(frameon=False)
+        for axes, panel in zip(
+            figure.subplots(len(panels), squeeze=False)[:, 0], panels, strict=True
+        ):
+            _draw(axes, place, panel)
+        figure.axes[-1].set_xlabel({"step": "steps", "epoch": "epochs"}.get(against, against))
         return figure
+
+    def _panels(self) -> list[Panel]:
+        """What is drawn, one above the other."""
+        loss, score = ([getattr(r, name) for r in self.records] for name in ("loss", "score"))
+        scores = [] if all(map(math.isnan, score)) else [Panel("score", [("held out", score)])]
+        return [Panel("loss", [("training", loss)]), *scores]
+
+    def _measured(self, record: Any) -> list[str]:
+        """What a record measured, in words."""
+        score = [] if math.isnan(record.score) else [f"score {record.score:.4g}"]
+        return [f"loss {record.loss:.4g}", *score]
+
+    def _cells(self, record: Any) -> tuple[str, ...]:
+        """What a record measured, in the last columns of a table."""
+        return f"{record.loss:.4g}", f"{record.score:.4g}"
 
     def __repr__(self) -> str:
         parts = [f"{len(self.records)} record{'s' * (len(self.records) != 1)}"]
         if self.records:
             last = self.records[-1]
-            held_out = not math.isnan(last.held_out_bits)
-            bits = last.held_out_bits if held_out else _bits(last.loss)
-            measured = f"{'held out' if held_out else 'training'} {bits:.3f} bits per character"
-            parts += [f"{last.step} steps", measured, f"{last.seconds:.1f} s"]
+            parts += [f"{last.step} steps", *self._measured(last), f"{last.seconds:.1f} s"]
         return f"History({', '.join([*parts, *['stopped'] * self.stopped])})"
 
     def _repr_png_(self) -> Any:
@@ -120,16 +128,27 @@ class History:
     def _repr_html_(self) -> str | None:
         if _can_draw() and self.records:
             return None
-        cells = [("steps", "seconds", "training", "held out")]
-        for record in self.records:
-            bits = (f"{_bits(record.loss):.3f}", f"{record.held_out_bits:.3f}")
-            cells.append((str(record.step), f"{record.seconds:.1f}", *bits))
-        rows = ["".join(f"<td>{cell}</td>" for cell in row) for row in cells]
-        return f"<table>{''.join(f'<tr>{row}</tr>' for row in rows)}</table>"
+        rows = [self._COLUMNS]
+        rows += [(str(r.step), f"{r.seconds:.1f}", *self._cells(r)) for r in self.records]
+        cells = ["".join(f"<td>{cell}</td>" for cell in row) for row in rows]
+        return f"<table>{''.join(f'<tr>{row}</tr>' for row in cells)}</table>"
 
 
-def _bits(nats: float) -> float:
-    return nats / math.log(2)
+_STYLES = {"held out": ("#1a85ff", "-"), "training": ("#777777", "--")}
+
+
+def _draw(axes: Any, place: Sequence[float], panel: Panel) -> None:
+    drawn = 0
+    for label, values in panel.curves:
+        if not all(map(math.isnan, values)):
+            color, style = _STYLES[label]
+            axes.plot(place, values, style, color=color, marker="o", markersize=3, label=label)
+            drawn += 1
+    axes.set_ylabel(panel.label)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", linewidth=0.4)
+    if drawn:
+        axes.legend(frameon=False)
 
 
 def _can_draw() -> bool:

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any, Literal
 
 from fastlstm import _validation
-from fastlstm._validation import bound, non_negative
+from fastlstm._validation import bound
+
+Schedule = Literal["constant", "linear", "cosine"] | Callable[[float], float]
+
+_SCHEDULES: dict[str, Callable[[float], float]] = {
+    "constant": lambda done: 1.0,
+    "linear": lambda done: 1 - done,
+    "cosine": lambda done: (1 + math.cos(math.pi * done)) / 2,
+}
 
 
 @dataclass(frozen=True)
@@ -19,67 +25,69 @@ class Plan:
 
     steps: float
     seconds: float
-    batch_size: int
-    chunk: int
     lr: float
-    clip_norm: float
-    evaluations: int
-    reset_every: int | None
-
-    @classmethod
-    def of(
-        cls,
-        characters: int,
-        *,
-        steps: int | None,
-        seconds: float | None,
-        epochs: float | None,
-        batch_size: int,
-        chunk: int,
-        lr: float,
-        clip_norm: float,
-        evaluations: int,
-        reset_every: int | None,
-    ) -> Self:
-        """The plan that arguments of `fit` ask for, for a text of so many characters.
-
-        Raises
-        ------
-        TypeError, ValueError
-            An argument cannot be meant.
-        """
-        lengths = [length for length in (steps, seconds, epochs) if length is not None]
-        if len(lengths) != 1:
-            raise ValueError(f"steps, seconds, epochs: expected one of them, got {len(lengths)}")
-        batch_size = _validation.integer(batch_size, "batch_size", 1)
-        chunk = _validation.integer(chunk, "chunk", 1)
-        _validation.check_size(batch_size * chunk, np.dtype(np.intp), "batch_size, chunk")
-        total = math.inf if steps is None else _validation.integer(steps, "steps", 1)
-        if epochs is not None:
-            total = math.ceil(_length("epochs", epochs) * characters / (batch_size * chunk))
-        return cls(
-            steps=total,
-            seconds=math.inf if seconds is None else _length("seconds", seconds),
-            batch_size=batch_size,
-            chunk=chunk,
-            lr=non_negative("lr", lr),
-            clip_norm=bound("clip_norm", clip_norm),
-            evaluations=_validation.integer(evaluations, "evaluations", 1),
-            reset_every=(
-                None if reset_every is None else _validation.integer(reset_every, "reset_every", 1)
-            ),
-        )
-
-    def resets(self, step: int) -> NDArray[np.bool_]:
-        """Rows of the batch whose state is zero before this step: each in its turn."""
-        if self.reset_every is None:
-            return np.zeros(self.batch_size, np.bool_)
-        rows = np.arange(self.batch_size) % self.reset_every
-        return np.asarray(rows == step % self.reset_every)
+    """At the start."""
+    clip_norm: float | None
+    evaluations: int | None
+    """Records, evenly spaced; None: one after every epoch."""
+    schedule: Schedule = "constant"
+    """What the learning rate is multiplied with, for the part of the run that is done."""
+    steps_per_epoch: int | None = None
+    patience: int | None = None
+    """Records without an improvement by `tol` that end the run."""
+    tol: float = 0.0
 
     def done(self, step: int, seconds: float) -> float:
         """Part of the run that lies behind, 0 to 1."""
         return min(1.0, max(step / self.steps, seconds / self.seconds))
+
+    def rate(self, done: float) -> float:
+        """The learning rate of the next step."""
+        factor = self.schedule
+        return self.lr * float(
+            _SCHEDULES[factor](done) if isinstance(factor, str) else factor(done)
+        )
+
+    def epoch(self, step: int) -> int:
+        """Whole epochs that lie behind."""
+        return step // self.steps_per_epoch if self.steps_per_epoch else 0
+
+    def is_due(self, step: int, done: float, records: int) -> bool:
+        """Whether it is time for a record, after so many of them."""
+        if self.evaluations is None:
+            assert self.steps_per_epoch is not None
+            return step % self.steps_per_epoch == 0 or done >= 1
+        return done * self.evaluations >= records + 1
+
+
+def check_schedule(schedule: Any) -> Schedule:
+    """Refuse what is neither a name nor a function."""
+    if not callable(schedule) and schedule not in list(_SCHEDULES):
+        *others, last = map(repr, _SCHEDULES)
+        names = f"{', '.join(others)}, {last}"
+        raise ValueError(f"schedule: expected {names} or a function, got {schedule!r}")
+    chosen: Schedule = schedule
+    return chosen
+
+
+def length_of_run(
+    steps: int | None, seconds: float | None, epochs: float | None, steps_per_epoch: float
+) -> tuple[float, float]:
+    """Steps and seconds, one of them infinite.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Not exactly one of the three is given, or it cannot be meant.
+    """
+    lengths = [length for length in (steps, seconds, epochs) if length is not None]
+    if len(lengths) != 1:
+        raise ValueError(f"steps, seconds, epochs: expected one of them, got {len(lengths)}")
+    if steps is not None:
+        return _validation.integer(steps, "steps", 1), math.inf
+    if epochs is not None:
+        return math.ceil(_length("epochs", epochs) * steps_per_epoch), math.inf
+    return math.inf, _length("seconds", seconds)
 
 
 def _length(name: str, value: Any) -> float:

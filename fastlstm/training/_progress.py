@@ -11,9 +11,6 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
-from fastlstm.training._history import Record
-
-_BITS = 1 / math.log(2)  # in a nat
 _NARROW = 76  # columns: with fewer, a bar says less beside it
 _WIDE = 100  # columns of a sample where there is no terminal
 _BETWEEN_SAMPLES = 10.0  # seconds
@@ -62,7 +59,7 @@ class ProgressDisplay:
         self._bar: Any = None
         self._plain = False
         self._mean = math.nan
-        self._held_out = math.nan
+        self._score = math.nan
 
     def __enter__(self) -> Self:
         return self
@@ -81,14 +78,15 @@ class ProgressDisplay:
         self.steps = step
         print(f"resumed at step {step}", flush=True)
 
-    def __call__(self, record: Record) -> None:
+    def __call__(self, record: Any) -> None:
         """Show a record."""
         if self._bar is None and not self._plain:
             self._bar = open_bar(1.0, "{percentage:3.0f}%|{bar}| {desc}")
             self._plain = self._bar is None
         self.steps = record.step
-        measured = record.held_out_bits != self._held_out and not math.isnan(record.held_out_bits)
-        self._held_out = record.held_out_bits
+        score = record[-1]
+        measured = score != self._score and not math.isnan(score)
+        self._score = score
         if self._sample is not None and record.seconds >= self._sampled + _BETWEEN_SAMPLES:
             self._sampled = record.seconds
             text = f"{record.seconds:.0f} s{self._measured(', ')}: {self._sample()}"
@@ -97,30 +95,42 @@ class ProgressDisplay:
             self._move(record)
         elif measured or record.done >= 1:
             self._write(
-                f"{record.done:4.0%} {record.seconds:6.1f} s, {_speed(record):,.0f} chars/s, "
-                f"{record.loss * _BITS:.3f} bits/char{self._measured(', ')}"
+                f"{record.done:4.0%} {record.seconds:6.1f} s, {self._speed(record)}, "
+                f"{self._loss(self._cost(record))}{self._measured(', ')}"
             )
 
-    def _move(self, record: Record) -> None:
+    def _cost(self, record: Any) -> float:
+        """What is to become small."""
+        loss: float = record.loss
+        return loss
+
+    def _loss(self, mean: float, narrow: bool = False) -> str:
+        """It, in words."""
+        return f"loss {mean:.{3 if narrow else 4}g}"
+
+    def _speed(self, record: Any, short: bool = False) -> str:
+        return f"{record.step / record.seconds:,.0f} steps/s"
+
+    def _measured(self, before: str, narrow: bool = False) -> str:
+        """What was measured last of what is held out, if anything was."""
+        if math.isnan(self._score):
+            return ""
+        return f"{before}score {self._score:.{3 if narrow else 4}g}"
+
+    def _move(self, record: Any) -> None:
         """Move the bar, and say beside it what there is room for."""
         # A running mean: the loss of a single step jumps about too much to be read.
-        bits = record.loss * _BITS
-        self._mean += 0.05 * (bits - self._mean)
-        self._mean = bits if math.isnan(self._mean) else self._mean
+        cost = self._cost(record)
+        self._mean += 0.05 * (cost - self._mean)
+        self._mean = cost if math.isnan(self._mean) else self._mean
         left = f"{record.seconds * (1 - record.done) / record.done:.0f} s"
         if 0 < _columns() < _NARROW:
-            text = f"{left}, {self._mean:.2f} bits{self._measured(', ', 2)}"
+            text = f"{left}, {self._loss(self._mean, True)}{self._measured(', ', True)}"
         else:
-            speed = f"{_speed(record) / 1000:.0f}k chars/s"
-            text = f"{left} left, {speed}, {self._mean:.3f} bits/char{self._measured(', ')}"
+            text = f"{left} left, {self._speed(record, True)}, {self._loss(self._mean)}"
+            text += self._measured(", ")
         self._bar.set_description_str(text, refresh=record.done >= 1)
         self._bar.update(record.done - self._bar.n)
-
-    def _measured(self, before: str, digits: int = 3) -> str:
-        """What was measured last of the held-out text, if anything was."""
-        if math.isnan(self._held_out):
-            return ""
-        return f"{before}held-out {self._held_out:.{digits}f}"
 
     def _write(self, line: str) -> None:
         """A line, above the bar if there is one."""
@@ -128,10 +138,6 @@ class ProgressDisplay:
             self._bar.write(line, file=sys.stderr)
         else:
             print(line, file=sys.stderr, flush=True)
-
-
-def _speed(record: Record) -> float:
-    return record.characters / record.seconds
 
 
 def _columns() -> int:

@@ -102,12 +102,12 @@ def rewrite(path: Path, tensors: dict[str, Any], config: dict[str, Any]) -> None
 @pytest.mark.parametrize(
     ("tensors", "config", "what"),
     [
-        ({"losses": None}, {}, "losses: expected float64 (any), got none"),
+        ({"losses": None}, {}, "losses: expected float64 (any, 2), got none"),
         ({"more": np.zeros(2)}, {}, "more: expected none, got float64 (2)"),
         ({"weights.0": np.zeros(7, "f4")}, {}, "weights.0: expected float32 (480), got float"),
         ({"state.1": np.zeros((1, 4, 8))}, {}, "state.1: expected float32 (1, 4, 8), got float64"),
         ({"records": np.zeros((2, 5))}, {}, "records: expected float64 (any, 6), got float64 ("),
-        ({"losses": np.zeros((2, 2))}, {}, "losses: expected float64 (any), got float64 (any, 2)"),
+        ({"losses": np.zeros((2, 3))}, {}, "losses: expected float64 (any, 2), got float64 ("),
         ({"records": np.full((2, 6), np.nan)}, {}, "cannot convert float NaN to integer"),
         ({}, {"step": ...}, "'step'"),
         ({}, {"step": 0}, "step: expected at least 1, got 0"),

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from support.language_models import TEXT, small_model, weights_of
 
-from fastlstm.models import History, LanguageModel, Record
+from fastlstm.models import History, LanguageModel, Record, _training
 from fastlstm.models._text import Alphabet
 from fastlstm.training import _loop
 from fastlstm.training._batches import TrainingRows
@@ -142,12 +142,12 @@ class FakeClock:
 def test_time_and_learning_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
 
-    class Watched(_loop.Adam):
+    class Watched(_training.Adam):
         def step(self, grads: Any) -> None:
             rates.append(self.lr)
             super().step(grads)
 
-    monkeypatch.setattr(_loop, "Adam", Watched)
+    monkeypatch.setattr(_training, "Adam", Watched)
     monkeypatch.setattr(_loop, "time", FakeClock())
     history = small_model().fit(TEXT, seconds=2, batch_size=4, chunk=16, lr=0.1)
     assert rates == pytest.approx([0.1, 0.075, 0.05, 0.025])

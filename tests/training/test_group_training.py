@@ -14,7 +14,7 @@ from support.groups import ThreadGroup, in_threads, outcomes
 from support.language_models import TEXT, small_model, weights_of
 
 from fastlstm import distributed, optim
-from fastlstm.models import History, LanguageModel, Record
+from fastlstm.models import History, LanguageModel, Record, _training
 from fastlstm.training import _loop
 
 RUN: dict[str, Any] = {"steps": 12, "batch_size": 6, "chunk": 16, "lr": 0.03, "evaluations": 3}
@@ -101,13 +101,13 @@ def test_process_0_has_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
     rates: list[list[float]] = [[], [], []]
 
-    class Adam(_loop.Adam):
+    class Adam(_training.Adam):
         def step(self, grads: Any) -> None:
             rates[speed.rank].append(self.lr)
             super().step(grads)
 
     monkeypatch.setattr(_loop, "time", Clocks())
-    monkeypatch.setattr(_loop, "Adam", Adam)
+    monkeypatch.setattr(_training, "Adam", Adam)
 
     def work(group: ThreadGroup) -> History:
         speed.rank, speed.tick = group.rank, 1.0 + group.rank
@@ -219,7 +219,7 @@ def test_weights_that_part_are_an_error_in_all(monkeypatch: pytest.MonkeyPatch) 
         return Adam
 
     for at, steps, seen in ((5, 300, 100), (150, 300, 200), (12, 12, 12)):
-        monkeypatch.setattr(_loop, "Adam", disturb(at))
+        monkeypatch.setattr(_training, "Adam", disturb(at))
         for error in everywhere(2, steps=steps, held_out=0):
             assert error.startswith(f"RuntimeError: weights after {seen} steps: expected the same")
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from fastlstm.models import LanguageModel, Record
+from fastlstm.models._progress import ProgressDisplay
 from fastlstm.training import _progress
-from fastlstm.training._progress import ProgressDisplay
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from support.signals import default_signals, defaults, needs_posix_signals
 
 import fastlstm
 from fastlstm._io import tensor_file
-from fastlstm.models import History, LanguageModel, Record
+from fastlstm.models import History, LanguageModel, Record, _training
 from fastlstm.training import _loop
 
 RUN: dict[str, Any] = {"batch_size": 4, "chunk": 16, "lr": 0.03, "evaluations": 4, "reset_every": 3}
@@ -114,12 +114,12 @@ def test_time_already_spent_counts(path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(_loop, "time", Clock())  # another process, another start
     rates: list[float] = []
 
-    class Adam(_loop.Adam):
+    class Adam(_training.Adam):
         def step(self, grads: Any) -> None:
             rates.append(self.lr)
             super().step(grads)
 
-    monkeypatch.setattr(_loop, "Adam", Adam)
+    monkeypatch.setattr(_training, "Adam", Adam)
     records: list[Record] = []
     history = model().fit(TEXT, checkpoint=path, resume=True, progress=records.append, **options)
     assert records[0].step == 7
