@@ -76,6 +76,7 @@ def predict(model: Any, X: Any, client: Any = None, *, method: str = "predict") 
         dtype=one.dtype,
         chunks=(X.chunks[0], *((size,) for size in one.shape[1:])),
         drop_axis=list(range(one.ndim, X.ndim)),
+        new_axis=list(range(X.ndim, one.ndim)),
         meta=one[:0],
     )
 

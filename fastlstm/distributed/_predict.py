@@ -14,11 +14,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fastlstm import _validation
-
-Array = NDArray[Any]
 
 _KEPT = 4
 _models: dict[str, Any] = {}  # the last ones that this worker was sent, by their hashes
@@ -58,7 +55,7 @@ def predict(
     *,
     method: str = "predict",
     timeout: float = 600.0,
-) -> Array:
+) -> Any:
     """Predict on the workers of an executor.
 
     Every process of them is sent the model once, and keeps it for later calls: a task names it by a
@@ -83,10 +80,11 @@ def predict(
 
     Returns
     -------
-    (n, ...) array
-        In the order of `X`, with the bits of ``model.predict(X)``; provided that no worker has the
-        instruction set `baseline` alone, where this process has another.  (Probabilities are
-        exponentials of NumPy, whose last bits may depend on the processor.)
+    (n, ...) array, or list of n
+        What the method returns, in the order of `X`, with the bits of ``model.predict(X)``;
+        provided that no worker has the instruction set `baseline` alone, where this process has
+        another.  (Probabilities are exponentials of NumPy, whose last bits may depend on the
+        processor.)
 
     Raises
     ------
@@ -118,8 +116,7 @@ def predict(
         raise ValueError(f"method: expected one of {type(model).__name__}, got {method!r}")
     n = len(X)
     if not n:  # the model knows what it makes of nothing
-        result: Array = getattr(model, method)(X)
-        return result
+        return getattr(model, method)(X)
     X = getattr(X, "iloc", X)  # of a data frame
     pickled = pickle.dumps(model)
     key = hashlib.blake2b(pickled, digest_size=16).hexdigest()
@@ -135,7 +132,8 @@ def predict(
     finally:
         question.cancel()
     unknown = question.result().unknown
-    return np.concatenate(_collect(begin, -(-n // rows), _capacity(executor), unknown, timeout))
+    parts = _collect(begin, -(-n // rows), _capacity(executor), unknown, timeout)
+    return list(itertools.chain(*parts)) if isinstance(parts[0], list) else np.concatenate(parts)
 
 
 def _submit_of(executor: Any) -> Callable[..., Future[_Answer]]:

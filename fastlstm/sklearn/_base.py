@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import check_array, check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from fastlstm import _validation
 from fastlstm._layers.cells import CELLS, check_cell
@@ -23,7 +25,10 @@ from fastlstm.optim import AdamW
 from fastlstm.sklearn._examples import Examples
 from fastlstm.sklearn._network import Network
 from fastlstm.sklearn._progress import Progress
+from fastlstm.sklearn._readout import EveryStep, LastStep
+from fastlstm.sklearn._scoring import Given, HeldOut, scorer_of, validation
 from fastlstm.sklearn._sequences import Sequences, read
+from fastlstm.sklearn._targets import check_given, check_of_sequences, of_steps, sample_weights
 from fastlstm.sklearn._training import History, Learner, Plan, as_process_0, train
 from fastlstm.training._together import agree
 
@@ -37,6 +42,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
     """Base of the estimators; they say what the targets are, and how they are scored."""
 
     _stratified: ClassVar[bool]  # whether parts of a split have equal shares of each target
+    _several: ClassVar[bool]  # whether a target may be several numbers
+    _held_out: HeldOut | None = None  # for a copy that is scored by it
     _network: Network
     _optimizer: AdamW
     _rng: np.random.RandomState
@@ -51,10 +58,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         dropout: float = 0.0,
         cell: str = "lstm",
         n_timesteps: int | None = None,
+        output: str = "last",
         learning_rate: float = 0.01,
         batch_size: int = 64,
         max_iter: int = 100,
         early_stopping: bool = False,
+        scoring: Any = None,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
@@ -71,10 +80,12 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.dropout = dropout
         self.cell = cell
         self.n_timesteps = n_timesteps
+        self.output = output
         self.learning_rate = learning_rate
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.early_stopping = early_stopping
+        self.scoring = scoring
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol
@@ -86,7 +97,11 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         self.verbose = verbose
 
     def _checked(self, y: Any, fresh: bool, classes: Array | None) -> Array:
-        """Targets, (n,) or (n, K); `fresh` if nothing is known of them yet."""
+        """Targets, (N,) or (N, K); `fresh` if nothing is known of them yet."""
+        raise NotImplementedError
+
+    def _as_y(self, targets: Array) -> Array:
+        """What `_checked` made targets of."""
         raise NotImplementedError
 
     def _prepared(self, examples: Examples, fresh: bool) -> Examples:
@@ -99,6 +114,14 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
 
     def _score(self, outputs: Array, examples: Examples) -> float:
         raise NotImplementedError
+
+    def _losses(self, outputs: Array, targets: Array) -> Array:
+        """(N,) array: of each prediction, as training has them."""
+        raise NotImplementedError
+
+    def _negative_loss(self, outputs: Array, examples: Examples) -> float:
+        losses = self._losses(outputs, examples.targets) * examples.weights
+        return float(-losses.sum() / len(examples))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -114,6 +137,8 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         ----------
         X : (n, features) or (n, T, F) array-like, or list of n array-likes (T_i, F)
         y : (n,) array-like, or (n, outputs) for a regressor
+            With ``output="steps"``: (n, T) array-like or list of n array-likes (T_i,), or, for a
+            regressor, (n, T, outputs) or (T_i, outputs).
         sample_weight : (n,) array-like, optional
             How much each sequence counts, at least 0, relative to the mean of them.  If all
             sequences are in one batch and none are held out, a weight of 2 gives the same bits as
@@ -175,7 +200,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         network = self._network.quantize(weights_dtype)
         small = copy.copy(self)
         del small._optimizer, small._rng  # of no use without training
-        small._network, small.lstm_, small.out_ = network, network.layer, network.out
+        small._learned(network)
         return small
 
     def _learn(
@@ -190,27 +215,37 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         group = current() or alone()
         going_on = hasattr(self, "_network") and (partial or self.warm_start)
 
-        def prepare() -> tuple[Plan, Examples, Learner]:
+        def prepare() -> tuple[Plan, Examples, Given, Learner]:
+            plan = self._plan(partial, group)
             if going_on:
                 method = "partial_fit" if partial else "fit with warm_start"
                 self._network.layer._check_trainable(method, "estimator")
-            plan = self._plan(partial, group)
+                before = "steps" if self._network.readout.of_steps else "last"
+                if self.output != before:
+                    raise ValueError(f"output: expected {before!r} as before, got {self.output!r}")
             sequences = self._read(X, self._network if going_on else None)
-            weights = _sample_weights(sample_weight, len(sequences))
+            weights = sample_weights(sample_weight, len(sequences))
             targets = self._checked(self._required(y, sequences), not going_on, classes)
             # Without a weight, an example is as if it were not there: it fills no place in a batch.
-            examples = Examples(sequences, targets, weights).take(np.flatnonzero(weights))
-            examples = self._prepared(self._scaled(examples, plan, partial), not going_on)
-            return plan, examples, self._learner(sequences, going_on, partial)
+            rows = np.flatnonzero(weights)
+            if by_step := self.output == "steps":
+                weights = np.repeat(weights, sequences.lengths)
+            read = Examples(sequences, targets, weights, by_step).take(rows)
+            examples = self._prepared(self._scaled(read, plan, partial), not going_on)
+            given = Given(X, rows, read, sample_weight is not None)
+            return plan, examples, given, self._learner(sequences, going_on, partial)
 
-        (plan, examples, learner), _ = agree(group, prepare)
+        (plan, examples, given, learner), _ = agree(group, prepare)
         if group.size > 1:
-            same = {name: v for name, v in self.get_params().items() if name not in _OF_PROCESS}
+            parameters = self.get_params().items()
+            # A function, such as `scoring`, has another address in each.
+            same = {n: v for n, v in parameters if n not in _OF_PROCESS and not callable(v)}
             group.check({**same, "goes on": going_on})
             group.check_same(examples.arrays(), "X, y and sample_weight")
             learner = as_process_0(learner, group)
-        history = self._train(learner, examples, plan, group)
-        self._network, self._optimizer, self._rng = learner
+        history = self._train(learner, examples, given, plan, group)
+        network, self._optimizer, self._rng = learner
+        self._learned(network)
         self._tell(history, going_on)
         return self
 
@@ -228,23 +263,22 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         )
 
     def _required(self, y: Any, sequences: Sequences) -> Any:
-        if y is None:
-            raise ValueError(
-                f"This {type(self).__name__} estimator requires y to be passed, "
-                "but the target y is None"
-            )
+        check_given(self, y)
         check_consistent_length(sequences.starts, y)
+        if self.output == "steps":
+            return of_steps(y, sequences.lengths, self._several)
+        check_of_sequences(y, self._several)
         return y
 
-    def _train(self, learner: Learner, examples: Examples, plan: Plan, group: Group) -> History:
+    def _train(
+        self, learner: Learner, examples: Examples, given: Given, plan: Plan, group: Group
+    ) -> History:
         """Hold out what is to be held out, and train on the rest."""
         validate = None
         if self.early_stopping:
-            examples, held = self._split(examples, learner.rng)
-
-            def validate() -> float:
-                return self._score(learner.network.outputs(held.sequences), held)
-
+            rows, held = self._split(examples, learner.rng)
+            validate = validation(self, learner.network, examples, given, held)
+            examples = examples.take(rows)
         with Progress(plan.max_iter, bool(self.verbose) and group.rank == 0) as report:
             return train(learner, examples, plan, group, validate, report)
 
@@ -253,6 +287,9 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         if partial and self.early_stopping:
             raise ValueError("early_stopping: expected False for partial_fit, got True")
         check_cell(self.cell, CELLS)
+        if self.output not in ("last", "steps"):
+            raise ValueError(f"output: expected 'last' or 'steps', got {self.output!r}")
+        scorer_of(self)
         for name in ("learning_rate", "weight_decay"):
             non_negative(name, getattr(self, name))
         part = non_negative("validation_fraction", self.validation_fraction)
@@ -289,37 +326,44 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             dtype=sequences.steps.dtype,
             seed=int(rng.randint(_MOST_SEED)),
         )
-        return Network(layer, self._outputs(), rng)
+        readout = EveryStep() if self.output == "steps" else LastStep()
+        return Network(layer, self._outputs(), rng, readout)
 
     def _scaled(self, examples: Examples, plan: Plan, partial: bool) -> Examples:
-        """With weights that have the mean 1; or, in one part of more, as they are."""
-        n = len(examples)
-        # In one batch, the gradient is that of the whole: what is equal need not be repeated.
-        if n <= plan.batch_size and not self.early_stopping:
-            examples = examples.merged()
-        weights = examples.weights
-        factor = len(weights) / (n if partial else weights.sum())
-        return Examples(examples.sequences, examples.targets, weights * factor)
+        """With weights whose sums over sequences have the mean 1, as training expects.
 
-    def _split(self, examples: Examples, rng: np.random.RandomState) -> tuple[Examples, Examples]:
-        """Examples to train on, and those to hold out."""
+        In one part of more, they are taken for weights of the mean 1.
+        """
+        n = len(examples.weights)
+        # In one batch, the gradient is that of the whole: what is equal need not be repeated.
+        if len(examples) <= plan.batch_size and not self.early_stopping:
+            examples = examples.merged()
+        factor = len(examples) / (n if partial else examples.weights.sum())
+        return replace(examples, weights=examples.weights * factor)
+
+    def _split(self, examples: Examples, rng: np.random.RandomState) -> tuple[Array, Array]:
+        """Which examples to train on, and which to hold out."""
+        rows: Array
+        held: Array
         rows, held = train_test_split(
             np.arange(len(examples)),
             test_size=self.validation_fraction,
             random_state=rng,
-            stratify=examples.targets if self._stratified else None,
+            stratify=examples.targets if self._stratified and not examples.of_steps else None,
         )
         if len(held) < 2:
             raise ValueError(
                 f"validation_fraction: expected at least 2 sequences, got {len(held)}: "
                 "increase it, or give more of them"
             )
-        return examples.take(rows), examples.take(held)
+        return rows, held
+
+    def _learned(self, network: Network) -> None:
+        """Make it the network that predicts."""
+        self._network, self.lstm_, self.out_ = network, network.layer, network.out
 
     def _tell(self, history: History, going_on: bool) -> None:
-        """Set the attributes of a fitted estimator."""
-        self.lstm_ = self._network.layer
-        self.out_ = self._network.out
+        """Set the attributes that say how it was fitted."""
         self.n_iter_ = len(history.losses)
         self.loss_curve_ = (self.loss_curve_ if going_on else []) + history.losses
         self.validation_scores_ = history.scores if self.early_stopping else None
@@ -330,25 +374,23 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
                 stacklevel=4,  # of fit's caller
             )
 
-    def _predict(self, X: Any) -> Array:
-        """(n, K) array: the outputs of the network."""
+    def _predict(self, X: Any, values: Callable[[Array], Array]) -> Any:
+        """Values (N, ...) of the network's outputs (N, K), for X; those of steps in its form."""
         check_is_fitted(self, "lstm_")
-        outputs: Array = self._network.outputs(self._read(X, self._network))
-        return outputs
+        if self._held_out is not None and X is self._held_out.X:
+            return values(self._held_out.outputs)
+        sequences = self._read(X, self._network)
+        found = values(self._network.outputs(sequences))
+        return sequences.as_given(found) if self._network.readout.of_steps else found
 
-
-def _sample_weights(value: Any, n: int) -> Array:
-    """(n,) array of float64; ones if there is none."""
-    if value is None:
-        return np.ones(n)
-    weights: Array = check_array(
-        value, ensure_2d=False, dtype=np.float64, input_name="sample_weight"
-    )
-    if weights.shape != (n,):
-        shape = _validation.shape_text(weights.shape)
-        raise ValueError(f"sample_weight: expected ({n},), got {shape}")
-    if weights.min() < 0:
-        raise ValueError(f"sample_weight: expected no negative weights, got {weights.min()}")
-    if weights.max() == 0:
-        raise ValueError("sample_weight: expected a weight that is not zero")
-    return weights
+    def _compared(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, Any, Any]:
+        """Targets, predictions and weights for a metric; of all steps, one after another."""
+        predicted: Any = self.predict(X)
+        of_scorer = self._held_out is not None and X is self._held_out.X
+        if of_scorer or not self._network.readout.of_steps:
+            return y, predicted, sample_weight
+        lengths = [len(each) for each in predicted]
+        check_consistent_length(predicted, y, sample_weight)
+        if sample_weight is not None:
+            sample_weight = np.repeat(sample_weight, lengths)
+        return of_steps(y, lengths, self._several), np.concatenate(predicted), sample_weight

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import ClassifierMixin
+from sklearn.metrics import accuracy_score
 from sklearn.utils import column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array
@@ -21,11 +23,11 @@ Array = NDArray[Any]
 
 
 class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
-    """Classify sequences: recurrent layer -> its last hidden state -> linear -> softmax.
+    """Classify sequences, or each of their steps: recurrent layer -> linear -> softmax.
 
     Trained on the cross-entropy by Adam, in shuffled batches.  The same `random_state` gives the
     same bits, whatever the number of threads.  Inputs are not scaled: the layer expects values
-    around 1, as a ``StandardScaler`` before it gives.
+    around 1, as a `SequenceScaler` before it gives.
 
     Parameters
     ----------
@@ -41,6 +43,12 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     n_timesteps : int, optional
         For a table `X`: how many steps a row has.  Step t of T reads the t-th part of the columns,
         ``row.reshape(T, -1)[t]``.  Default: each column is a step.
+    output : {"last", "steps"}, default "last"
+        What the linear layer reads: the last hidden state, for a label of each sequence; or the
+        hidden states of all steps, for a label of each step.  Then `y` and what is predicted have
+        an axis of steps, (n, T), or are lists of n arrays (T_i,) beside a list `X`.  Each step
+        counts the same in the loss, in the score, and by the weight of its sequence.  In one
+        direction, a step is classified by what came up to it.
     learning_rate : float, default 0.01
     batch_size : int, default 64
         Sequences for each update.
@@ -49,8 +57,15 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     early_stopping : bool, default False
         Hold a part of the sequences out, end when their score gets no better, and keep the weights
         of the best epoch.  Otherwise it ends when the training loss gets no lower.
+    scoring : str, callable or None, default None
+        The score of early stopping; higher is better.  A name of scikit-learn's scorers, such as
+        "balanced_accuracy", "f1", "roc_auc" or "neg_log_loss"; a callable ``(estimator, X, y)``;
+        "loss", for that of the training with its sign changed; or None, for the accuracy, in which
+        labels count by `class_weight`, as they do in the loss.  A scorer is given the held-out
+        `X`, and its `sample_weight` if `fit` was given some; of steps, labels and predictions one
+        after another, (N,).  Outputs are computed once an epoch, whatever it asks for.
     validation_fraction : float, default 0.1
-        The part to hold out; of every class alike.
+        The part to hold out; of every class alike, unless there is a label for each step.
     n_iter_no_change : int, default 10
         Epochs in a row without an improvement by `tol` that end the training.
     tol : float, default 1e-4
@@ -89,8 +104,9 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     loss_curve_ : list of float
         The mean loss of every epoch since the weights were initialized.
     validation_scores_ : list of float, or None
-        Accuracy after every epoch, with `early_stopping`.
+        The score after every epoch, with `early_stopping`.
     best_validation_score_ : float, or None
+        Their maximum.  The weights are those of the first epoch that has it.
 
     Notes
     -----
@@ -112,9 +128,17 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     >>> ragged = [rng.normal(size=(length, 2)) for length in (5, 9, 2)]
     >>> LSTMClassifier(4, max_iter=1).fit(ragged, [0, 1, 0]).predict_proba(ragged).shape
     (3, 2)
+
+    Has there been a positive value yet?  A label for each step:
+
+    >>> y = np.maximum.accumulate(X > 0, axis=1)
+    >>> classifier = LSTMClassifier(8, output="steps", max_iter=60, random_state=0).fit(X, y)
+    >>> classifier.predict(X).shape, classifier.score(X, y) > 0.95
+    ((200, 12), True)
     """
 
     _stratified: ClassVar[bool] = True
+    _several: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -125,10 +149,12 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         dropout: float = 0.0,
         cell: str = "lstm",
         n_timesteps: int | None = None,
+        output: str = "last",
         learning_rate: float = 0.01,
         batch_size: int = 64,
         max_iter: int = 100,
         early_stopping: bool = False,
+        scoring: Any = None,
         validation_fraction: float = 0.1,
         n_iter_no_change: int = 10,
         tol: float = 1e-4,
@@ -147,10 +173,12 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             dropout=dropout,
             cell=cell,
             n_timesteps=n_timesteps,
+            output=output,
             learning_rate=learning_rate,
             batch_size=batch_size,
             max_iter=max_iter,
             early_stopping=early_stopping,
+            scoring=scoring,
             validation_fraction=validation_fraction,
             n_iter_no_change=n_iter_no_change,
             tol=tol,
@@ -214,42 +242,53 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
             raise ValueError(f"classes: expected {self.classes_} as before, got {given}")
         return self._learn(X, y, sample_weight, partial=True, classes=given)
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> Any:
         """Return the most probable labels, (n,).
 
-        Parameters
-        ----------
-        X
-            As for `fit`.
-        """
-        outputs = self._predict(X)
-        labels: Array = self.classes_[outputs.argmax(axis=1)]
-        return labels
-
-    def predict_log_proba(self, X: Any) -> Array:
-        """Return the logarithms of `predict_proba`, (n, K), computed without leaving them.
+        With ``output="steps"``: (n, T), or a list of n arrays (T_i,) if `X` is a list.
 
         Parameters
         ----------
         X
             As for `fit`.
         """
-        return log_softmax(self._predict(X))
+        return self._predict(X, lambda outputs: self.classes_[outputs.argmax(axis=1)])
 
-    def predict_proba(self, X: Any) -> Array:
+    def predict_log_proba(self, X: Any) -> Any:
+        """Return the logarithms of `predict_proba`, computed without leaving them.
+
+        Parameters
+        ----------
+        X
+            As for `fit`.
+        """
+        return self._predict(X, log_softmax)
+
+    def predict_proba(self, X: Any) -> Any:
         """Return probabilities, (n, K) of float64, in the order of `classes_`.
 
+        With ``output="steps"``: (n, T, K), or a list of n arrays (T_i, K) if `X` is a list.
+
         Parameters
         ----------
         X
             As for `fit`.
         """
-        result: Array = np.exp(self.predict_log_proba(X))
-        result /= result.sum(axis=1, keepdims=True)
-        return result
+        return self._predict(X, _softmax)
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return the accuracy: the part of right labels, of sequences or of all their steps.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        """
+        labels, predicted, weights = self._compared(X, y, sample_weight)
+        return float(accuracy_score(labels, predicted, sample_weight=weights))
 
     def _checked(self, y: Any, fresh: bool, classes: Array | None) -> Array:
-        """Places of the labels in `classes_`, (n,)."""
+        """Places of the labels in `classes_`, (N,)."""
         y = check_array(y, ensure_2d=False, dtype=None, input_name="y")
         labels = column_or_1d(y, warn=True)
         check_classification_targets(labels)
@@ -261,11 +300,15 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         codes: Array = np.searchsorted(self.classes_, labels)
         return codes
 
+    def _as_y(self, targets: Array) -> Array:
+        labels: Array = self.classes_[targets]
+        return labels
+
     def _prepared(self, examples: Examples, fresh: bool) -> Examples:
         """With the factors of the classes."""
         classes, weights = examples.targets, examples.weights
         factors = self._factors(np.bincount(classes, weights, len(self.classes_)))
-        return Examples(examples.sequences, classes, weights * factors[classes])
+        return replace(examples, weights=weights * factors[classes])
 
     def _factors(self, mass: Array) -> Array:
         """Factors of the classes, (K,), from the sums of their weights."""
@@ -292,3 +335,14 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         """Accuracy."""
         right = outputs.argmax(axis=1) == examples.targets
         return float(np.average(right, weights=examples.weights))
+
+    def _losses(self, outputs: Array, targets: Array) -> Array:
+        """The cross-entropy."""
+        losses: Array = -log_softmax(outputs)[np.arange(len(targets)), targets]
+        return losses
+
+
+def _softmax(outputs: Array) -> Array:
+    result: Array = np.exp(log_softmax(outputs))
+    result /= result.sum(axis=1, keepdims=True)
+    return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,22 +15,30 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Examples:
-    """Sequences, a target for each, (n,) or (n, K), and weights, (n,)."""
+    """Sequences, a target for each or for each of their steps, and how much every target counts."""
 
     sequences: Sequences
     targets: Array
+    """(N,) or (N, K) array: of a sequence, or of its steps, after those of the one before."""
     weights: Array
+    """(N,) array."""
+    of_steps: bool = False
+    """Whether there is a target for each step."""
 
     def __len__(self) -> int:
-        return len(self.weights)
+        return len(self.sequences)
 
     def take(self, rows: Array) -> Examples:
         """Some of them."""
-        return Examples(self.sequences.take(rows), self.targets[rows], self.weights[rows])
+        places = self._places(rows)
+        return Examples(
+            self.sequences.take(rows), self.targets[places], self.weights[places], self.of_steps
+        )
 
     def batch(self, rows: Array) -> tuple[Array, Array | None, Array, Array]:
         """The arguments of `Network.gradients` for some of them."""
-        return *self.sequences.batch(rows), self.targets[rows], self.weights[rows]
+        places = self._places(rows)
+        return *self.sequences.batch(rows), self.targets[places], self.weights[places]
 
     def arrays(self) -> list[Array]:
         """All that they are."""
@@ -44,12 +52,28 @@ class Examples:
         weight of 2 and a repeated example would end in different networks.
         """
         found: dict[tuple[bytes, bytes], int] = {}
-        sums: list[float] = []
+        sums: list[Array] = []
         for row in range(len(self)):
             x, _ = self.sequences.batch(np.array([row]))
-            place = found.setdefault((x.tobytes(), self.targets[row].tobytes()), row)
-            sums.append(self.weights[row])
-            if place != row:
-                sums[place] += self.weights[row]
+            places = self._places(np.array([row]))
+            first = found.setdefault((x.tobytes(), self.targets[places].tobytes()), row)
+            sums.append(self.weights[places])
+            if first != row:
+                sums[first] = sums[first] + sums[row]
         rows = np.array([found[key] for key in sorted(found)])
-        return Examples(self.sequences.take(rows), self.targets[rows], np.array(sums)[rows])
+        merged = self.take(rows)
+        return replace(merged, weights=np.concatenate([sums[row] for row in rows]))
+
+    def _places(self, rows: Array) -> Array:
+        """Where the targets of some sequences are."""
+        if not self.of_steps:
+            return rows
+        lengths = self.sequences.lengths
+        starts = np.cumsum(lengths) - lengths
+        return runs(starts[rows], lengths[rows])
+
+
+def runs(starts: Array, lengths: Array) -> Array:
+    """The numbers from each start on, so many as its length, one run after another."""
+    shifts = starts - (np.cumsum(lengths) - lengths)
+    return np.repeat(shifts, lengths) + np.arange(lengths.sum())

@@ -1,4 +1,4 @@
-"""A recurrent layer and a linear one that reads its last hidden state; what they are trained on."""
+"""A recurrent layer and a linear one that reads its hidden states; what they are trained on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from fastlstm._core import heads
 from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.base import Layer
-from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._shards import ShardGradients, Shards
+from fastlstm.sklearn._readout import Borders, LastStep, Readout
 from fastlstm.sklearn._sequences import Sequences
 
 Array = NDArray[Any]
@@ -23,7 +23,7 @@ _VALUES = 1 << 20  # of a layer's output that are computed at a time: 8 MiB
 
 
 class Network:
-    """Sequences -> recurrent layer -> its last hidden state -> linear -> outputs.
+    """Sequences -> recurrent layer -> its last hidden state, or all of them -> linear -> outputs.
 
     The linear part is computed in float64, by sums whose order depends on nothing but the number
     of their terms: like the layer, it gives the same bits in any batch and with any threads.  What
@@ -37,12 +37,19 @@ class Network:
         K.
     rng : RandomState
         Of the initial weights of the linear layer.
+    readout : Readout
+        Which hidden states the linear layer reads.
     """
 
     def __init__(
-        self, layer: Layer[Any, Any, Any], outputs: int, rng: np.random.RandomState
+        self,
+        layer: Layer[Any, Any, Any],
+        outputs: int,
+        rng: np.random.RandomState,
+        readout: Readout | None = None,
     ) -> None:
         self.layer = layer
+        self.readout = LastStep() if readout is None else readout
         width = layer._directions * layer.hidden_size
         self._shapes = {"weight": (outputs, width), "bias": (outputs,)}
         self.out = Parameters(self._shapes, layer.dtype)
@@ -67,14 +74,14 @@ class Network:
         return small
 
     def outputs(self, sequences: Sequences) -> Array:
-        """(n, K) array of float64."""
+        """(n, K) array of float64; (N, K) for all steps, one sequence after another."""
         width = sequences.lengths.max() * self.out["weight"].shape[1]
         rows = max(1, _VALUES // int(width))
         parts = []
         for start in range(0, len(sequences), rows):
             chunk = np.arange(start, min(start + rows, len(sequences)))
             x, lengths = sequences.batch(chunk)
-            parts.append(self._linear(self._last(self.layer(x, lengths=lengths)[1])))
+            parts.append(self._linear(self._read(*self.layer(x, lengths=lengths), lengths)))
         return np.concatenate(parts)
 
     def gradients(
@@ -82,12 +89,17 @@ class Network:
     ) -> tuple[float, list[Gradients]]:
         """The loss of a batch, and its gradients in the order of `trainable`.
 
-        Targets are classes (B,), for the mean of ``-weight * log p(class)``, or numbers (B, K), for
-        that of ``weight * (output - target)**2 / 2``.
+        Targets are classes (N,), for ``-weight * log p(class)``, or numbers (N, K), for the mean
+        over K of ``weight * (output - target)**2 / 2``.  The loss is their sum, divided by B.  If
+        there is a target for each step, weights of 1 / (mean length of all sequences) make it the
+        mean over the steps of an epoch, where each counts the same, whatever batch it is in.
         """
         y, state, tape = self.layer.forward(x, lengths=lengths)
-        losses, dstate, flat = self._head(state, targets, weights, targets.size, None)
-        _, _, layer = self.layer.backward(tape, np.zeros_like(y), dstate, input_gradient=False)
+        read = self._read(y, state, lengths)
+        size = len(y) * math.prod(targets.shape[1:])
+        losses, dread, flat = self._head(read, targets, weights, size, None)
+        gradient = self.readout.back(self.layer, dread, y, lengths)
+        _, _, layer = self.layer.backward(tape, *gradient, input_gradient=False)
         return _sum_in_order(losses), [layer, Gradients(self._shapes, flat[0].astype(y.dtype))]
 
     def shard_gradients(
@@ -98,64 +110,54 @@ class Network:
         All arguments are of the rows of these shards.
         """
         y, state, tape = self.layer.forward(x, lengths=lengths, shards=shards)
+        borders = self.readout.borders(shards, y, lengths)
+        read = self._read(y, state, lengths)
         size = shards.batch * math.prod(targets.shape[1:])
-        losses, dstate, flat = self._head(state, targets, weights, size, shards)
-        _, _, layer = self.layer.backward(tape, np.zeros_like(y), dstate, input_gradient=False)
-        borders = zip(shards.starts[:-1], shards.starts[1:], strict=True)
-        sums = np.array([_sum_in_order(losses[a:b]) for a, b in borders])
+        losses, dread, flat = self._head(read, targets, weights, size, borders)
+        gradient = self.readout.back(self.layer, dread, y, lengths)
+        _, _, layer = self.layer.backward(tape, *gradient, input_gradient=False)
+        parts = zip(borders.starts[:-1], borders.starts[1:], strict=True)
+        sums = np.array([_sum_in_order(losses[a:b]) for a, b in parts])
         return sums, [layer, ShardGradients(self._shapes, flat.astype(y.dtype), shards)]
 
     def _head(
-        self, state: Any, targets: Array, weights: Array, size: int, shards: Shards | None
-    ) -> tuple[Array, Any, Array]:
-        """Parts of the mean of `size` losses, and gradients: of final states, and of `out`."""
-        last = self._last(state)
+        self, read: Array, targets: Array, weights: Array, size: int, shards: Borders | None
+    ) -> tuple[Array, Array, Array]:
+        """Losses by `size`, and gradients of their sum: of what is read, and of `out`."""
         weight, bias = (self.out[name].astype(np.float64) for name in ("weight", "bias"))
         parts = () if shards is None else (len(shards.starts) - 1,)
         flat = np.zeros((math.prod(parts), weight.size + bias.size))
         dweight = flat[:, : weight.size].reshape(*parts, *weight.shape)
         dbias = flat[:, weight.size :].reshape(*parts, *bias.shape)
-        losses, dlast = np.empty(len(last)), np.empty_like(last)
-        if len(last):
+        losses, dread = np.empty(len(read)), np.empty_like(read)
+        if len(read):
             classes = targets.ndim == 1
             heads.head(
                 self.layer.isa,
                 self.layer._scratch,
-                last,
+                read,
                 weight,
                 bias,
                 np.ascontiguousarray(targets, np.intp if classes else np.float64),
                 losses,
-                dlast,
+                dread,
                 dweight,
                 dbias,
                 get_num_threads(),
                 1 / size,
                 np.ascontiguousarray(weights, np.float64),
-                shards,
+                shards,  # type: ignore[arg-type]  # of shards it reads what borders have
             )
-        return losses * weights / size, self._final_gradient(dlast), flat
+        return losses * weights / size, dread, flat
 
-    def _linear(self, last: Array) -> Array:
+    def _read(self, y: Array, state: Any, lengths: Array | None) -> Array:
+        return self.readout.read(self.layer, y, state, lengths)
+
+    def _linear(self, read: Array) -> Array:
         weight, bias = (self.out[name].astype(np.float64) for name in ("weight", "bias"))
         # No BLAS: its sums depend on the size of the batch and on the number of threads.
-        result: Array = np.einsum("bh,kh->bk", last, weight) + bias
+        result: Array = np.einsum("bh,kh->bk", read, weight) + bias
         return result
-
-    def _last(self, state: Any) -> Array:
-        """(B, D*H) array of float64: the last layer's final hidden states, both directions'."""
-        h_n = state[0] if isinstance(self.layer, LSTM) else state
-        top = h_n[-self.layer._directions :].swapaxes(0, 1)
-        width = self.out["weight"].shape[1]
-        return np.array(top, np.float64, order="C").reshape(len(top), width)
-
-    def _final_gradient(self, dlast: Array) -> Any:
-        """The gradient of the final states, from that of `_last`."""
-        layer, directions = self.layer, self.layer._directions
-        shape = (layer.num_layers * directions, len(dlast), layer.hidden_size)
-        dh = np.zeros(shape, layer.dtype)
-        dh[-directions:] = dlast.reshape(len(dlast), directions, layer.hidden_size).swapaxes(0, 1)
-        return (dh, np.zeros_like(dh)) if isinstance(layer, LSTM) else dh
 
 
 def _sum_in_order(values: Array) -> float:

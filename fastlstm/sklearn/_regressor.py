@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -17,22 +18,26 @@ Array = NDArray[Any]
 
 
 class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
-    """Predict numbers from sequences: recurrent layer -> its last hidden state -> linear.
+    """Predict numbers from sequences, or at each of their steps: recurrent layer -> linear.
 
     Trained on the squared error by Adam, in shuffled batches.  The same `random_state` gives the
     same bits, whatever the number of threads.  Targets are scaled within: each output is learned
     with mean 0 and variance 1, those of the first call of `fit` or `partial_fit`.  Inputs are not
-    scaled: the layer expects values around 1, as a ``StandardScaler`` before it gives.
+    scaled: the layer expects values around 1, as a `SequenceScaler` before it gives.
 
     Parameters
     ----------
     hidden_size, num_layers, bidirectional, dropout, cell, n_timesteps
         As for `LSTMClassifier`.
+    output : {"last", "steps"}, default "last"
+        As for `LSTMClassifier`: `y` (n,) or (n, K) for each sequence, or (n, T) or (n, T, K) for
+        each step, or a list of n arrays (T_i,) or (T_i, K) beside a list `X`.
     learning_rate, batch_size, max_iter, clip_norm, weight_decay, shards, random_state, warm_start
     verbose
         As for `LSTMClassifier`.
-    early_stopping, validation_fraction, n_iter_no_change, tol
-        As for `LSTMClassifier`; the score is the coefficient of determination.
+    early_stopping, scoring, validation_fraction, n_iter_no_change, tol
+        As for `LSTMClassifier`; without `scoring`, such as "neg_mean_absolute_error", the score is
+        the coefficient of determination.
 
     Attributes
     ----------
@@ -43,7 +48,7 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     y_mean_, y_scale_ : (K,) arrays
         Mean and standard deviation of the targets; 1 for a constant.
     n_outputs_ : int
-        Targets of a sequence, K.
+        Targets of a sequence, or of a step, K.
     n_features_in_ : int
         Columns of a table, or features of a step.
     feature_names_in_ : array of str
@@ -56,6 +61,7 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     validation_scores_ : list of float, or None
         The score after every epoch, with `early_stopping`.
     best_validation_score_ : float, or None
+        Their maximum.  The weights are those of the first epoch that has it.
 
     Examples
     --------
@@ -72,6 +78,7 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     """
 
     _stratified: ClassVar[bool] = False
+    _several: ClassVar[bool] = True
     n_outputs_: int
     y_mean_: Array
     y_scale_: Array
@@ -97,16 +104,29 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         """
         return self._learn(X, y, sample_weight, partial=True)
 
-    def predict(self, X: Any) -> Array:
+    def predict(self, X: Any) -> Any:
         """Return predictions, (n,), or (n, K) if `y` had two dimensions.
+
+        With ``output="steps"``: (n, T) or (n, T, K), or a list of n arrays (T_i,) or (T_i, K) if
+        `X` is a list.
 
         Parameters
         ----------
         X
             As for `fit`.
         """
-        y: Array = self._predict(X) * self.y_scale_ + self.y_mean_
-        return y[:, 0] if self._one_axis else y
+        return self._predict(X, lambda outputs: self._as_y(outputs * self.y_scale_ + self.y_mean_))
+
+    def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
+        """Return the coefficient of determination, of sequences or of all their steps.
+
+        Parameters
+        ----------
+        X, y, sample_weight
+            As for `fit`.
+        """
+        true, predicted, weights = self._compared(X, y, sample_weight)
+        return float(r2_score(true, predicted, sample_weight=weights))
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -114,7 +134,7 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
         return tags
 
     def _checked(self, y: Any, fresh: bool, classes: Array | None) -> Array:
-        """Targets, (n, K)."""
+        """Targets, (N, K)."""
         targets = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         columns: Array = targets.reshape(len(targets), -1)
         if fresh:
@@ -124,6 +144,9 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
                 f"y: expected {self.n_outputs_} outputs as before, got {columns.shape[1]}"
             )
         return columns
+
+    def _as_y(self, targets: Array) -> Array:
+        return targets[:, 0] if self._one_axis else targets
 
     def _prepared(self, examples: Examples, fresh: bool) -> Examples:
         """With scaled targets."""
@@ -137,7 +160,7 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
                 "y: expected values whose distance from the mean, in standard deviations, "
                 f"float64 can hold, got values up to {np.abs(targets).max()}"
             )
-        return Examples(examples.sequences, scaled, weights)
+        return replace(examples, targets=scaled)
 
     def _outputs(self) -> int:
         return self.n_outputs_
@@ -145,6 +168,11 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     def _score(self, outputs: Array, examples: Examples) -> float:
         """The coefficient of determination."""
         return float(r2_score(examples.targets, outputs, sample_weight=examples.weights))
+
+    def _losses(self, outputs: Array, targets: Array) -> Array:
+        """Half the squared error, on average over the outputs."""
+        losses: Array = ((outputs - targets) ** 2).mean(axis=1) / 2
+        return losses
 
 
 def _mean_and_scale(targets: Array, weights: Array) -> tuple[Array, Array]:

@@ -33,6 +33,21 @@ def test_table_array_and_list_are_the_same(rng: Generator, kind: Any) -> None:
         np.testing.assert_array_equal(outputs_of(other, form), outputs_of(expected, X))
 
 
+@BOTH
+def test_a_series_of_arrays(rng: Generator, kind: Any) -> None:
+    pandas = pytest.importorskip("pandas")
+    X = [rng.normal(size=(length, 2)) for length in rng.integers(2, 9, size=30)]
+    y = np.arange(30) % 3
+    series = pandas.Series(X, index=np.arange(30) + 5)
+    expected = kind(**SMALL).fit(X, y)
+    found = kind(**SMALL).fit(series, pandas.Series(y, index=series.index))
+    np.testing.assert_array_equal(weights_of(found), weights_of(expected))
+    np.testing.assert_array_equal(outputs_of(expected, series), outputs_of(expected, X))
+    scoring = "accuracy" if kind is LSTMClassifier else "neg_max_error"
+    held = kind(**SMALL, early_stopping=True, scoring=scoring).fit(series, y)
+    assert len(held.validation_scores_) == 3
+
+
 def test_columns_of_a_table_are_steps(rng: Generator) -> None:
     X, y = data(rng, width=1)
     columns = LSTMRegressor(**SMALL).fit(X[:, :, 0], y)
@@ -79,7 +94,11 @@ def test_computes_in_the_type_of_x(rng: Generator, dtype: str) -> None:
         assert estimator.predict(form).dtype == np.float64
 
 
-FOUR = r"^X: expected a table \(n, features\), .* a list of arrays \(T, F\), got 4 dimensions$"
+FOUR = (
+    r"^X: expected a table \(n, features\), an array \(n, T, F\) or a list of arrays \(T, F\), "
+    r"got \(30, 6, 2, 1\); if axis 1 is time, X\.reshape\(30, 6, -1\) makes the other axes the "
+    "features of a step$"
+)
 
 WRONG_X = {
     "not a number": (lambda X: np.where(X > 2, np.nan, X), "Input X contains NaN"),
@@ -90,8 +109,10 @@ WRONG_X = {
     "a nested list": (lambda X: [X[0], [[1, 2], [3]]], r"X\[1\]: expected \(T, F\), got"),
     "other dimensions": (lambda X: [X[0], X[0, 0]], r"X\[1\]: .*got \(2,\)"),
     "no sequences": (lambda X: X[:0], "minimum of 1 is required"),
-    "four dimensions": (lambda X: X[None], FOUR),
-    "lists of four": (lambda X: X[None].tolist(), FOUR),
+    "four dimensions": (lambda X: X[..., None], FOUR),
+    "lists of four": (lambda X: X[None].tolist(), r"^X\[0\]: expected .*, got \(30, 6, 2\)$"),
+    "a first with three": (lambda X: [X[:1], X[1]], r"^X\[0\]: expected .*, got \(1, 6, 2\)$"),
+    "a second with three": (lambda X: [X[0], X[:1]], r"^X\[1\]: expected .*, got \(1, 6, 2\)$"),
 }
 
 
@@ -106,6 +127,33 @@ def test_wrong_x(rng: Generator, name: str) -> None:
 
 
 @BOTH
+def test_a_list_of_rows_of_unequal_lengths(rng: Generator, kind: Any) -> None:
+    X, y = data(rng, width=1)
+    rows = [x[: 3 + i // 20, 0] for i, x in enumerate(X)]
+    with pytest.raises(
+        ValueError, match=r"^X\[20\]: expected \(3,\) as X\[0\] has, got \(4,\); .* \(T, 1\)$"
+    ):
+        kind(**SMALL).fit(rows, y)
+    with pytest.raises(ValueError, match=r"^X\[1\]: expected \(3,\) as X\[0\] has, got \(3, 1\);"):
+        kind(**SMALL).fit([rows[0], rows[1][:, None]], y[:2])
+    kind(**SMALL).fit([row[:, None] for row in rows], y)
+
+
+@BOTH
+def test_wrong_y(rng: Generator, kind: Any) -> None:
+    X, y = data(rng)
+    form = r"\(n,\)" if kind is LSTMClassifier else r"\(n,\) or \(n, K\)"
+    hint = "for a target at each step set output='steps'$"
+    ragged = [y[: 1 + i % 6] for i in range(30)]
+    wrong = [(np.zeros((30, 6, 2)), r"\(30, 6, 2\)"), (ragged, "items of unequal lengths")]
+    if kind is LSTMClassifier:
+        wrong.append((np.zeros((30, 6), int), r"\(30, 6\)"))
+    for each, got in wrong:
+        with pytest.raises(ValueError, match=f"^y: expected {form}, got {got}; {hint}"):
+            kind(**SMALL).fit(X, each)
+
+
+@BOTH
 def test_x_has_to_be_as_in_fit(rng: Generator, kind: Any) -> None:
     X, y = data(rng)
     with pytest.raises(NotFittedError):
@@ -114,12 +162,16 @@ def test_x_has_to_be_as_in_fit(rng: Generator, kind: Any) -> None:
     name = kind.__name__
     with pytest.raises(ValueError, match=f"X has 1 features, but {name} is expecting 2 features"):
         sequences.predict(X[:, :, :1])
-    with pytest.raises(ValueError, match="X: expected sequences"):
+    hint = r"X: expected sequences.* as in fit; got 2 .*: X\[:, :, None\] if a row is"
+    with pytest.raises(ValueError, match=hint):
         sequences.predict(X[0])
+    hint = r"X: expected sequences.* as in fit; got 1 .*: X\[None, :, None\] if it is one"
+    with pytest.raises(ValueError, match=hint):
+        sequences.predict(X[0, 0])
     table = kind(**SMALL, n_timesteps=3).fit(X[:, 0].repeat(3, axis=1), y)
     with pytest.raises(ValueError, match="X has 5 features"):
         table.predict(np.zeros((4, 5)))
-    with pytest.raises(ValueError, match="X: expected 2 dimensions as in fit, got sequences"):
+    with pytest.raises(ValueError, match=r"X: expected a table .* as in fit, got seq"):
         table.predict(X)
     assert table.fit(X, y).predict(X).shape == (30,)  # anew, of another form
 
@@ -150,6 +202,9 @@ WRONG_PARAMETERS = [
     ({"n_iter_no_change": 0}, "n_iter_no_change"),
     ({"tol": -1}, "tol"),
     ({"clip_norm": math.nan}, "clip_norm"),
+    ({"output": "all"}, "output: expected 'last' or 'steps', got 'all'"),
+    ({"scoring": "f2"}, "scoring: expected 'loss', one of sklearn.metrics.get_scorer_names"),
+    ({"scoring": ["f1"]}, r"scoring: expected 'loss', .* or None, got \['f1'\]"),
     ({"class_weight": "even"}, "class_weight: expected a dict, 'balanced' or None, got 'even'"),
     ({"class_weight": {9: 1}}, "class_weight: expected labels of y, got 9"),
     ({"class_weight": {1: -1}}, "class_weight"),

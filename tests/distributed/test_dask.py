@@ -66,6 +66,19 @@ def test_tables_and_regressors(rng: Generator, outputs: int) -> None:
     assert np.array_equal(lazy.compute(), expected)
 
 
+@pytest.mark.parametrize("outputs", [0, 2])
+@pytest.mark.parametrize("table", [False, True])
+def test_a_target_for_each_step(rng: Generator, table: bool, outputs: int) -> None:
+    X = rng.normal(size=(N, STEPS) if table else (N, STEPS, FEATURES))
+    y = rng.normal(size=(N, STEPS, outputs) if outputs else (N, STEPS))
+    model = LSTMRegressor(output="steps", **SMALL).fit(X, y)
+    lazy = fastlstm.dask.predict(model, dask.array.from_array(X, chunks=(25, *X.shape[1:])))
+    expected = model.predict(X)
+    assert lazy.shape == expected.shape == y.shape
+    assert np.array_equal(lazy.compute(), expected)
+    assert lazy[:0].compute().shape == expected[:0].shape
+
+
 def test_sizes_that_are_not_known(classifier: Any, sequences: Any) -> None:
     X = dask.array.from_array(sequences, chunks=(20, STEPS, FEATURES))
     lazy = fastlstm.dask.predict(classifier, X[X[:, 0, 0] > 0])
@@ -81,6 +94,10 @@ def test_a_bag_of_sequences(classifier: Any, rng: Generator) -> None:
     assert 0 < len(kept) < 20
     lazy = fastlstm.dask.predict(classifier, bag)
     assert lazy.compute(scheduler="sync") == list(classifier.predict(kept))
+    steps = LSTMRegressor(output="steps", **SMALL).fit(kept, [x[:, 0] for x in kept])
+    found = fastlstm.dask.predict(steps, bag).compute(scheduler="sync")
+    for one, expected in zip(found, steps.predict(kept), strict=True):
+        assert np.array_equal(one, expected)
 
 
 def test_it_is_lazy_and_not_changed_later(sequences: Any, tmp_path: Path) -> None:
