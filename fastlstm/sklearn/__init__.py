@@ -1,11 +1,13 @@
-"""Recurrent classifiers and regressors of scikit-learn.  Needs scikit-learn 1.6 or later.
+"""Recurrent estimators for scikit-learn, and what goes before them.
 
-They read three kinds of ``X``:
+Needs scikit-learn 1.6 or later.  The estimators read three kinds of ``X``:
 
 * a table (n, features), as every estimator does: a row is a sequence, cut into steps by
   `n_timesteps`;
 * an array (n, T, F): n sequences of T steps of F features;
 * a list of n arrays (T_i, F): sequences of different lengths.  Nothing is computed for padding.
+
+What they predict is of a sequence, or of each of its steps.  `SequenceScaler` scales such ``X``.
 """
 
 from __future__ import annotations
@@ -19,5 +21,6 @@ except ImportError as error:
 
 from fastlstm.sklearn._classifier import LSTMClassifier
 from fastlstm.sklearn._regressor import LSTMRegressor
+from fastlstm.sklearn._scaler import SequenceScaler
 
-__all__ = ["LSTMClassifier", "LSTMRegressor"]
+__all__ = ["LSTMClassifier", "LSTMRegressor", "SequenceScaler"]
