@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from sklearn.linear_model import Ridge
 
-from fastlstm.sklearn import LSTMRegressor
+from fastlstm.sklearn import LSTMRegressor, SequenceScaler, windows
 
 WINDOW, AHEAD, WEEK, EVERY = 72, 24, 168, 3
 
@@ -40,13 +40,13 @@ def made_series(days: int, rng: np.random.Generator) -> tuple[Any, Any, Any]:
     return demand[:-24], temperature, weekend
 
 
-def windows(demand: Any, temperature: Any, weekend: Any) -> tuple[Any, Any, Any]:
+def tasks(demand: Any, temperature: Any, weekend: Any) -> tuple[Any, Any, Any]:
     """X (n, 72, 3), y (n, 24), and the naive forecast (n, 24), for a start every 3 hours."""
     features = np.stack([demand, temperature[24:], weekend[24:]], axis=1)
-    starts = np.arange(WEEK, len(demand) - AHEAD, EVERY)  # of the hours to forecast
-    X = features[starts[:, None] + np.arange(-WINDOW, 0)]
-    ahead = starts[:, None] + np.arange(AHEAD)
-    return X, demand[ahead], demand[ahead - WEEK]
+    first = WEEK - WINDOW  # of these windows, the hours to forecast have a week before them
+    X, y = windows(features[first:], WINDOW, AHEAD, EVERY, target=0)
+    starts = WEEK + EVERY * np.arange(len(X))
+    return X, y, demand[starts[:, None] + np.arange(AHEAD) - WEEK]
 
 
 def main() -> None:
@@ -59,11 +59,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=20, help="at most")
     parser.add_argument("--plot", help="a name that ends in svg, png or pdf")
     args = parser.parse_args()
-    X, y, naive = windows(*made_series(args.days, np.random.default_rng(0)))
+    X, y, naive = tasks(*made_series(args.days, np.random.default_rng(0)))
     split = len(X) * 4 // 5
     learned = slice(0, split - (WINDOW + AHEAD) // EVERY)  # no hour is in both parts
-    mean, scale = X[learned].mean(axis=(0, 1)), X[learned].std(axis=(0, 1))
-    X = ((X - mean) / scale).astype(np.float32)
+    X = SequenceScaler().fit(X[learned]).transform(X).astype(np.float32)
     flat = X.reshape(len(X), -1)
     regressor = LSTMRegressor(
         args.hidden, max_iter=args.epochs, learning_rate=5e-3, random_state=0, verbose=True

@@ -7,7 +7,9 @@ Needs scikit-learn 1.6 or later.  The estimators read three kinds of ``X``:
 * an array (n, T, F): n sequences of T steps of F features;
 * a list of n arrays (T_i, F): sequences of different lengths.  Nothing is computed for padding.
 
-What they predict is of a sequence, or of each of its steps.  `SequenceScaler` scales such ``X``.
+What they predict is of a sequence, or of each of its steps.  `SequenceScaler` scales such ``X``;
+`windows` makes it of a series that is to be forecast, and `DifferencedRegressor` forecasts one with
+a trend or a season.
 """
 
 from __future__ import annotations
@@ -20,7 +22,18 @@ except ImportError as error:
     ) from error
 
 from fastlstm.sklearn._classifier import LSTMClassifier
+from fastlstm.sklearn._differenced import DifferencedRegressor
+from fastlstm.sklearn._differences import Differences
 from fastlstm.sklearn._regressor import LSTMRegressor
 from fastlstm.sklearn._scaler import SequenceScaler
+from fastlstm.sklearn._windows import last_window, windows
 
-__all__ = ["LSTMClassifier", "LSTMRegressor", "SequenceScaler"]
+__all__ = [
+    "DifferencedRegressor",
+    "Differences",
+    "LSTMClassifier",
+    "LSTMRegressor",
+    "SequenceScaler",
+    "last_window",
+    "windows",
+]
