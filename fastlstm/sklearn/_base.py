@@ -112,14 +112,15 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
         """How many outputs the network has."""
         raise NotImplementedError
 
-    def _score(self, outputs: Array, examples: Examples) -> float:
+    def _score(self, network: Network, examples: Examples) -> float:
         raise NotImplementedError
 
     def _losses(self, outputs: Array, targets: Array) -> Array:
         """(N,) array: of each prediction, as training has them."""
         raise NotImplementedError
 
-    def _negative_loss(self, outputs: Array, examples: Examples) -> float:
+    def _negative_loss(self, network: Network, examples: Examples) -> float:
+        outputs = network.outputs(examples.sequences)
         losses = self._losses(outputs, examples.targets) * examples.weights
         return float(-losses.sum() / len(examples))
 

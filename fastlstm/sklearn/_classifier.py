@@ -18,6 +18,7 @@ from fastlstm._validation import non_negative
 from fastlstm.heads._softmax import log_softmax
 from fastlstm.sklearn._base import SequenceEstimator
 from fastlstm.sklearn._examples import Examples
+from fastlstm.sklearn._network import Network
 
 Array = NDArray[Any]
 
@@ -331,9 +332,9 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     def _outputs(self) -> int:
         return len(self.classes_)
 
-    def _score(self, outputs: Array, examples: Examples) -> float:
+    def _score(self, network: Network, examples: Examples) -> float:
         """Accuracy."""
-        right = outputs.argmax(axis=1) == examples.targets
+        right = network.outputs(examples.sequences).argmax(axis=1) == examples.targets
         return float(np.average(right, weights=examples.weights))
 
     def _losses(self, outputs: Array, targets: Array) -> Array:

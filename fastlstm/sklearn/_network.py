@@ -81,7 +81,7 @@ class Network:
         for start in range(0, len(sequences), rows):
             chunk = np.arange(start, min(start + rows, len(sequences)))
             x, lengths = sequences.batch(chunk)
-            parts.append(self._linear(self._read(*self.layer(x, lengths=lengths), lengths)))
+            parts.append(self._linear(self._read(*self._outputs_of(x, lengths), lengths)))
         return np.concatenate(parts)
 
     def gradients(
@@ -149,6 +149,10 @@ class Network:
                 shards,  # type: ignore[arg-type]  # of shards it reads what borders have
             )
         return losses * weights / size, dread, flat
+
+    def _outputs_of(self, x: Array, lengths: Array | None) -> tuple[Array, Any]:
+        """The layer's outputs and final states."""
+        return self.layer(x, lengths=lengths)
 
     def _read(self, y: Array, state: Any, lengths: Array | None) -> Array:
         return self.readout.read(self.layer, y, state, lengths)

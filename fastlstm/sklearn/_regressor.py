@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array
 
 from fastlstm.sklearn._base import SequenceEstimator
 from fastlstm.sklearn._examples import Examples
+from fastlstm.sklearn._network import Network
 
 Array = NDArray[Any]
 
@@ -165,8 +166,9 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
     def _outputs(self) -> int:
         return self.n_outputs_
 
-    def _score(self, outputs: Array, examples: Examples) -> float:
+    def _score(self, network: Network, examples: Examples) -> float:
         """The coefficient of determination."""
+        outputs = network.outputs(examples.sequences)
         return float(r2_score(examples.targets, outputs, sample_weight=examples.weights))
 
     def _losses(self, outputs: Array, targets: Array) -> Array:

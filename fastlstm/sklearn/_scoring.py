@@ -60,7 +60,7 @@ def validation(
     part, scorer = examples.take(held), scorer_of(estimator)
     if scorer is None:
         score = estimator._score if estimator.scoring is None else estimator._negative_loss
-        return lambda: score(network.outputs(part.sequences), part)
+        return lambda: score(network, part)
     shown = given.examples.take(held)
     held_out = HeldOut(
         estimator,

@@ -64,7 +64,7 @@ class Sequences:
         inside = step < lengths[:, None]
         if inside.all():
             return self.steps[places], None
-        x = np.zeros((*places.shape, self.width), self.steps.dtype)
+        x = np.zeros((*places.shape, *self.steps.shape[1:]), self.steps.dtype)
         x[inside] = self.steps[places[inside]]
         return x, lengths
 

@@ -63,10 +63,7 @@ def of_steps(y: Any, lengths: Sequence[int] | Array, several: bool) -> Array:
         rest = parts[0].shape[1:] if parts else part.shape[1:]
         if part.ndim not in ((1, 2) if several else (1,)) or part.shape != (length, *rest):
             expected = _shape_of(int(length), parts, several)
-            raise ValueError(
-                f"y[{i}]: expected {expected}, for output='steps' has a target for each step, "
-                f"got {got}"
-            )
+            raise ValueError(f"y[{i}]: expected {expected}, a target for each step, got {got}")
         parts.append(part)
     return np.concatenate(parts)
 

@@ -328,7 +328,7 @@ def test_it_learns(rng: Generator) -> None:
 @BOTH
 def test_wrong_y(rng: Generator, kind: Any) -> None:
     X, y = ragged(rng)
-    length, rest = len(X[3]), ", for output='steps' has a target for each step, got "
+    length, rest = len(X[3]), ", a target for each step, got "
     wrong = [
         (np.append(y[3], 0), f"({length + 1},)"),
         (y[3][:, None], f"({length}, 1)"),
