@@ -234,6 +234,46 @@ typedef struct {
     fl_team_plan team;
 } fl_head_call;
 
+/* A conditional random field: the score of the tags of a row is that of its first tag to begin
+ * with, of each tag at its step, of each pair of neighbours, and of the last tag to end with. */
+typedef struct {
+    const void *kernels;
+    ptrdiff_t steps, batch, tags;
+    const void *emissions; /* [T,B,K], scores of tags adjacent */
+    ptrdiff_t emissions_step, emissions_row;
+    const void *transitions, *start, *end; /* [K,K] from, to; [K], [K] */
+    const ptrdiff_t *lengths;              /* [B], or NULL: T */
+    const ptrdiff_t *labels;               /* [T,B], each in [0, K); or NULL: */
+    void *nll;       /* [B]: -log p(labels); log of the sum of all paths without labels */
+    void *marginals; /* [T,B,K]: p(tag at a step), minus 1 for the labels: gradients of nll */
+    void *grads;     /* with labels, [K*K + K + K]: of the sum of nll, transitions, start, end */
+    ptrdiff_t *path; /* [T,B]: decode leaves the best one, and only that */
+    void *scratch;
+    ptrdiff_t scratch_size; /* elements; this and the team's size come from plan_crf */
+    fl_interrupt *interrupt;
+    fl_team_plan team;
+} fl_crf_call;
+
+/* Connectionist temporal classification of rows of logits [T,B,K]. */
+typedef struct {
+    const void *kernels;
+    ptrdiff_t steps, batch, symbols;
+    const void *logits; /* [T,B,K], symbols adjacent */
+    ptrdiff_t logits_step, logits_row;
+    const ptrdiff_t *lengths; /* [B] */
+    const ptrdiff_t *targets; /* [B,S], in [0, K) without the blank */
+    ptrdiff_t targets_row;
+    const ptrdiff_t *target_lengths; /* [B] */
+    ptrdiff_t most_targets;          /* the largest of them */
+    ptrdiff_t blank;
+    void *nll;     /* [B]; infinity where no path leads to the target, */
+    void *dlogits; /* [T,B,K]: gradients of nll; 0 there, and beyond the end of a row */
+    void *scratch;
+    ptrdiff_t scratch_size; /* elements; this and the team's size come from plan_ctc */
+    fl_interrupt *interrupt;
+    fl_team_plan team;
+} fl_ctc_call;
+
 /* What is computed in one call of a kernel. */
 typedef struct {
     ptrdiff_t rows, units;
@@ -265,7 +305,12 @@ typedef struct {
                       void *out);
     void (*plan_head)(fl_head_call *call, fl_team_limits limits);
     fl_job head; /* of an fl_head_call */
-    /* sigmoid (which = 0), tanh (1) or exp (2) of n elements, by the kernels' own functions. */
+    void (*plan_crf)(fl_crf_call *call, fl_team_limits limits);
+    fl_job crf, crf_decode; /* of an fl_crf_call */
+    void (*plan_ctc)(fl_ctc_call *call, fl_team_limits limits);
+    fl_job ctc; /* of an fl_ctc_call */
+    /* sigmoid (which = 0), tanh (1), exp (2) or log (3) of n elements, by the kernels' own
+     * functions. */
     void (*activate)(const void *kernels, int which, const void *x, void *out, ptrdiff_t n);
 } fl_driver;
 

@@ -232,6 +232,43 @@ cdef extern from "fastlstm.h" nogil:
         Py_ssize_t scratch_size
         fl_team_plan team
 
+    ctypedef struct fl_crf_call:
+        const void *kernels
+        Py_ssize_t steps, batch, tags
+        const void *emissions
+        Py_ssize_t emissions_step, emissions_row
+        const void *transitions
+        const void *start
+        const void *end
+        const Py_ssize_t *lengths
+        const Py_ssize_t *labels
+        void *nll
+        void *marginals
+        void *grads
+        Py_ssize_t *path
+        void *scratch
+        Py_ssize_t scratch_size
+        fl_interrupt *interrupt
+        fl_team_plan team
+
+    ctypedef struct fl_ctc_call:
+        const void *kernels
+        Py_ssize_t steps, batch, symbols
+        const void *logits
+        Py_ssize_t logits_step, logits_row
+        const Py_ssize_t *lengths
+        const Py_ssize_t *targets
+        Py_ssize_t targets_row
+        const Py_ssize_t *target_lengths
+        Py_ssize_t most_targets
+        Py_ssize_t blank
+        void *nll
+        void *dlogits
+        void *scratch
+        Py_ssize_t scratch_size
+        fl_interrupt *interrupt
+        fl_team_plan team
+
     ctypedef struct fl_tile_size:
         Py_ssize_t rows, units
 
@@ -255,6 +292,11 @@ cdef extern from "fastlstm.h" nogil:
         void (*read_tape)(const fl_forward_call *, Py_ssize_t, Py_ssize_t, int, void *) noexcept nogil
         void (*plan_head)(fl_head_call *, fl_team_limits) noexcept nogil
         fl_job head
+        void (*plan_crf)(fl_crf_call *, fl_team_limits) noexcept nogil
+        fl_job crf
+        fl_job crf_decode
+        void (*plan_ctc)(fl_ctc_call *, fl_team_limits) noexcept nogil
+        fl_job ctc
         void (*activate)(const void *, int, const void *, void *, Py_ssize_t) noexcept nogil
 
     const fl_driver fl_driver_f32, fl_driver_f64

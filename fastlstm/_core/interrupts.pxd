@@ -13,5 +13,6 @@ cdef class Interrupt:
     cdef int end(self) except -1
 
 
+cdef Interrupt interrupt_for(double multiply_adds, Interrupt kept=*)
 cdef Interrupt interrupt_of(const fl_stack *s, Py_ssize_t steps, Py_ssize_t batch,
                             Interrupt kept=*)

@@ -73,7 +73,12 @@ cdef Interrupt interrupt_of(const fl_stack *s, Py_ssize_t steps, Py_ssize_t batc
                             Interrupt kept=None):
     """For a long call of the thread that handles signals, `kept` or a new one; None for others."""
     cdef double weights = <double>s.hidden * (s.input + s.hidden) * s.layers
-    if 4 * weights * s.directions * steps * batch < LONG_CALL:
+    return interrupt_for(4 * weights * s.directions * steps * batch, kept)
+
+
+cdef Interrupt interrupt_for(double multiply_adds, Interrupt kept=None):
+    """Likewise, for so much work."""
+    if multiply_adds < LONG_CALL:
         return None
     if <unsigned long>PyThread_get_thread_ident() != <unsigned long>main_thread().ident:
         return None

@@ -29,8 +29,8 @@ def compiler():
 
 
 def activate(str isa, str name, x):
-    """The kernels' own sigmoid, tanh or exp of a contiguous 1-D array: what the tests measure."""
-    out, which = np.empty_like(x), ("sigmoid", "tanh", "exp").index(name)
+    """The kernels' own sigmoid, tanh, exp or log of a contiguous 1-D array: what the tests measure."""
+    out, which = np.empty_like(x), ("sigmoid", "tanh", "exp", "log").index(name)
     if x.dtype == np.float64:
         _activate[double](isa, which, x, out)
     else:

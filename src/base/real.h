@@ -16,6 +16,7 @@
 /* real                           element type
  * ureal                          unsigned integer of the same width
  * MANTISSA_BITS, EXPONENT_BIAS   of the IEEE 754 format
+ * FL_INTEGERS                    added to a small integer, has it in its low bits
  * FL_EXP2_BIAS                   added to a number, rounds it to an integer n and leaves
  *                                n + EXPONENT_BIAS in the low bits: the input of v_exp2_biased
  * FL_NAME(base)                  base_f32 or base_f64 */
@@ -24,13 +25,15 @@
 typedef double real;
 typedef uint64_t ureal;
 enum { MANTISSA_BITS = 52, EXPONENT_BIAS = 1023 };
-#define FL_EXP2_BIAS (0x1.8p52 + EXPONENT_BIAS)
+#define FL_INTEGERS 0x1.8p52
+#define FL_EXP2_BIAS (FL_INTEGERS + EXPONENT_BIAS)
 #define FL_NAME(base) FL_PASTE_(base, _f64)
 #else
 typedef float real;
 typedef uint32_t ureal;
 enum { MANTISSA_BITS = 23, EXPONENT_BIAS = 127 };
-#define FL_EXP2_BIAS (0x1.8p23f + EXPONENT_BIAS)
+#define FL_INTEGERS 0x1.8p23f
+#define FL_EXP2_BIAS (FL_INTEGERS + EXPONENT_BIAS)
 #define FL_NAME(base) FL_PASTE_(base, _f32)
 #endif
 

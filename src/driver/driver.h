@@ -1,6 +1,9 @@
 /* The driver, a template for driver_f32.c and driver_f64.c (see base/real.h). */
 #include "driver/backward/backward.h"
 #include "driver/forward/forward.h"
+#include "driver/heads/crf.h"
+#include "driver/heads/crf_decode.h"
+#include "driver/heads/ctc.h"
 #include "driver/heads/linear.h"
 #include "driver/read_tape.h"
 #include "layout/pack.h"
@@ -31,5 +34,10 @@ const fl_driver FL_NAME(fl_driver) = {
     .read_tape = read_tape,
     .plan_head = plan_head,
     .head = head,
+    .plan_crf = plan_crf,
+    .crf = crf,
+    .crf_decode = crf_decode,
+    .plan_ctc = plan_ctc,
+    .ctc = ctc,
     .activate = activate,
 };

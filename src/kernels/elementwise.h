@@ -121,11 +121,20 @@ static void transpose(ptrdiff_t rows, ptrdiff_t n, const real *const *a, ptrdiff
     }
 }
 
+static vec activated(int which, vec v)
+{
+    switch (which) {
+    case FL_OF_SIGMOID: return v_sigmoid(v);
+    case FL_OF_TANH: return v_tanh(v);
+    case FL_EXP: return v_exp(v);
+    default: return v_log(v);
+    }
+}
+
 static void activate(int which, const real *x, real *out, ptrdiff_t n)
 {
     for (ptrdiff_t j = 0; j < n; j += VL) {
-        vec v = load_part(x + j, n - j);
-        store_part(out + j, which == 2 ? v_exp(v) : which ? v_tanh(v) : v_sigmoid(v), n - j);
+        store_part(out + j, activated(which, load_part(x + j, n - j)), n - j);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "kernels/cells/lstm_options.h"
 #include "kernels/cells/rnn.h"
 #include "kernels/elementwise.h"
+#include "kernels/paths.h"
 #include "kernels/probe.h"
 #include "kernels/softmax.h"
 
@@ -35,6 +36,10 @@ const fl_kernels FL_TABLE = {
     .next = {[FL_GRU_BEFORE] = gru_next},
     .reset_gradient = {[FL_GRU_BEFORE] = gru_reset_gradient},
     .softmax = softmax,
+    .exponentials = exponentials,
+    .max_plus = max_plus,
+    .ctc_forward = ctc_forward,
+    .ctc_backward = ctc_backward,
     .load = load,
     .store = store,
     .add = add,

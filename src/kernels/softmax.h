@@ -1,8 +1,10 @@
-/* Softmax of rows, and the parts of its cross-entropy. */
+/* Softmax of rows, the parts of its cross-entropy, and those of the logarithm of a sum. */
 #ifndef FL_KERNELS_SOFTMAX_H
 #define FL_KERNELS_SOFTMAX_H
 
 #include "kernels/tile.h"
+
+#include <math.h>
 
 /* A NaN may be lost here, but it still reaches the sum of the exponentials. */
 FL_INLINE real largest_of(const real *p, ptrdiff_t n)
@@ -23,8 +25,8 @@ FL_INLINE real largest_of(const real *p, ptrdiff_t n)
     return lanes[0];
 }
 
-/* p = e^(p - top); returns the sum. */
-FL_INLINE real exponentials(real *p, ptrdiff_t n, real top)
+/* out = e^(p - top); returns the sum. */
+FL_INLINE real shifted_exponentials(const real *p, ptrdiff_t n, real top, real *out)
 {
     vec sum[SUM_VECTORS];
     FL_UNROLL
@@ -35,11 +37,18 @@ FL_INLINE real exponentials(real *p, ptrdiff_t n, real top)
         FL_UNROLL
         for (int i = 0; i < SUM_VECTORS; i++) {
             vec e = v_exp(v_sub(v_load(p + j + i * VL), v_set1(top)));
-            v_store(p + j + i * VL, e);
+            v_store(out + j + i * VL, e);
             sum[i] = v_add(sum[i], e);
         }
     }
     return total_of(sum);
+}
+
+static real exponentials(ptrdiff_t n, const real *p, real *out, real *largest)
+{
+    const real top = largest_of(p, n);
+    *largest = top;
+    return shifted_exponentials(p, n, top == -(real)INFINITY ? 0 : top, out);
 }
 
 static void softmax(ptrdiff_t rows, const fl_softmax *t)
@@ -48,7 +57,7 @@ static void softmax(ptrdiff_t rows, const fl_softmax *t)
         real *p = t->logits + r * t->row;
         const real top = largest_of(p, t->n);
         t->margin[r] = top - p[t->targets[r]];
-        t->sum[r] = exponentials(p, t->n, top);
+        t->sum[r] = shifted_exponentials(p, t->n, top, p);
         if (t->scales) {
             const vec factor = v_set1(t->scales[r] / t->sum[r]);
             for (ptrdiff_t j = 0; j < t->n; j += VL) {

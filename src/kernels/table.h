@@ -124,6 +124,30 @@ typedef struct {
 } FL_NAME(fl_softmax);
 typedef FL_NAME(fl_softmax) fl_softmax;
 
+/* A step of the forward recursion of CTC, in logarithms, and the same step backward.  A state is
+ * entered from itself, from the one before it, and from the one before that where `skip` is 0 and
+ * not FL_LOG_ZERO.  All are aligned, n whole lines; two elements before a[0] and after g[n - 1],
+ * lse[n - 1] and skip[n - 1] are read too. */
+typedef struct {
+    ptrdiff_t n;
+    const real *a;    /* before the step, FL_LOG_ZERO in front of it */
+    const real *skip; /* [n] */
+    real *lse;        /* log(sum e^a of where a state is entered from); backward it is given */
+    const real *emit; /* forward: log p of the states' symbols */
+    real shift;
+    real *out;     /* lse + (emit - shift) */
+    const real *g; /* backward: probabilities of the states after the step, 0 behind them */
+    real *g_out;   /* and before it */
+} FL_NAME(fl_ctc_step);
+typedef FL_NAME(fl_ctc_step) fl_ctc_step;
+
+/* The logarithm of 0, for differences: those of infinities are not numbers. */
+#define FL_LOG_ZERO ((real) - 1e30)
+enum { FL_CTC_EDGE = FL_SUM_LANES }; /* room for these two */
+
+/* What `activate` computes. */
+enum { FL_OF_SIGMOID, FL_OF_TANH, FL_EXP, FL_LOG };
+
 typedef struct FL_NAME(fl_kernels) {
     ptrdiff_t lanes;  /* VL */
     ptrdiff_t rows;   /* most rows of a tile */
@@ -154,6 +178,15 @@ typedef struct FL_NAME(fl_kernels) {
     void (*next[FL_CELLS])(ptrdiff_t rows, const fl_tile *tile);
     void (*reset_gradient[FL_CELLS])(ptrdiff_t rows, const fl_gradient *tile);
     void (*softmax)(ptrdiff_t rows, const fl_softmax *block);
+    /* out = e^(p - the largest of p), zeros if that is -inf; returns the sum.  As in a softmax, n
+     * is a multiple of FL_SUM_LANES. */
+    real (*exponentials)(ptrdiff_t n, const real *p, real *out, real *largest);
+    /* out[j] = (the largest a[i] + table[i * row + j]) + add[j] for i < k, j < n; all are aligned,
+     * n and row as in a softmax.  Returns the largest of them. */
+    real (*max_plus)(ptrdiff_t k, ptrdiff_t n, const real *a, const real *table, ptrdiff_t row,
+                     const real *add, real *out);
+    real (*ctc_forward)(const fl_ctc_step *step); /* returns the largest of what it leaves */
+    void (*ctc_backward)(const fl_ctc_step *step);
 
     /* tile [rows][4*VL] = a (+ b unless NULL), zero beyond n columns. */
     void (*load)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, const real *const *b,
@@ -175,7 +208,7 @@ typedef struct FL_NAME(fl_kernels) {
      * next whole vector; out is aligned, out_row whole vectors. */
     void (*transpose)(ptrdiff_t rows, ptrdiff_t n, const real *const *a, ptrdiff_t first, real *out,
                       ptrdiff_t out_row);
-    /* sigmoid (0), tanh (1) or exp (2) of n elements. */
+    /* One of these functions of n elements. */
     void (*activate)(int which, const real *x, real *out, ptrdiff_t n);
 
     /* The machine's limits, for the benchmarks; what they return means nothing.

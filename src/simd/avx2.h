@@ -64,6 +64,11 @@ FL_INLINE vec v_exp2_biased(vec t)
 {
     return _mm256_castsi256_pd(_mm256_slli_epi64(_mm256_castpd_si256(t), MANTISSA_BITS));
 }
+FL_INLINE vec v_log2_biased(vec a)
+{
+    const __m256i n = _mm256_srli_epi64(_mm256_castpd_si256(a), MANTISSA_BITS);
+    return _mm256_or_pd(_mm256_castsi256_pd(n), v_set1(FL_INTEGERS));
+}
 
 #else
 
@@ -116,6 +121,11 @@ FL_INLINE vec v_copysign(vec magnitude, vec sign)
 FL_INLINE vec v_exp2_biased(vec t)
 {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(t), MANTISSA_BITS));
+}
+FL_INLINE vec v_log2_biased(vec a)
+{
+    const __m256i n = _mm256_srli_epi32(_mm256_castps_si256(a), MANTISSA_BITS);
+    return _mm256_or_ps(_mm256_castsi256_ps(n), v_set1(FL_INTEGERS));
 }
 
 typedef __m256i ivec;

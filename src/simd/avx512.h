@@ -68,6 +68,11 @@ FL_INLINE vec v_exp2_biased(vec t)
 {
     return _mm512_castsi512_pd(_mm512_slli_epi64(_mm512_castpd_si512(t), MANTISSA_BITS));
 }
+FL_INLINE vec v_log2_biased(vec a)
+{
+    const __m512i n = _mm512_srli_epi64(_mm512_castpd_si512(a), MANTISSA_BITS);
+    return _mm512_or_pd(_mm512_castsi512_pd(n), v_set1(FL_INTEGERS));
+}
 
 #else
 
@@ -126,6 +131,11 @@ FL_INLINE vec v_copysign(vec magnitude, vec sign)
 FL_INLINE vec v_exp2_biased(vec t)
 {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(t), MANTISSA_BITS));
+}
+FL_INLINE vec v_log2_biased(vec a)
+{
+    const __m512i n = _mm512_srli_epi32(_mm512_castps_si512(a), MANTISSA_BITS);
+    return _mm512_or_ps(_mm512_castsi512_ps(n), v_set1(FL_INTEGERS));
 }
 
 typedef __m512i ivec;

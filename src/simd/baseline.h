@@ -22,6 +22,7 @@
  *   v_exp2_biased(t)      2^n, where t = n + FL_EXP2_BIAS was rounded to an integer and
  *                         -EXPONENT_BIAS <= n <= EXPONENT_BIAS + 1; the least n gives 0, the
  *                         greatest infinity: t's low bits, shifted up, are the exponent field
+ *   v_log2_biased(a)      its inverse, t for the greatest 2^n <= a, where a is positive and normal
  *
  * Of float only, for weights of fewer bits:
  *
@@ -152,6 +153,16 @@ FL_INLINE vec v_exp2_biased(vec t)
     for (int i = 0; i < VL; i++) bits[i] <<= MANTISSA_BITS;
     memcpy(&t, bits, sizeof t);
     return t;
+}
+FL_INLINE vec v_log2_biased(vec a)
+{
+    ureal bits[VL], integers[VL];
+    const vec base = v_set1(FL_INTEGERS);
+    memcpy(bits, &a, sizeof a);
+    memcpy(integers, &base, sizeof base);
+    for (int i = 0; i < VL; i++) bits[i] = bits[i] >> MANTISSA_BITS | integers[i];
+    memcpy(&a, bits, sizeof a);
+    return a;
 }
 
 #if !FL_DOUBLE

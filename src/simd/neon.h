@@ -56,6 +56,11 @@ FL_INLINE vec v_exp2_biased(vec t)
 {
     return vreinterpretq_f64_u64(vshlq_n_u64(vreinterpretq_u64_f64(t), MANTISSA_BITS));
 }
+FL_INLINE vec v_log2_biased(vec a)
+{
+    const uint64x2_t n = vshrq_n_u64(vreinterpretq_u64_f64(a), MANTISSA_BITS);
+    return vreinterpretq_f64_u64(vorrq_u64(n, vreinterpretq_u64_f64(v_set1(FL_INTEGERS))));
+}
 
 #else
 
@@ -106,6 +111,11 @@ FL_INLINE vec v_copysign(vec magnitude, vec sign)
 FL_INLINE vec v_exp2_biased(vec t)
 {
     return vreinterpretq_f32_u32(vshlq_n_u32(vreinterpretq_u32_f32(t), MANTISSA_BITS));
+}
+FL_INLINE vec v_log2_biased(vec a)
+{
+    const uint32x4_t n = vshrq_n_u32(vreinterpretq_u32_f32(a), MANTISSA_BITS);
+    return vreinterpretq_f32_u32(vorrq_u32(n, vreinterpretq_u32_f32(v_set1(FL_INTEGERS))));
 }
 
 typedef int32x4_t ivec;

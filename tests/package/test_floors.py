@@ -27,7 +27,7 @@ C: Floors = [
     ["kernels/table"],
     ["kernels/tile"],
     ["kernels/activations", "kernels/product", "kernels/softmax", "kernels/elementwise"],
-    ["kernels/cells", "kernels/probe", "kernels/bytes"],
+    ["kernels/cells", "kernels/paths", "kernels/probe", "kernels/bytes"],
     ["kernels/kernels"],
     ["kernels/isa", "cpu"],
     ["layout"],

@@ -1,0 +1,52 @@
+"""Connectionist temporal classification (Graves et al., 2006), row by row, in logarithms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+
+def collapsed(path: Array, blank: int) -> list[int]:
+    """The symbols that a path of one symbol a step stands for: repeats are one, blanks none."""
+    before = [blank, *path[:-1]]
+    return [int(s) for s, last in zip(path, before, strict=True) if s != last and s != blank]
+
+
+def loss(logits: Array, target: Array, blank: int = 0) -> tuple[float, Array]:
+    """-log p(target [S]) for a row of logits [T, K], and its gradient.
+
+    Infinity and zeros if no path stands for the target.
+    """
+    T = len(logits)
+    log_y = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    states = np.full(2 * len(target) + 1, blank)
+    states[1::2] = target
+    skips = np.zeros(len(states), bool)  # entered from the state before the last, too
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    alpha = np.full((T + 1, len(states)), -np.inf)  # before the first step, and after each
+    alpha[0, 0] = 0
+    for t in range(T):
+        alpha[t + 1] = _entered(alpha[t], skips) + log_y[t, states]
+    beta = np.full((T + 1, len(states)), -np.inf)  # of all steps that follow
+    beta[T, -2:] = 0
+    backward = np.zeros_like(skips)
+    backward[2:] = skips[2:][::-1]
+    for t in range(T, 0, -1):
+        beta[t - 1] = _entered((beta[t] + log_y[t - 1, states])[::-1], backward)[::-1]
+    log_p = float(np.logaddexp.reduce(alpha[T] + beta[T]))
+    if log_p == -np.inf:
+        return np.inf, np.zeros_like(logits)
+    dlogits = np.exp(log_y)
+    for t in range(T):
+        np.subtract.at(dlogits[t], states, np.exp(alpha[t + 1] + beta[t + 1] - log_p))
+    return -log_p, dlogits
+
+
+def _entered(log_p: Array, skips: Array) -> Array:
+    """The sums of what enters each state: from itself, and from one and two states before."""
+    one, two = (np.append(np.full(n, -np.inf), log_p)[: len(log_p)] for n in (1, 2))
+    return np.logaddexp(np.logaddexp(log_p, one), np.where(skips, two, -np.inf))
