@@ -13,7 +13,7 @@ from fastlstm._layers.rnn import RNN
 from fastlstm._parameters import Parameters
 
 if TYPE_CHECKING:
-    from fastlstm import reference
+    from fastlstm import heads, reference
 
 __all__ = [
     "GRU",
@@ -23,6 +23,7 @@ __all__ = [
     "StreamPool",
     "__version__",
     "get_num_threads",
+    "heads",
     "isas",
     "look",
     "optim",

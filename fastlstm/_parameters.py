@@ -199,6 +199,33 @@ class Parameters(FlatMapping, Versioned):
             for name, array in arrays.items():
                 views[name][...] = array
 
+    def matching(self, mapping: Mapping[str, Any], strict: bool = True) -> dict[str, Array]:
+        """The arrays of a mapping, or tensors of torch, that have names and shapes of these.
+
+        Nothing is assigned.  Unless `strict`, names may be missing, and others are ignored.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A name is missing or unknown, or an array has another shape or no real numbers.
+        """
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"mapping: expected a mapping, got {type(mapping).__name__}")
+        missing = [name for name in self if name not in mapping]
+        unknown = [str(name) for name in mapping if name not in self]
+        if strict and (missing or unknown):
+            found = [("missing", missing), ("unknown", unknown)]
+            text = "; ".join(f"{what}: {', '.join(names)}" for what, names in found if names)
+            raise ValueError(f"mapping: expected exactly the names of the parameters; {text}")
+        arrays = {}
+        for name, current in self.items():
+            if name in mapping:
+                array = _as_array(mapping[name], name)
+                if array.shape != current.shape:
+                    raise ValueError(f"{name}: expected {current.shape}, got {array.shape}")
+                arrays[name] = array
+        return arrays
+
     @contextmanager
     def update(self) -> Generator[Array, None, None]:
         """Write to the flat vector, as optimizers do.
@@ -281,6 +308,17 @@ def _dtype_of(values: Mapping[str, Array], dtype: DTypeLike | None) -> np.dtype[
         if value.dtype.kind not in "fiu":
             raise TypeError(f"arrays[{name!r}]: expected real numbers, got {value.dtype}")
     return found
+
+
+def _as_array(value: Any, name: str) -> Array:
+    if hasattr(value, "detach"):  # a torch tensor, perhaps one that requires gradients
+        value = value.detach().cpu()
+        if str(value.dtype) == "torch.bfloat16":  # NumPy has none
+            value = value.float()
+    array = np.asarray(value)
+    if array.dtype.kind != "f":
+        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
+    return array
 
 
 def _restore(shapes: Mapping[str, tuple[int, ...]], flat: Array) -> Parameters:

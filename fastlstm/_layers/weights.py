@@ -78,22 +78,7 @@ class Weights(Quantizer):
             Then nothing is changed.
         """
         self._check_trainable("load_state_dict")
-        if not isinstance(mapping, Mapping):
-            raise TypeError(f"mapping: expected a mapping, got {type(mapping).__name__}")
-        missing = [name for name in self.parameters if name not in mapping]
-        unknown = [str(name) for name in mapping if name not in self.parameters]
-        if strict and (missing or unknown):
-            found = [("missing", missing), ("unknown", unknown)]
-            text = "; ".join(f"{what}: {', '.join(names)}" for what, names in found if names)
-            raise ValueError(f"mapping: expected exactly the names of the parameters; {text}")
-        arrays = {}
-        for name, current in self.parameters.items():
-            if name in mapping:
-                array = _as_array(mapping[name], name)
-                if array.shape != current.shape:
-                    raise ValueError(f"{name}: expected {current.shape}, got {array.shape}")
-                arrays[name] = array
-        self.parameters.assign(arrays)
+        self.parameters.assign(self.parameters.matching(mapping, strict))
 
     @classmethod
     def from_torch(cls, source: Any, **options: Any) -> Self:
@@ -282,17 +267,6 @@ def checked_weights(layer: Weights, tensors: Mapping[str, Array], stored: Any) -
             got = "none" if found is None else f"{found.dtype} {found.shape}"
             raise ValueError(f"{name}: expected {dtype} {shape}, got {got}")
     return StoredWeights(stored, shapes, {name: tensors[name] for name in layout})
-
-
-def _as_array(value: Any, name: str) -> Array:
-    if hasattr(value, "detach"):  # a torch tensor, perhaps one that requires gradients
-        value = value.detach().cpu()
-        if str(value.dtype) == "torch.bfloat16":  # NumPy has none
-            value = value.float()
-    array = np.asarray(value)
-    if array.dtype.kind != "f":
-        raise TypeError(f"{name}: expected real numbers, got {array.dtype}")
-    return array
 
 
 def _named_as_layer(mapping: Mapping[str, Any]) -> Mapping[str, Any]:

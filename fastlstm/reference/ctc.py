@@ -12,8 +12,8 @@ Array = NDArray[Any]
 
 def collapsed(path: Array, blank: int) -> list[int]:
     """The symbols that a path of one symbol a step stands for: repeats are one, blanks none."""
-    before = [blank, *path[:-1]]
-    return [int(s) for s, last in zip(path, before, strict=True) if s != last and s != blank]
+    pairs = zip(path, [blank, *path], strict=False)
+    return [int(symbol) for symbol, before in pairs if symbol not in (before, blank)]
 
 
 def loss(logits: Array, target: Array, blank: int = 0) -> tuple[float, Array]:
@@ -49,4 +49,5 @@ def loss(logits: Array, target: Array, blank: int = 0) -> tuple[float, Array]:
 def _entered(log_p: Array, skips: Array) -> Array:
     """The sums of what enters each state: from itself, and from one and two states before."""
     one, two = (np.append(np.full(n, -np.inf), log_p)[: len(log_p)] for n in (1, 2))
-    return np.logaddexp(np.logaddexp(log_p, one), np.where(skips, two, -np.inf))
+    entered: Array = np.logaddexp(np.logaddexp(log_p, one), np.where(skips, two, -np.inf))
+    return entered

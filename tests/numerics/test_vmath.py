@@ -1,4 +1,4 @@
-"""sigmoid, tanh and exp of the kernels: within 2 ulp everywhere, exact where it matters."""
+"""sigmoid, tanh, exp and log of the kernels: within 2 ulp everywhere, exact where it matters."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from fastlstm._core.probes import activate
 LARGEST_ERROR = 2.0  # ulp, as src/simd/vmath.h promises
 
 every_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64])
-every_name = pytest.mark.parametrize("name", ["sigmoid", "tanh", "exp"])
+every_name = pytest.mark.parametrize("name", ["sigmoid", "tanh", "exp", "log"])
 
 
 def dense_grid(dtype: Any, rng: Generator, name: str) -> Array:
     """Numbers of all binades, denormals too, and more of them where the functions bend.
 
-    Those that `name` is for: exp is for x <= 0.
+    Those that `name` is for: exp is for x <= 0, log for positive normal ones below the largest two
+    binades.
     """
     info = np.finfo(dtype)
     exponents = np.arange(info.minexp - info.nmant, info.maxexp)
@@ -30,6 +31,10 @@ def dense_grid(dtype: Any, rng: Generator, name: str) -> Array:
         binades = np.ldexp(mantissas.astype(dtype), exponents[:, None]).ravel()
     bends = np.concatenate([rng.uniform(-b, b, 1 << 17) for b in (1, 10, 50, 100, 800)])
     x = np.concatenate([binades, -binades, bends.astype(dtype)])
+    if name == "log":
+        near_one = 1 + rng.uniform(-0.5, 0.5, 1 << 17) ** 5
+        x = np.abs(np.concatenate([x, near_one.astype(dtype)]))
+        return x[(x >= info.smallest_normal) & (x < info.max / 4)]
     return -np.abs(x) if name == "exp" else x
 
 
@@ -39,8 +44,8 @@ def truth(name: str, x: Array) -> Array:
     if np.finfo(wide.dtype).nmant < np.finfo(x.dtype).nmant + 10:
         pytest.skip(f"nothing wider than {x.dtype} on this machine")
     with np.errstate(over="ignore", under="ignore"):
-        if name == "exp":
-            return np.exp(wide)
+        if name in ("exp", "log"):
+            return np.exp(wide) if name == "exp" else np.log(wide)
         return np.tanh(wide) if name == "tanh" else 1 / (1 + np.exp(-wide))
 
 
@@ -72,6 +77,17 @@ def test_special_values(isa: str, dtype: Any) -> None:
         got = activate(isa, name, np.where(x == np.inf, 0, x) if name == "exp" else x)
         assert same_bits(got[~nan], np.array(expected, dtype)[~nan])
         assert np.isnan(got[nan]).all()
+
+
+@every_dtype
+def test_log_of_special_values(isa: str, dtype: Any) -> None:
+    """0 has something below all others, 1 has 0."""
+    least = np.finfo(dtype).smallest_normal
+    got = activate(isa, "log", np.array([1, np.nan, 0, least], dtype))
+    assert same_bits(got[:1], np.zeros(1, dtype))
+    assert np.isnan(got[1])
+    assert np.isfinite(got[2])
+    assert got[2] < got[3]
 
 
 @every_dtype
@@ -130,7 +146,8 @@ def test_instruction_sets_give_the_same_bits(rng: Generator, name: str, dtype: A
 @every_name
 def test_place_in_a_vector_does_not_matter(rng: Generator, isa: str, name: str, dtype: Any) -> None:
     """Any length, any lane."""
-    x = -np.abs(rng.standard_normal(67)).astype(dtype)
+    x = np.abs(rng.standard_normal(67)).astype(dtype)
+    x = -x if name == "exp" else x
     whole = activate(isa, name, x)
     for begin, end in [(0, 0), (0, 1), (1, 16), (5, 67), (66, 67), (3, 60)]:
         assert same_bits(activate(isa, name, x[begin:end].copy()), whole[begin:end])

@@ -25,11 +25,20 @@ typedef struct {
     ptrdiff_t n, hidden, classes;
 } head_case;
 
+/* Rows of tags or symbols; the first of them has all steps. */
+typedef struct {
+    ptrdiff_t steps, batch, classes;
+    ptrdiff_t targets; /* of CTC, at most */
+    double scale;      /* of what they score */
+} rows_case;
+
 /* Runs a case and returns a hash of its results; with weights of fewer bits (fl_weight_type), which
  * only float has, it is inference alone. */
 uint64_t run_layer(const backend *b, const layer_case *t, int weights, int workers,
                    int split_units);
 uint64_t run_head(const backend *b, const head_case *t, int workers);
+uint64_t run_crf(const backend *b, const rows_case *t, int workers);
+uint64_t run_ctc(const backend *b, const rows_case *t, int workers);
 
 void run_team(fl_job run, void *call, int workers);
 

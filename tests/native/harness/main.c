@@ -57,6 +57,31 @@ static const head_case head_cases[] = {
     {1, 1, 1}, {7, 3, 1}, {6, 64, 64}, {13, 65, 17}, {300, 31, 100}, {515, 7, 130},
 };
 
+static const rows_case rows_cases[] = {
+    {1, 1, 2, 1, 1},   {5, 3, 3, 2, 1},    {9, 13, 16, 7, 1},
+    {40, 7, 17, 8, 5}, {7, 20, 65, 3, 50}, {30, 2, 130, 40, 1},
+};
+
+/* Conditional random fields, or CTC. */
+static int check_rows(const backend *b, const char *name,
+                      uint64_t (*run)(const backend *, const rows_case *, int))
+{
+    int failures = 0;
+    for (size_t i = 0; i < sizeof rows_cases / sizeof *rows_cases; i++) {
+        const rows_case *t = &rows_cases[i];
+        const uint64_t one = run(b, t, 1);
+        printf("%s %s T%td B%td K%td %016llx\n", b->type, name, t->steps, t->batch, t->classes,
+               (unsigned long long)one);
+        for (int workers = 2; workers <= 3; workers++) {
+            if (run(b, t, workers) != one) {
+                printf("  differs with %d workers\n", workers);
+                failures++;
+            }
+        }
+    }
+    return failures;
+}
+
 static int check_heads(const backend *b)
 {
     int failures = 0;
@@ -102,6 +127,8 @@ static int check_layer(const backend *b, const layer_case *t, int weights)
 static int check_floats(const backend *f32, const backend *f64)
 {
     int failures = check_heads(f32) + check_heads(f64);
+    failures += check_rows(f32, "crf", run_crf) + check_rows(f64, "crf", run_crf);
+    failures += check_rows(f32, "ctc", run_ctc) + check_rows(f64, "ctc", run_ctc);
     for (size_t i = 0; i < sizeof layer_cases / sizeof *layer_cases; i++) {
         failures += check_layer(f32, &layer_cases[i], FL_SAME);
         failures += check_layer(f64, &layer_cases[i], FL_SAME);

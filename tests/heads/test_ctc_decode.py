@@ -1,0 +1,178 @@
+"""Decoding of CTC: the best path, and the best symbols against all that there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.random import Generator
+from numpy.typing import NDArray
+from support.paths import symbol_probabilities
+
+from fastlstm.heads import ctc_decode
+from fastlstm.reference.ctc import collapsed
+
+Array = NDArray[Any]
+
+
+def softmax(logits: Array) -> Array:
+    return np.exp(logits) / np.exp(logits).sum(axis=-1, keepdims=True)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("blank", [0, 2])
+def test_best_path(rng: Generator, dtype: str, blank: int) -> None:
+    logits = rng.standard_normal((40, 7, 4)).astype(dtype)
+    lengths = np.array([40, 0, 1, 17, 40, 2, 30])
+    found = ctc_decode(logits, lengths, blank=blank)
+    assert isinstance(found, list)
+    for b, symbols in enumerate(found):
+        path = logits[: lengths[b], b].argmax(axis=1)
+        assert symbols.tolist() == collapsed(path, blank)
+    assert ctc_decode(logits[:, 0], blank=blank).tolist() == found[0].tolist()
+
+
+@pytest.mark.parametrize("blank", [0, 1, 2])
+@pytest.mark.parametrize("T", [1, 2, 4, 6])
+def test_wide_beam_finds_the_best(rng: Generator, T: int, blank: int) -> None:
+    """The best of all sequences of symbols, which is often not that of the best path."""
+    differ = 0
+    for _ in range(20):
+        logits = rng.standard_normal((T, 3))
+        all_of_them = symbol_probabilities(softmax(logits), blank)
+        best = max(all_of_them, key=all_of_them.__getitem__)
+        assert tuple(ctc_decode(logits, beam=3**T, blank=blank)) == best
+        differ += best != tuple(ctc_decode(logits, blank=blank))
+    assert differ > 0 or T == 1
+
+
+@pytest.mark.parametrize(("weight", "bonus"), [(1.0, 0.0), (0.4, 1.1), (2.0, -0.5)])
+def test_model(rng: Generator, weight: float, bonus: float) -> None:
+    """A trigram model, against all sequences; asked once for each prefix, its beginning first."""
+    T, K, blank = 5, 3, 1
+    differ = 0
+    for _ in range(20):
+        table = np.log(rng.dirichlet(np.ones(K - 1), (K, K)))
+        table = np.insert(table, blank, np.nan, axis=-1)  # is not read
+        asked: list[tuple[int, ...]] = []
+
+        def model(prefix: tuple[int, ...], table: Array = table, asked: Any = asked) -> Array:
+            assert prefix not in asked
+            assert not prefix or prefix[:-1] in asked
+            asked.append(prefix)
+            before = (blank, blank, *prefix)
+            return table[before[-2], before[-1]]
+
+        def score(symbols: tuple[int, ...], p: float, table: Array = table) -> float:
+            before = (blank, blank, *symbols)
+            logs = [table[before[i], before[i + 1], s] for i, s in enumerate(symbols)]
+            return float(np.log(p) + weight * sum(logs) + bonus * len(symbols))
+
+        logits = rng.standard_normal((T, K))
+        p = symbol_probabilities(softmax(logits), blank)
+        best = max(p, key=lambda symbols: score(symbols, p[symbols]))
+        options: Any = {"beam": 3**T, "blank": blank, "symbol_bonus": bonus}
+        found = ctc_decode(logits, model=model, model_weight=weight, **options)
+        assert tuple(found) == best
+        differ += tuple(ctc_decode(logits, beam=3**T, blank=blank)) != best
+    assert differ > 0
+
+
+def test_impossible_for_the_model() -> None:
+    """A symbol that the model gives no chance is not chosen, however clear it is."""
+    logits = np.array([[0.0, 9, 1], [9, 0, 0], [0, 9, 1]])
+
+    def no_repeats(prefix: tuple[int, ...]) -> Array:
+        logs = np.log([1, 0.5, 0.5])
+        if prefix:
+            logs[prefix[-1]] = -np.inf
+        return logs
+
+    assert ctc_decode(logits, beam=9).tolist() == [1, 1]
+    found = ctc_decode(logits, beam=9, model=no_repeats).tolist()
+    assert 0 < len(found) <= 2
+    assert found != [1, 1]
+    one = np.full(3, -np.inf)
+    assert ctc_decode(logits, beam=9, model=lambda prefix: one).tolist() == []
+    assert ctc_decode(logits, beam=9, model=no_repeats, model_weight=0).tolist() == [1, 1]
+
+
+def test_bonus() -> None:
+    logits = np.log([[0.6, 0.4], [0.6, 0.4]])
+    assert ctc_decode(logits, symbol_bonus=-1.0).tolist() == []
+    assert ctc_decode(logits, beam=4, symbol_bonus=-1.0).tolist() == []
+    assert ctc_decode(logits, beam=4, symbol_bonus=1.0).tolist() == [1]
+
+
+def test_a_prefix_that_comes_back(rng: Generator) -> None:
+    """Narrow beams lose prefixes, which others lead to again: their sums stay those of paths."""
+    for seed in range(200):
+        logits = 2 * np.random.default_rng(seed).standard_normal((12, 3))
+        path = ctc_decode(logits, beam=1, symbol_bonus=1e-9)
+        assert len(path) <= 12
+        assert ctc_decode(logits, beam=2).max(initial=1) <= 2
+        wide, wider = (ctc_decode(logits, beam=beam).tolist() for beam in (60, 600))
+        assert wide == wider
+
+
+def test_long_rows(rng: Generator) -> None:
+    """Probabilities far below the least double; wider beams agree."""
+    logits = 3 * rng.standard_normal((1500, 2, 8)).astype(np.float32)
+    found = ctc_decode(logits, [1500, 900], beam=16)
+    again = ctc_decode(logits, [1500, 900], beam=32)
+    assert [len(symbols) for symbols in found] == [len(symbols) for symbols in again]
+    assert len(found[0]) > 700
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("beam", [1, 5])
+def test_logits_that_are_not_finite(value: float, beam: int) -> None:
+    """No crash, and symbols that there are."""
+    logits = np.zeros((6, 3))
+    logits[2, 1] = value
+    with np.errstate(invalid="ignore"):
+        found = ctc_decode(logits, beam=beam)
+        assert set(found.tolist()) <= {1, 2}
+        logits[3] = value
+        assert set(ctc_decode(logits, beam=beam).tolist()) <= {1, 2}
+
+
+def test_nothing() -> None:
+    assert ctc_decode(np.zeros((0, 3))).tolist() == []
+    assert ctc_decode(np.zeros((0, 3)), beam=3).tolist() == []
+    assert ctc_decode(np.zeros((4, 0, 3))) == ctc_decode(np.zeros((4, 0, 3)), beam=3) == []
+    assert not len(ctc_decode(np.ones((4, 2, 3)), [0, 2], beam=3)[0])
+
+
+Z = np.zeros((4, 3))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beam": 0}, ValueError, "beam: expected at least 1, got 0"),
+        ({"beam": 2.0}, TypeError, "beam: expected an integer, got float"),
+        ({"beam": 1 << 60}, ValueError, "beam: too large"),
+        ({"blank": 3}, ValueError, "blank: expected at most 2, got 3"),
+        ({"lengths": 5}, ValueError, "lengths: expected integers from 0 to 4, got 5"),
+        ({"model": 3}, TypeError, "model: expected a callable, got int"),
+        ({"model_weight": -1}, ValueError, "model_weight: expected a number >= 0, got -1"),
+        ({"symbol_bonus": np.inf}, ValueError, "symbol_bonus: expected a finite number, got inf"),
+        ({"symbol_bonus": 101}, ValueError, "symbol_bonus: expected from -100 to 100, got 101"),
+        ({"model": lambda p: np.zeros(2)}, ValueError, r"model: expected 3 log-prob.* \(2,\)"),
+        ({"model": lambda p: np.ones(3)}, ValueError, "model: expected log-probabilities, got 1.0"),
+        ({"model": lambda p: np.full(3, np.nan)}, ValueError, "model: expected log-probabilities"),
+    ],
+)
+def test_refused(options: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{message}"):
+        ctc_decode(Z, **options)
+
+
+def test_errors_of_the_model_pass_through() -> None:
+    def model(prefix: tuple[int, ...]) -> Array:
+        raise KeyError(prefix)
+
+    with pytest.raises(KeyError):
+        ctc_decode(Z, beam=2, model=model)
