@@ -12,10 +12,11 @@ for an LSTM; for a GRU, with the gates r, z, n, and for a plain RNN, with f = ta
     h_t = (1 - z) n + z h_(t-1)
 
 or, with ``reset_after=False``, n = tanh(W_n x_t + b_in + U_n (r h_(t-1)) + b_hn).
+xLSTM's scalar cell, with its own four states, is in ``slstm``.
 
 ``cells`` has these as functions of one layer in one direction, forward and backward; ``options``
 has the LSTM with peepholes, projection and the other options, and ``activations`` their functions.
-The classes `LSTM`, `GRU` and `RNN` stack them behind the calls of `fastlstm`.  Nothing here is
+The classes `LSTM`, `GRU`, `RNN` and `SLSTM` stack them behind the calls of `fastlstm`.  Nothing here is
 fast: the kernels are tested against it.
 """
 
@@ -37,7 +38,7 @@ from fastlstm.reference.cells import (
     rnn_forward,
     sigmoid,
 )
-from fastlstm.reference.layers import GRU, LSTM, RNN
+from fastlstm.reference.layers import GRU, LSTM, RNN, SLSTM
 from fastlstm.reference.options import (
     Masks,
     Options,
@@ -45,6 +46,7 @@ from fastlstm.reference.options import (
     options_backward,
     options_forward,
 )
+from fastlstm.reference.slstm import SLSTMSaved, slstm_backward, slstm_forward, slstm_step
 from fastlstm.reference.stack import StateLike, Tape
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "SLSTM",
     "Activation",
     "Array",
     "GRUSaved",
@@ -59,6 +62,7 @@ __all__ = [
     "Options",
     "OptionsSaved",
     "RNNSaved",
+    "SLSTMSaved",
     "Saved",
     "State",
     "StateLike",
@@ -76,4 +80,7 @@ __all__ = [
     "rnn_backward",
     "rnn_forward",
     "sigmoid",
+    "slstm_backward",
+    "slstm_forward",
+    "slstm_step",
 ]

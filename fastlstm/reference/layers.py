@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from fastlstm.reference import cells
 from fastlstm.reference.activations import Entry, activation
-from fastlstm.reference.cells import Array, State
+from fastlstm.reference.cells import Array
 from fastlstm.reference.options import (
     Masks,
     Options,
@@ -19,7 +19,8 @@ from fastlstm.reference.options import (
     options_backward,
     options_forward,
 )
-from fastlstm.reference.stack import OneState, Stack, StateLike, Tape, as_float64
+from fastlstm.reference.slstm import slstm_backward, slstm_forward
+from fastlstm.reference.stack import OneState, Stack, State, StateLike, Tape, as_float64
 
 
 class LSTM(Stack):
@@ -178,16 +179,18 @@ class LSTM(Stack):
         return extras
 
     def _cell_forward(
-        self, x: Array, h: Array, c: Array, w: Parameters, extra: Any
+        self, x: Array, state: State, w: Parameters, extra: Any
     ) -> tuple[Array, State, Any]:
+        h, c = state
         if extra is not None:
             return options_forward(x, h, c, w, *extra)
         b = w["bias_ih"] + w["bias_hh"]
         return cells.lstm_forward(x, h, c, w["weight_ih"], w["weight_hh"], b)
 
     def _cell_backward(
-        self, saved: Any, dy: Array, dh: Array, dc: Array
+        self, saved: Any, dy: Array, *dstate: Array
     ) -> tuple[Array, State, Parameters]:
+        dh, dc = dstate
         if isinstance(saved, OptionsSaved):
             dx, dh, dc, dw = options_backward(saved, dy, dh, dc)
             return dx, (dh, dc), dw
@@ -214,18 +217,18 @@ class GRU(OneState):
         super().__init__(input_size, hidden_size, *args, **kw)
 
     def _cell_forward(
-        self, x: Array, h: Array, c: Array, w: Parameters, extra: Any
+        self, x: Array, state: State, w: Parameters, extra: Any
     ) -> tuple[Array, State, Any]:
         run: Any = cells.gru_forward if self.reset_after else cells.gru_before_forward
-        y, h, saved = run(x, h, w["weight_ih"], w["weight_hh"], w["bias_ih"], w["bias_hh"])
-        return y, (h, c), saved
+        y, h, saved = run(x, *state, w["weight_ih"], w["weight_hh"], w["bias_ih"], w["bias_hh"])
+        return y, (h,), saved
 
     def _cell_backward(
-        self, saved: Any, dy: Array, dh: Array, dc: Array
+        self, saved: Any, dy: Array, *dstate: Array
     ) -> tuple[Array, State, Parameters]:
         run: Any = cells.gru_backward if self.reset_after else cells.gru_before_backward
-        dx, dh, *of_weights = run(saved, dy, dh)
-        return dx, (dh, dc), by_kind(*of_weights)
+        dx, dh, *of_weights = run(saved, dy, *dstate)
+        return dx, (dh,), by_kind(*of_weights)
 
 
 class RNN(OneState):
@@ -247,17 +250,57 @@ class RNN(OneState):
         super().__init__(input_size, hidden_size, *args, **kw)
 
     def _cell_forward(
-        self, x: Array, h: Array, c: Array, w: Parameters, extra: Any
+        self, x: Array, state: State, w: Parameters, extra: Any
     ) -> tuple[Array, State, Any]:
         b = w["bias_ih"] + w["bias_hh"]
-        y, h, saved = cells.rnn_forward(x, h, w["weight_ih"], w["weight_hh"], b, self.relu)
-        return y, (h, c), saved
+        y, h, saved = cells.rnn_forward(x, *state, w["weight_ih"], w["weight_hh"], b, self.relu)
+        return y, (h,), saved
 
     def _cell_backward(
-        self, saved: Any, dy: Array, dh: Array, dc: Array
+        self, saved: Any, dy: Array, *dstate: Array
     ) -> tuple[Array, State, Parameters]:
-        dx, dh, dw_ih, dw_hh, db = cells.rnn_backward(saved, dy, dh)
-        return dx, (dh, dc), by_kind(dw_ih, dw_hh, db, db)
+        dx, dh, dw_ih, dw_hh, db = cells.rnn_backward(saved, dy, *dstate)
+        return dx, (dh,), by_kind(dw_ih, dw_hh, db, db)
+
+
+class SLSTM(Stack):
+    """`fastlstm.SLSTM` in NumPy, as `LSTM` is `fastlstm.LSTM`.
+
+    Its ``weight_hh_l0`` is [4*H, H/num_heads], and it has no ``bias_hh_l0``.
+
+    Examples
+    --------
+    >>> y, (h_n, c_n, n_n, m_n) = SLSTM(3, 4, num_heads=2, seed=1)(np.ones((5, 6, 3)))
+    >>> y.shape, m_n.shape
+    ((5, 6, 4), (1, 6, 4))
+    """
+
+    gates = 4
+    states = ("h", "c", "n", "m")
+
+    def __init__(
+        self, input_size: int, hidden_size: int, *args: Any, num_heads: int = 4, **kw: Any
+    ) -> None:
+        self.num_heads = num_heads
+        super().__init__(input_size, hidden_size, *args, **kw)
+
+    def _cell_shapes(self, width: int) -> Iterator[tuple[str, tuple[int, ...]]]:
+        G = self.gates * self.hidden_size
+        yield "weight_ih", (G, width)
+        yield "weight_hh", (G, self.hidden_size // self.num_heads)
+        if self.bias:
+            yield "bias_ih", (G,)
+
+    def _cell_forward(
+        self, x: Array, state: State, w: Parameters, extra: Any
+    ) -> tuple[Array, State, Any]:
+        return slstm_forward(x, state, w["weight_ih"], w["weight_hh"], w["bias_ih"])
+
+    def _cell_backward(
+        self, saved: Any, dy: Array, *dstate: Array
+    ) -> tuple[Array, State, Parameters]:
+        dx, dstate, dw_ih, dw_hh, db = slstm_backward(saved, dy, dstate)
+        return dx, dstate, {"weight_ih": dw_ih, "weight_hh": dw_hh, "bias_ih": db}
 
 
 def by_kind(*of_weights: Array) -> Parameters:

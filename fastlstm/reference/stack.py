@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fastlstm.reference.cells import Array, State
+from fastlstm.reference.cells import Array
 from fastlstm.reference.options import Parameters
 
-StateLike = tuple[ArrayLike, ArrayLike] | None
+State = tuple[Array, ...]  # h and, for cells that have more, those in the order of `Stack.states`
+StateLike = tuple[ArrayLike, ...] | None
 
 
 class Tape(NamedTuple):
@@ -26,6 +27,7 @@ class Stack:
     """Layers and directions of one cell; a subclass says which."""
 
     gates: int
+    states: ClassVar[tuple[str, ...]] = ("h", "c")
     proj_size = 0
 
     def __init__(
@@ -78,14 +80,14 @@ class Stack:
             raise ValueError(f"expected the names {list(self.parameters)}, got {list(mapping)}")
         self.parameters = {name: as_float64(name, mapping[name], s) for name, s in self._shapes()}
 
-    def __call__(self, x: ArrayLike, state: StateLike = None) -> tuple[Array, State]:
+    def __call__(self, x: ArrayLike, state: StateLike = None) -> tuple[Array, Any]:
         """Run the sequence as in inference, and without keeping a tape."""
         y, state_n, _ = self._run(x, state, None, self._extras(x))
         return y, state_n
 
     def forward(
         self, x: ArrayLike, state: StateLike = None, *, masks: Sequence[ArrayLike] | None = None
-    ) -> tuple[Array, State, Tape]:
+    ) -> tuple[Array, Any, Tape]:
         """Run the sequence and keep what `backward` needs.
 
         Parameters
@@ -105,7 +107,7 @@ class Stack:
 
     def backward(
         self, tape: Tape, dy: ArrayLike, dstate: StateLike = None
-    ) -> tuple[Array, State, Parameters]:
+    ) -> tuple[Array, Any, Parameters]:
         """From the gradients of y and (h_n, c_n), those of x, (h_0, c_0) and the parameters.
 
         Returns
@@ -116,52 +118,61 @@ class Stack:
         """
         unbatched = len(tape.y_shape) == 2
         dx = self._time_first(as_float64("dy", dy, tape.y_shape))
-        dh, dc = self._state(("dh_n", "dc_n"), dstate, dx.shape[1], unbatched)
+        names = [f"d{name}_n" for name in self.states]
+        dstates = self._states(names, dstate, dx.shape[1], unbatched)
         grads = {}
         for layer in reversed(range(self.num_layers)):
             dy_both = np.split(dx * tape.masks[layer], len(self.suffixes), axis=-1)
             dx = np.zeros(1)
             for d, suffix in enumerate(self.suffixes):
                 k, step = layer * len(self.suffixes) + d, -1 if suffix else 1
-                dx_k, (dh[k], dc[k]), of_weights = self._cell_backward(
-                    tape.saved[k], dy_both[d][::step], dh[k], dc[k]
+                dx_k, dstate_k, of_weights = self._cell_backward(
+                    tape.saved[k], dy_both[d][::step], *(array[k] for array in dstates)
                 )
+                for array, found in zip(dstates, dstate_k, strict=True):
+                    array[k] = found
                 dx = dx + dx_k[::step]
                 for kind, grad in of_weights.items():
                     grads[f"{kind}_l{layer}{suffix}"] = grad
         grads = {name: grads[name].copy() for name in self.parameters}
-        return self._as_given(dx, unbatched), self._state_as_given(dh, dc, unbatched), grads
+        return self._as_given(dx, unbatched), self._state_as_given(dstates, unbatched), grads
 
     def _cell_forward(
-        self, x: Array, h: Array, c: Array, w: Parameters, extra: Any
+        self, x: Array, state: State, w: Parameters, extra: Any
     ) -> tuple[Array, State, Any]:
         raise NotImplementedError
 
     def _cell_backward(
-        self, saved: Any, dy: Array, dh: Array, dc: Array
+        self, saved: Any, dy: Array, *dstate: Array
     ) -> tuple[Array, State, Parameters]:
         raise NotImplementedError
 
     def _run(
         self, x: ArrayLike, state: StateLike, masks: Sequence[ArrayLike] | None, extras: list[Any]
-    ) -> tuple[Array, State, Tape]:
+    ) -> tuple[Array, Any, Tape]:
         unbatched = np.ndim(x) == 2
         y = self._time_first(self._input(x))
-        h, c = self._state(("h_0", "c_0"), state, y.shape[1], unbatched)
+        names = [f"{name}_0" for name in self.states]
+        states = self._states(names, state, y.shape[1], unbatched)
         masks_of = self._masks(masks, *y.shape[:2])
         saved: list[Any] = []
         for layer in range(self.num_layers):
             y_both = []
             for suffix in self.suffixes:
                 k, step = len(saved), -1 if suffix else 1
-                y_k, (h[k], c[k]), saved_k = self._cell_forward(
-                    y[::step], h[k], c[k], self._weights(layer, suffix), extras[k]
+                y_k, state_k, saved_k = self._cell_forward(
+                    y[::step],
+                    tuple(array[k] for array in states),
+                    self._weights(layer, suffix),
+                    extras[k],
                 )
+                for array, found in zip(states, state_k, strict=True):
+                    array[k] = found
                 saved.append(saved_k)
                 y_both.append(y_k[::step])
             y = np.concatenate(y_both, axis=-1) * masks_of[layer]
         y = self._as_given(y, unbatched)
-        return y, self._state_as_given(h, c, unbatched), Tape(saved, masks_of, y.shape)
+        return y, self._state_as_given(states, unbatched), Tape(saved, masks_of, y.shape)
 
     def _weights(self, layer: int, suffix: str) -> Parameters:
         """Those of one layer and direction, by kind; biases that are not there are zero."""
@@ -206,29 +217,33 @@ class Stack:
             return array[:, 0]
         return array.swapaxes(0, 1) if self.batch_first else array
 
-    def _state(
-        self, names: tuple[str, str], state: StateLike, B: int, unbatched: bool
-    ) -> tuple[Array, Array]:
+    def _states(
+        self, names: Sequence[str], state: Any, B: int, unbatched: bool
+    ) -> list[Array]:
+        """Each [L*D, B, H], h [L*D, B, P]: copies of those of a user, or zeros."""
         LD, P, H = self.num_layers * len(self.suffixes), self.output_size, self.hidden_size
         first = (LD,) if unbatched else (LD, B)
-        h, c = (np.zeros((*first, P)), np.zeros((*first, H))) if state is None else state
-        h, c = as_float64(names[0], h, (*first, P)), as_float64(names[1], c, (*first, H))
-        return h.reshape(LD, B, P), c.reshape(LD, B, H)
+        shapes = [(*first, P if name == "h" else H) for name in self.states]
+        given = [np.zeros(shape) for shape in shapes] if state is None else state
+        states = [as_float64(*of) for of in zip(names, given, shapes, strict=True)]
+        return [array.reshape(LD, B, array.shape[-1]) for array in states]
 
-    def _state_as_given(self, h: Array, c: Array, unbatched: bool) -> Any:
-        return (h[:, 0], c[:, 0]) if unbatched else (h, c)
+    def _state_as_given(self, states: Sequence[Array], unbatched: bool) -> Any:
+        return tuple(array[:, 0] if unbatched else array for array in states)
 
 
 class OneState(Stack):
-    """What cells without a cell state share; c is not used."""
+    """What cells without a cell state share: their user has the array, not a tuple."""
 
-    def _state(
-        self, names: tuple[str, str], state: Any, B: int, unbatched: bool
-    ) -> tuple[Array, Array]:
-        return super()._state(names, None if state is None else (state, state), B, unbatched)
+    states = ("h",)
 
-    def _state_as_given(self, h: Array, c: Array, unbatched: bool) -> Any:
-        return h[:, 0] if unbatched else h
+    def _states(
+        self, names: Sequence[str], state: Any, B: int, unbatched: bool
+    ) -> list[Array]:
+        return super()._states(names, None if state is None else (state,), B, unbatched)
+
+    def _state_as_given(self, states: Sequence[Array], unbatched: bool) -> Any:
+        return super()._state_as_given(states, unbatched)[0]
 
 
 def as_float64(name: str, value: ArrayLike, shape: tuple[int, ...]) -> Array:
