@@ -46,6 +46,7 @@ def layers(size: int) -> dict[str, tuple[Any, Any]]:
         "GRU": (fastlstm.GRU(size, size, seed=0), ("GRU", {})),
         "GRU, reset_after=False": (fastlstm.GRU(size, size, seed=0, reset_after=False), None),
         "RNN": (fastlstm.RNN(size, size, seed=0), ("RNN", {})),
+        "SLSTM": (fastlstm.SLSTM(size, size, seed=0), None),
     }
     found["proj_size=H/2"] = (found["proj_size=H/2"][0], ("LSTM", half))
     return found
@@ -79,8 +80,10 @@ def theirs(torch: Any, layer: Any, name: str, options: dict[str, Any], x: Any) -
     return {"inference": infer, "training": train}
 
 
-def medians(calls: dict[str, Callable[[], object]], turns: int, base: str) -> dict[str, float]:
-    """Of the ratios to `base`, turn by turn."""
+def medians(
+    calls: dict[str, Callable[[], object]], turns: int, base: str | None
+) -> dict[str, float]:
+    """Of the ratios to `base`, turn by turn; or of the seconds."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for turn in range(turns + 2):
         for name, call in calls.items():
@@ -89,7 +92,7 @@ def medians(calls: dict[str, Callable[[], object]], turns: int, base: str) -> di
             if turn > 1:  # the first ones find cold caches
                 times[name].append(time.perf_counter() - start)
     return {
-        name: float(np.median(np.array(values) / np.array(times[base])))
+        name: float(np.median(np.array(values) / np.array(times[base] if base else 1.0)))
         for name, values in times.items()
     }
 

@@ -10,6 +10,7 @@ from fastlstm._core.threads import get_num_threads, isas, set_num_threads
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
+from fastlstm._layers.slstm import SLSTM
 from fastlstm._parameters import Parameters
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "SLSTM",
     "Parameters",
     "StreamPool",
     "__version__",

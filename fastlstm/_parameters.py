@@ -220,7 +220,7 @@ class Parameters(FlatMapping, Versioned):
         arrays = {}
         for name, current in self.items():
             if name in mapping:
-                array = _as_array(mapping[name], name)
+                array = as_array(mapping[name], name)
                 if array.shape != current.shape:
                     raise ValueError(f"{name}: expected {current.shape}, got {array.shape}")
                 arrays[name] = array
@@ -310,7 +310,8 @@ def _dtype_of(values: Mapping[str, Array], dtype: DTypeLike | None) -> np.dtype[
     return found
 
 
-def _as_array(value: Any, name: str) -> Array:
+def as_array(value: Any, name: str) -> Array:
+    """An array of real numbers, from an array or a tensor."""
     if hasattr(value, "detach"):  # a torch tensor, perhaps one that requires gradients
         value = value.detach().cpu()
         if str(value.dtype) == "torch.bfloat16":  # NumPy has none

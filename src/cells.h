@@ -12,19 +12,23 @@
  *             c, and its gradient is a part of that of the state
  *   slots     for pre-activations of gates: see layout/stack.h
  *   by U      slots that U leads to in the first product of a step; the rest await a second one
- *   options   1: any of fl_options */
+ *   options   1: any of fl_options
+ *   biases    vectors of biases: b_ih and b_hh, or b_ih alone */
 /* clang-format off */
 #define FL_FOR_EACH_CELL(CELL)                                                            \
-    /*   number           name          gates   states slots by U options */              \
-    CELL(FL_LSTM,         lstm,         "ifgo", "hc",  4,    4,   0)                      \
-    CELL(FL_GRU,          gru,          "rzn",  "hh",  4,    4,   0) /* r * (U_n h) */    \
-    CELL(FL_RNN_TANH,     rnn_tanh,     "h",    "hh",  1,    1,   0)                      \
-    CELL(FL_RNN_RELU,     rnn_relu,     "h",    "hh",  1,    1,   0)                      \
-    CELL(FL_LSTM_OPTIONS, lstm_options, "ifgo", "hc",  4,    4,   1)                      \
-    CELL(FL_GRU_BEFORE,   gru_before,   "rzn",  "hh",  3,    2,   0) /* U_n (r * h) */
+    /*   number           name          gates   states  slots by U options biases */      \
+    CELL(FL_LSTM,         lstm,         "ifgo", "hc",   4,    4,   0,      2)             \
+    CELL(FL_GRU,          gru,          "rzn",  "hh",   4,    4,   0,      2) /* r * (U_n h) */ \
+    CELL(FL_RNN_TANH,     rnn_tanh,     "h",    "hh",   1,    1,   0,      2)             \
+    CELL(FL_RNN_RELU,     rnn_relu,     "h",    "hh",   1,    1,   0,      2)             \
+    CELL(FL_LSTM_OPTIONS, lstm_options, "ifgo", "hc",   4,    4,   1,      2)             \
+    CELL(FL_GRU_BEFORE,   gru_before,   "rzn",  "hh",   3,    2,   0,      2) /* U_n (r * h) */ \
+    CELL(FL_SLSTM,        slstm,        "ifzo", "hcnm", 4,    4,   0,      1)
 /* clang-format on */
 
-enum { FL_MAX_STATES = 4 };
+/* States in the order of their letters; c is also the copy of h.  Those after c: the normalizer and
+ * the stabilizer of an sLSTM. */
+enum { FL_STATE_H, FL_STATE_C, FL_STATE_N, FL_STATE_M, FL_MAX_STATES };
 
 typedef enum {
 #define FL_NUMBER(number, ...) number,
@@ -33,7 +37,7 @@ typedef enum {
 
 typedef struct {
     const char *name, *gates, *states;
-    int gate_count, state_count, slots, slots_by_u, has_options;
+    int gate_count, state_count, slots, slots_by_u, has_options, biases;
 } fl_cell_properties;
 
 static const fl_cell_properties fl_cells[FL_CELLS] = {

@@ -38,13 +38,14 @@ typedef struct {
 } fl_options;
 
 /* A stack of layers.  Flat parameters and gradients are, for each layer and direction,
- * W [GH, I or D*Hout], U [GH, Hout] and, with bias, b_ih [GH], b_hh [GH], where G is the number of
- * gates; then the projection [P, H], peepholes [3H] (i, f, o; if coupled [2H]), gains of the layer
- * norm [GH], if there are any.  Hidden states and outputs have Hout = P units, or H without a
- * projection. */
+ * W [GH, I or D*Hout], U [GH, Hout / heads] and, with bias, b_ih [GH], b_hh [GH] (if the cell has
+ * it), where G is the number of gates; then the projection [P, H], peepholes [3H] (i, f, o; if
+ * coupled [2H]), gains of the layer norm [GH], if there are any.  Hidden states and outputs have
+ * Hout = P units, or H without a projection. */
 typedef struct {
     ptrdiff_t layers, directions, input, hidden;
     ptrdiff_t projection; /* P, or 0; of an LSTM */
+    ptrdiff_t heads;      /* H units in so many parts: U leads from each to itself alone */
     int bias;
     int cell;    /* fl_cell */
     int weights; /* fl_weight_type; what is not FL_SAME is float32, and runs forward only */
@@ -279,8 +280,8 @@ typedef struct {
     ptrdiff_t rows, units;
 } fl_tile_size;
 
-/* Fields of a tape that can be read: gate slots 0 to 3, and these. */
-enum { FL_TRACE_CELL = 4, FL_TRACE_HIDDEN = 5 };
+/* Fields of a tape that can be read: gate slots 0 to 3, and from here on the states. */
+enum { FL_TRACE_STATES = 4 };
 
 /* The driver for one element type.  The plans are made by one thread and read by all workers;
  * every worker of the team calls the job. */
@@ -309,7 +310,7 @@ typedef struct {
     fl_job crf, crf_decode; /* of an fl_crf_call */
     void (*plan_ctc)(fl_ctc_call *call, fl_team_limits limits);
     fl_job ctc; /* of an fl_ctc_call */
-    /* sigmoid (which = 0), tanh (1), exp (2) or log (3) of n elements, by the kernels' own
+    /* sigmoid (which = 0), tanh, exp, log or log sigmoid (4) of n elements, by the kernels' own
      * functions. */
     void (*activate)(const void *kernels, int which, const void *x, void *out, ptrdiff_t n);
 } fl_driver;

@@ -92,7 +92,7 @@ static void open_forward(layer *l, const fl_isa *isa)
     fl_stack *s = &call->stack;
     const fl_dropout none = {0};
     s->layers = n->layers, s->directions = 1, s->input = n->input, s->hidden = n->hidden;
-    s->bias = 1, s->cell = FL_LSTM;
+    s->heads = 1, s->bias = 1, s->cell = FL_LSTM;
     l->grads = driver->parameters_size(s);
     const real *flat = take(l, l->grads, 1 / __builtin_sqrt((double)n->hidden));
     real *packed = take(l, driver->forward_size(s, isa->f32), 0);

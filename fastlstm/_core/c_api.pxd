@@ -76,7 +76,7 @@ cdef extern from "cells.h" nogil:
         const char *name
         const char *gates
         const char *states
-        int gate_count, state_count, slots, slots_by_u, has_options
+        int gate_count, state_count, slots, slots_by_u, has_options, biases
 
     const fl_cell_properties fl_cells[]
 
@@ -84,7 +84,7 @@ cdef extern from "cells.h" nogil:
 cdef extern from "fastlstm.h" nogil:
     enum:
         FL_ALIGN
-        FL_TRACE_HIDDEN
+        FL_TRACE_STATES
 
     ctypedef struct fl_function:
         int kind
@@ -100,6 +100,7 @@ cdef extern from "fastlstm.h" nogil:
     ctypedef struct fl_stack:
         Py_ssize_t layers, directions, input, hidden
         Py_ssize_t projection
+        Py_ssize_t heads
         int bias
         int cell
         int weights

@@ -12,6 +12,7 @@ class Cell(NamedTuple):
     gates: str
     states: str
     has_options: bool
+    biases: int
 
 def cells() -> list[Cell]: ...
 def isas() -> list[str]: ...

@@ -31,7 +31,7 @@ def isas():
     return list(_isas)
 
 
-Cell = namedtuple("Cell", "name gates states has_options")
+Cell = namedtuple("Cell", "name gates states has_options biases")
 
 
 def cells():
@@ -42,10 +42,11 @@ def cells():
     list of Cell
         name : str; gates : str, a letter for each, in the order of rows of the weights;
         states : str, a letter for each that the driver keeps, one that comes again for a copy;
-        has_options : bool, whether `Options` apply.
+        has_options : bool, whether `Options` apply; biases : int, 2 for b_ih and b_hh, 1 for b_ih.
     """
     return [Cell(fl_cells[i].name.decode(), fl_cells[i].gates.decode(),
-                 fl_cells[i].states.decode(), bool(fl_cells[i].has_options)) for i in range(FL_CELLS)]
+                 fl_cells[i].states.decode(), bool(fl_cells[i].has_options), fl_cells[i].biases)
+            for i in range(FL_CELLS)]
 
 
 # More workers than that never meet after each step.

@@ -19,6 +19,7 @@ class StackConfig:
         bias: bool,
         options: Any,  # a record with the names of fl_options, or None
         weights: int = ...,
+        heads: int = ...,
     ) -> StackConfig: ...
 
 @final

@@ -27,14 +27,19 @@ cdef class StackConfig:
         Of an LSTM with options.
     weights : int
         As in weight_types.h.
+    heads : int
+        Parts of the units of which each sees itself alone in the step before; a divisor of
+        `hidden_size`, and 1 but for an sLSTM.
     """
 
     def __cinit__(self, int cell, Py_ssize_t layers, Py_ssize_t directions, Py_ssize_t input_size,
-                  Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options, int weights=0):
+                  Py_ssize_t hidden_size, Py_ssize_t proj_size, bint bias, options, int weights=0,
+                  Py_ssize_t heads=1):
         cdef fl_stack *s = &self.stack
         memset(s, 0, sizeof(fl_stack))
         s.layers, s.directions, s.input, s.hidden = layers, directions, input_size, hidden_size
         s.projection, s.bias, s.cell, s.weights = proj_size, bias, cell, weights
+        s.heads = heads
         if options is not None:
             s.options.peephole, s.options.coupled = options.peephole, options.coupled
             s.options.layer_norm = options.layer_norm

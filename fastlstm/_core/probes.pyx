@@ -29,8 +29,9 @@ def compiler():
 
 
 def activate(str isa, str name, x):
-    """The kernels' own sigmoid, tanh, exp or log of a contiguous 1-D array: what the tests measure."""
-    out, which = np.empty_like(x), ("sigmoid", "tanh", "exp", "log").index(name)
+    """The kernels' own functions of a contiguous 1-D array: what the tests measure."""
+    functions = ("sigmoid", "tanh", "exp", "log", "log_sigmoid")
+    out, which = np.empty_like(x), functions.index(name)
     if x.dtype == np.float64:
         _activate[double](isa, which, x, out)
     else:

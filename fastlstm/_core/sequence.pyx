@@ -294,7 +294,7 @@ def read_tape(PackedWeights packed not None, Buffer tape not None, Rows rows, Py
     tape, rows : as given to `forward`
     layer, direction : int
     field : int
-        A gate slot, 0 to 3, or as in fastlstm.h.
+        A gate slot, 0 to 3, or 4 and more: a state, in the order of cells.h.
     out : (T, B, H) contiguous array, (T, B, Hout) for the hidden state
         Of the steps and rows of that call.  Left as it is beyond the end of a row.
     """
@@ -313,8 +313,10 @@ cdef int _read_tape(PackedWeights packed, Buffer tape, Rows rows, Py_ssize_t lay
     call.steps, call.batch = out.shape[0], out.shape[1]
     if rows is not None:
         call.rows = rows._of(call.steps, call.batch)
-    if (out.shape[2] != (packed.state_size(0) if field == FL_TRACE_HIDDEN else s.hidden) or not 0 <= layer < s.layers or
-            not 0 <= direction < s.directions or not 0 <= field <= FL_TRACE_HIDDEN or
+    is_hidden = field == FL_TRACE_STATES
+    if (out.shape[2] != (packed.state_size(0) if is_hidden else s.hidden) or
+            not 0 <= layer < s.layers or not 0 <= direction < s.directions or
+            not 0 <= field < FL_TRACE_STATES + packed.state_count or
             tape.nbytes < packed.tape_nbytes(call.steps, call.batch, None)):
         raise ValueError("out, layer, direction, field, tape: do not match")
     call.tape = tape.data

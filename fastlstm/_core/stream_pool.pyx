@@ -36,14 +36,14 @@ cdef class StreamPool:
 
     Parameters
     ----------
-    layer : LSTM, GRU or RNN
+    layer : LSTM, GRU, RNN or SLSTM
         Of one direction.
     capacity : int
         How many streams can be open at a time.
 
     Attributes
     ----------
-    layer : LSTM, GRU or RNN
+    layer : LSTM, GRU, RNN or SLSTM
     capacity : int
     open_slots : array of int
         In ascending order; ``len(pool)`` is their number.

@@ -16,7 +16,7 @@ from fastlstm._shards import ShardGradients, Shards
 
 
 class Layer(Calls[State, StateLike, TraceKind], Generic[State, StateLike, TraceKind]):
-    """A stack of recurrent layers of one cell; the base of `LSTM`, `GRU` and `RNN`."""
+    """A stack of recurrent layers of one cell; the base of `LSTM`, `GRU`, `RNN`, `SLSTM`."""
 
     @overload
     def forward(

@@ -113,7 +113,7 @@ class Calls(Weights, Generic[State, StateLike, TraceKind]):
         ----------
         x : (T, B, I) array, or (B, T, I) with `batch_first`, or (T, I)
             Of the layer's dtype.  T = 0 and B = 0 are legal.
-        state : (h_0, c_0), or h_0 of cells that have no cell state, optional
+        state : (h_0, c_0), or h_0 of cells that have no cell state, or four of an `SLSTM`, optional
             (L*D, B, Hout) and (L*D, B, H), or (L*D, Hout) and (L*D, H) without a batch, where Hout
             is H, or the size of a projection.  Default: zeros.
         embedding : (V, I) array or "one-hot", optional
@@ -171,7 +171,7 @@ class Calls(Weights, Generic[State, StateLike, TraceKind]):
 
         Returns
         -------
-        list of LSTMTrace, GRUTrace or RNNTrace
+        list of LSTMTrace, GRUTrace, RNNTrace or SLSTMTrace
             One for each layer and direction, in the order of the states: layer l, direction d
             at l*D + d.  The same bits as a call computes; 0 beyond the end of a row.  Its arrays
             are laid out like `y`, and its `batch_first` tells how.

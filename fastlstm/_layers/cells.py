@@ -10,11 +10,21 @@ from fastlstm._layers.base import Layer
 from fastlstm._layers.gru import GRU
 from fastlstm._layers.lstm import LSTM
 from fastlstm._layers.rnn import RNN
+from fastlstm._layers.slstm import SLSTM
 
-CELLS: dict[str, type[Layer[Any, Any, Any]]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+CELLS: dict[str, type[Layer[Any, Any, Any]]] = {
+    "lstm": LSTM,
+    "gru": GRU,
+    "rnn": RNN,
+    "slstm": SLSTM,
+}
 
 # The variants of a cell in src/cells.h begin with its name; the first of them is the plain one.
-GATES = {row.name.partition("_")[0]: len(row.gates) for row in reversed(library.cells())}
+_PLAIN = {row.name.partition("_")[0]: row for row in reversed(library.cells())}
+GATES = {cell: len(row.gates) for cell, row in _PLAIN.items()}
+BIASES = {cell: ("bias_ih", "bias_hh")[: row.biases] for cell, row in _PLAIN.items()}
+HEADS = {cell: int(kind._OPTIONS.get("num_heads", 1)) for cell, kind in CELLS.items()}
+"""How many a cell has if nothing is said."""
 
 # Cells that other libraries and formats know.
 COMMON = ("lstm", "gru", "rnn")

@@ -48,6 +48,7 @@ class Config:
     _cell: str  # one of CELLS
     _OPTIONS: ClassVar[dict[str, Any]]  # of the constructor that only this cell has, and defaults
     proj_size = 0
+    num_heads = 1
     recurrent_dropout = 0.0
     _weights_dtype = ""  # of weights in fewer bits
 
@@ -120,8 +121,10 @@ class Config:
         """The parameters of one layer and direction."""
         gates = self._gates * self.hidden_size
         shapes: dict[str, tuple[int, ...]]
-        shapes = {"weight_ih": (gates, inputs), "weight_hh": (gates, self._output_size)}
-        return shapes | ({"bias_ih": (gates,), "bias_hh": (gates,)} if self.bias else {})
+        recurrent = self._output_size // self.num_heads
+        shapes = {"weight_ih": (gates, inputs), "weight_hh": (gates, recurrent)}
+        biases = ("bias_ih", "bias_hh")[: CELLS[self._cell].biases if self.bias else 0]
+        return shapes | dict.fromkeys(biases, (gates,))
 
     def _core_options(self) -> Options | None:
         return None
@@ -137,6 +140,7 @@ class Config:
             self.bias,
             self._core_options(),
             WEIGHT_TYPES.index(self._weights_dtype),
+            self.num_heads,
         )
 
     def _configuration(self) -> dict[str, Any]:
@@ -158,7 +162,7 @@ class Config:
         kind = type(self).__name__
         for name in options:
             if name in ("forget_bias", "max_lag"):
-                raise TypeError(f"{name}: {kind} has no gate that keeps the state, as LSTM and GRU")
+                raise TypeError(f"{name}: is an option of LSTM and GRU, not of {kind}")
             if name in LSTM_OPTIONS:
                 raise TypeError(f"{name}: is an option of LSTM, not of {kind}")
             raise TypeError(f"{kind}: unexpected argument {name!r}")

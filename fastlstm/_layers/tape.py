@@ -48,7 +48,8 @@ class Tape(Generic[G]):
         units of the gates rounded up to whole vectors.  With `checkpoint_every`, so much for
         the steps of a segment, and two values per segment, row, layer and hidden unit.  Functions
         other than the usual ones, `preact_clip` and `layer_norm` need four values more per step,
-        row and hidden unit, projections and GRUs with ``reset_after=False`` one.
+        row and hidden unit, projections and GRUs with ``reset_after=False`` one, an `SLSTM` three
+        (two more states, and a slope).
     """
 
     def __init__(
@@ -117,7 +118,7 @@ class Tape(Generic[G]):
             self._run(i, y[self._segments[i]], states, taped=taped)
 
     def _read(self, layer: int, direction: int, field: int) -> Array:
-        """A slot of the gates (0 to 3), the cell state (4): (T, B, H), or the hidden state (5)."""
+        """A slot of the gates or a state, as in `STATES`: (T, B, H), or (T, B, Hout) of h."""
         hidden = field == STATES["hidden"]
         size = self._executor._output_size if hidden else self._executor.hidden_size
         out = memory.zeros((*self._inputs.size, size), self._executor.dtype)

@@ -88,6 +88,29 @@ class RNNTrace(_Layout, _RNNArrays):
     """One layer and direction of a plain RNN; the array is laid out like `y`, with H features."""
 
 
+class _SLSTMArrays(NamedTuple):
+    input: Array
+    """Input gate i, of what is divided by e^m: 1, or less where more is kept."""
+    forget: Array
+    """Forget gate f, of what is divided by e^m: 1, or less where more enters."""
+    candidate: Array
+    """Candidate z, -1 to 1: what may enter the cell."""
+    output: Array
+    """Output gate o, 0 to 1: how much of the cell state is shown."""
+    cell: Array
+    """Cell state c after each step, divided by e^m."""
+    normalizer: Array
+    """Normalizer n after each step, divided by e^m: the weights of all that is in c."""
+    stabilizer: Array
+    """Stabilizer m after each step."""
+    hidden: Array
+    """Hidden state h after each step."""
+
+
+class SLSTMTrace(_Layout, _SLSTMArrays):
+    """One layer and direction of an sLSTM; all arrays are laid out like `y`, with H features."""
+
+
 class Trace(Protocol):
     """A named tuple of arrays: gates in the order of their slots on the tape, then states."""
 
@@ -101,7 +124,8 @@ class Trace(Protocol):
     def _asdict(self) -> dict[str, Any]: ...
 
 
-STATES = {"cell": 4, "hidden": 5}  # as in fastlstm.h
+# As in fastlstm.h: the gate slots, and then the states in the order of src/cells.h.
+STATES = {"hidden": 4, "cell": 5, "normalizer": 6, "stabilizer": 7}
 
 
 def tape_fields(kind: type[Any]) -> list[int]:

@@ -33,7 +33,7 @@ _CELL_NAMES = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")  # of the paramet
 _LSTM_OPTIONS = ("proj_size", "peephole", "layer_norm")
 
 # Sizes of a layer that takes no memory.
-_SMALLEST = {"input_size": 1, "hidden_size": 2, "num_layers": 1, "proj_size": 1}
+_SMALLEST = {"input_size": 1, "hidden_size": 2, "num_layers": 1, "proj_size": 1, "num_heads": 1}
 
 
 class Weights(Quantizer):
@@ -120,7 +120,7 @@ class Weights(Quantizer):
         dynamic = torch_dynamic.is_dynamic(source)
         if isinstance(source, Mapping):
             mapping = _named_as_layer(source)
-            found = _options_of(mapping)
+            found = cls._options_in(mapping)
         elif dynamic or any(all(hasattr(source, n) for n in names) for names in (stack, cell)):
             tensors = torch_dynamic.tensors_of(source) if dynamic else source.state_dict()
             mapping = _named_as_layer(tensors)
@@ -231,12 +231,18 @@ class Weights(Quantizer):
     ) -> Self:
         """The layer of a file; `stored` is the type of its weights, or None."""
         try:
-            if not _options_of(tensors).items() <= options.items():
-                raise ValueError(f"sizes of the weights: {_options_of(tensors)}")
+            found = cls._options_in(tensors)
+            if not found.items() <= options.items():
+                raise ValueError(f"sizes of the weights: {found}")
             cls._check_shapes(tensors, options)
             return cls(**options)._with_tensors(tensors, stored)
         except (TypeError, ValueError) as error:
             raise ValueError(f"{path}: weights and configuration do not agree ({error})") from None
+
+    @classmethod
+    def _options_in(cls, mapping: Mapping[str, Any]) -> dict[str, Any]:
+        """Sizes and options of a layer of this cell that has such weights."""
+        return _options_of(mapping)
 
     @classmethod
     def _check_shapes(cls, tensors: Mapping[str, Array], options: Mapping[str, Any]) -> None:

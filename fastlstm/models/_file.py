@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fastlstm._io import tensor_file
 from fastlstm._io.atomic import StrPath
-from fastlstm._layers.cells import COMMON, GATES
+from fastlstm._layers.cells import BIASES, CELLS, GATES, HEADS
 from fastlstm._layers.config import WEIGHT_TYPES
 from fastlstm._stored_weights import check_scales, stored_layout, widened
 
@@ -82,13 +82,14 @@ def _expected_layout(
 
 def _shapes_of_layer(config: Mapping[str, Any], n_tensors: int) -> Shapes:
     shapes: Shapes = {}
-    gates = GATES[cell_of(config)]
+    cell = cell_of(config)
     hidden, width = config["hidden_size"], config["embedding_size"]
+    rows, recurrent = GATES[cell] * hidden, hidden // HEADS[cell]
     # No more layers than the file can have, however many it claims.
     for layer in range(min(config["num_layers"], n_tensors)):
-        shapes[f"weight_ih_l{layer}"] = (gates * hidden, width)
-        shapes[f"weight_hh_l{layer}"] = (gates * hidden, hidden)
-        shapes[f"bias_ih_l{layer}"] = shapes[f"bias_hh_l{layer}"] = (gates * hidden,)
+        shapes[f"weight_ih_l{layer}"] = (rows, width)
+        shapes[f"weight_hh_l{layer}"] = (rows, recurrent)
+        shapes |= {f"{bias}_l{layer}": (rows,) for bias in BIASES[cell]}
         width = hidden
     return shapes
 
@@ -103,14 +104,16 @@ def _fault_of(config: dict[str, Any]) -> str | None:
         expected = ", ".join(WEIGHT_TYPES[1:])
         return f"weights_dtype: expected one of {expected}, got {stored!r:.60}"
     cell = cell_of(config)
-    if cell not in list(COMMON):  # which need not be hashable
-        return f"cell: expected one of {', '.join(COMMON)}, got {cell!r:.60}"
+    if cell not in list(CELLS):  # which need not be hashable
+        return f"cell: expected one of {', '.join(CELLS)}, got {cell!r:.60}"
     alphabet, dropout = config["alphabet"], config["dropout"]
     if not isinstance(alphabet, str) or alphabet != "".join(sorted(set(alphabet))):
         return f"alphabet: expected different characters, sorted, got {alphabet!r:.60}"
     for name in _SIZES:
         if type(config[name]) is not int or config[name] < 1:
             return f"{name}: expected an integer of at least 1, got {config[name]!r:.60}"
+    if config["hidden_size"] % HEADS[cell]:
+        return f"hidden_size: expected a multiple of {HEADS[cell]}, got {config['hidden_size']}"
     if type(dropout) not in (int, float) or not 0 <= dropout <= 1:
         return f"dropout: expected a number from 0 to 1, got {dropout!r:.60}"
     return None

@@ -37,8 +37,8 @@ class LanguageModel(Training):
         be compared between models: they are an error wherever a text is given.
     embedding_size, hidden_size, num_layers : int
         Sizes of the embedding and of the recurrent layer.
-    cell : {"lstm", "gru", "rnn"}
-        The cell of the recurrent layer.
+    cell : {"lstm", "gru", "rnn", "slstm"}
+        The cell of the recurrent layer; an sLSTM has four heads.
     dropout : float
         Probability of a zero between recurrent layers, while training; with one layer it
         has no effect, and a warning says so.
@@ -49,7 +49,7 @@ class LanguageModel(Training):
 
     Attributes
     ----------
-    lstm : LSTM, GRU or RNN
+    lstm : LSTM, GRU, RNN or SLSTM
         The recurrent layer.
     parameters : Parameters
         ``embedding.weight`` [V, E], ``linear.weight`` [V, H] and ``linear.bias`` [V] for V
@@ -79,7 +79,7 @@ class LanguageModel(Training):
         max_lag: int | None = None,
         seed: int | None = None,
     ) -> None:
-        check_cell(cell)
+        check_cell(cell, CELLS)
         self._alphabet = Alphabet(alphabet)
         sizes = {
             "embedding_size": _validation.integer(embedding_size, "embedding_size", 1),

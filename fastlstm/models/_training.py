@@ -13,7 +13,6 @@ from fastlstm._core import memory
 from fastlstm._core.threads import arithmetic
 from fastlstm._io.atomic import StrPath
 from fastlstm._layers.base import Layer
-from fastlstm._layers.lstm import LSTM
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._shards import ShardGradients, Shards
 from fastlstm._validation import bound, non_negative
@@ -209,7 +208,7 @@ class Training:
         ----------
         inputs, targets : [T, B] arrays
             Codes of characters (their places in `alphabet`), and of those that follow.
-        state : (h, c), or (h,) of cells that have no cell state, optional
+        state : tuple of the states of the cell, (h, c) or (h,) or (h, c, n, m), optional
             The state before the chunk, [L, B, H] each; default zeros.
         """
         self.lstm._check_trainable("gradients", "model")
@@ -252,14 +251,14 @@ class Training:
 
     def _forward(self, inputs: Indices, state: State | None, **options: Any) -> tuple[Any, ...]:
         """`forward` of the layer, where a state is a tuple with any cell."""
-        if self._has_cell_state:
+        if self._state_count > 1:
             return self.lstm.forward(inputs, state, **options)
         y, h, tape = self.lstm.forward(inputs, None if state is None else state[0], **options)
         return y, (h,), tape
 
     @property
-    def _has_cell_state(self) -> bool:
-        return isinstance(self.lstm, LSTM)
+    def _state_count(self) -> int:
+        return len(self.lstm._states.firsts)
 
     @property
     def _generators(self) -> list[np.random.Generator]:
@@ -269,7 +268,7 @@ class Training:
     def _zero_state(self, rows: int) -> State:
         """The state before a text."""
         shape = (self.lstm.num_layers, rows, self.lstm.hidden_size)
-        return tuple(np.zeros(shape, np.float32) for _ in range(1 + self._has_cell_state))
+        return tuple(np.zeros(shape, np.float32) for _ in range(self._state_count))
 
     def _mean_bits(self, codes: Codes, rows: int) -> float:
         return mean_bits(self.lstm, self.parameters, codes, rows)

@@ -81,7 +81,7 @@ def contributions(
 
 
 def _check_layer(layer: Any) -> None:
-    if not isinstance(layer, Layer):
+    if not isinstance(layer, Layer) or layer._cell == "slstm":
         raise TypeError(f"layer: expected an LSTM, GRU or RNN, got {type(layer).__name__}")
     if isinstance(layer, LSTM) and layer._cell != "lstm":
         raise ValueError(f"layer: expected gates of the plain cell, got {layer!r}")

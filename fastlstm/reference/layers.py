@@ -253,13 +253,15 @@ class RNN(OneState):
         self, x: Array, state: State, w: Parameters, extra: Any
     ) -> tuple[Array, State, Any]:
         b = w["bias_ih"] + w["bias_hh"]
-        y, h, saved = cells.rnn_forward(x, *state, w["weight_ih"], w["weight_hh"], b, self.relu)
+        (h,) = state
+        y, h, saved = cells.rnn_forward(x, h, w["weight_ih"], w["weight_hh"], b, self.relu)
         return y, (h,), saved
 
     def _cell_backward(
         self, saved: Any, dy: Array, *dstate: Array
     ) -> tuple[Array, State, Parameters]:
-        dx, dh, dw_ih, dw_hh, db = cells.rnn_backward(saved, dy, *dstate)
+        (dh,) = dstate
+        dx, dh, dw_ih, dw_hh, db = cells.rnn_backward(saved, dy, dh)
         return dx, (dh,), by_kind(dw_ih, dw_hh, db, db)
 
 

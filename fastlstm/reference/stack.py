@@ -217,9 +217,7 @@ class Stack:
             return array[:, 0]
         return array.swapaxes(0, 1) if self.batch_first else array
 
-    def _states(
-        self, names: Sequence[str], state: Any, B: int, unbatched: bool
-    ) -> list[Array]:
+    def _states(self, names: Sequence[str], state: Any, B: int, unbatched: bool) -> list[Array]:
         """Each [L*D, B, H], h [L*D, B, P]: copies of those of a user, or zeros."""
         LD, P, H = self.num_layers * len(self.suffixes), self.output_size, self.hidden_size
         first = (LD,) if unbatched else (LD, B)
@@ -237,9 +235,7 @@ class OneState(Stack):
 
     states = ("h",)
 
-    def _states(
-        self, names: Sequence[str], state: Any, B: int, unbatched: bool
-    ) -> list[Array]:
+    def _states(self, names: Sequence[str], state: Any, B: int, unbatched: bool) -> list[Array]:
         return super()._states(names, None if state is None else (state,), B, unbatched)
 
     def _state_as_given(self, states: Sequence[Array], unbatched: bool) -> Any:

@@ -40,7 +40,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         Read in both directions; the last hidden states of both are used.
     dropout : float, default 0.0
         Rate of dropout between the layers while training; needs ``num_layers > 1``.
-    cell : {"lstm", "gru", "rnn"}, default "lstm"
+    cell : {"lstm", "gru", "rnn", "slstm"}, default "lstm"
     n_timesteps : int, optional
         For a table `X`: how many steps a row has.  Step t of T reads the t-th part of the columns,
         ``row.reshape(T, -1)[t]``.  Default: each column is a step.

@@ -31,7 +31,7 @@ class Network:
 
     Parameters
     ----------
-    layer : LSTM, GRU or RNN
+    layer : LSTM, GRU, RNN or SLSTM
         Batch first.
     outputs : int
         K.

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm._layers.base import Layer
-from fastlstm._layers.lstm import LSTM
 from fastlstm._shards import Shards
 
 Array = NDArray[Any]
@@ -47,7 +46,7 @@ class LastStep:
 
     def read(self, layer: AnyLayer, y: Array, state: Any, lengths: Array | None) -> Array:
         """(B, D*H)."""
-        h_n = state[0] if isinstance(layer, LSTM) else state
+        h_n = state[0] if isinstance(state, tuple) else state
         top = h_n[-layer._directions :].swapaxes(0, 1)
         return np.array(top, np.float64, order="C").reshape(len(top), y.shape[2])
 
@@ -58,7 +57,8 @@ class LastStep:
         directions, rows = layer._directions, len(gradient)
         dh = np.zeros((layer.num_layers * directions, rows, layer.hidden_size), layer.dtype)
         dh[-directions:] = gradient.reshape(rows, directions, layer.hidden_size).swapaxes(0, 1)
-        return np.zeros_like(y), (dh, np.zeros_like(dh)) if isinstance(layer, LSTM) else dh
+        others = [np.zeros_like(dh) for _ in layer._states.firsts[1:]]
+        return np.zeros_like(y), (dh, *others) if others else dh
 
     def borders(self, shards: Shards, y: Array, lengths: Array | None) -> Borders:
         """Those of the batch."""

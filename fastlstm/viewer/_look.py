@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastlstm import _validation
 from fastlstm._io.atomic import StrPath, replacing
 from fastlstm._layers.base import Layer
+from fastlstm._layers.cells import cell_name
 from fastlstm._layers.lstm import LSTM
 from fastlstm.heads._softmax import log_softmax, softmax_nll
 from fastlstm.models import LanguageModel
@@ -137,6 +138,7 @@ def look(
     if not isinstance(why, Iterable):
         raise TypeError(f"why: expected a sequence of places, got {type(why).__name__}")
     layer = model.lstm if isinstance(model, LanguageModel) else model
+    cell_name(layer)  # of those that the page can draw
     if unit is not None:
         unit = _validation.integer(unit, "unit", 0, layer.hidden_size - 1)
     places = tuple(_validation.integer(place, "why", 0) for place in why)

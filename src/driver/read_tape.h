@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* One row of a tape: the units of a slot, the cell state or the hidden state after step s. */
+/* One row of a tape: the units of a slot, or of a state after step s. */
 static void read_row(const fl_forward_call *call, const tape_cell *tape, const row_schedule *when,
                      int field, ptrdiff_t s, ptrdiff_t rank, real *out)
 {
@@ -16,11 +16,12 @@ static void read_row(const fl_forward_call *call, const tape_cell *tape, const r
     const ptrdiff_t out_size = output_size(&call->stack);
     const ptrdiff_t width = call->stack.directions * out_size, row = s * when->batch + rank;
     const size_t bytes = (size_t)hidden * sizeof(real);
-    if (field == FL_TRACE_CELL) {
-        memcpy(out, tape->c + (row + when->batch) * hidden, bytes);
+    if (field > FL_TRACE_STATES + FL_STATE_H) {
+        const real *states = tape->states[field - FL_TRACE_STATES];
+        memcpy(out, states + (row + when->batch) * hidden, bytes);
         return;
     }
-    if (field == FL_TRACE_HIDDEN) {
+    if (field == FL_TRACE_STATES + FL_STATE_H) {
         const ptrdiff_t at = time_of(when, rank, s) * when->batch + row_of(when, rank);
         memcpy(out, tape->out + at * width + (when->reverse ? out_size : 0),
                (size_t)out_size * sizeof(real));
@@ -42,7 +43,8 @@ static void read_tape(const fl_forward_call *call, ptrdiff_t layer, ptrdiff_t di
     ptrdiff_t size;
     const tape_cell tape = tape_cell_at(&call->stack, call->kernels, call->tape, call->steps,
                                         call->batch, &call->dropout, layer, direction, &size);
-    const ptrdiff_t row = field == FL_TRACE_HIDDEN ? output_size(&call->stack) : call->stack.hidden;
+    const int is_h = field == FL_TRACE_STATES + FL_STATE_H;
+    const ptrdiff_t row = is_h ? output_size(&call->stack) : call->stack.hidden;
     const row_schedule when = {call->rows, call->steps, call->batch, direction == 1};
     for (ptrdiff_t rank = 0; rank < call->batch; rank++) {
         const ptrdiff_t end = minimum(length_of(&when, rank), call->steps);

@@ -7,20 +7,6 @@
 /* The part of x below 0, else 0. */
 FL_INLINE vec below_zero(vec x) { return v_add(v_min(v_set1(0), x), v_set1(0)); }
 
-/* log(1 + u) for u from 0 to 1: 2 atanh(s) with s = u / (2 + u) <= 1/3, by its power series, whose
- * rest is below 1e-8 (float64: 1e-18) of the result. */
-FL_INLINE vec log1p_of(vec u)
-{
-    enum { DEGREE = FL_DOUBLE ? 17 : 7 };
-    vec s = v_div(u, v_add(v_set1(2), u)), s2 = v_mul(s, s);
-    vec sum = v_set1((real)1 / (2 * DEGREE + 1));
-    FL_UNROLL
-    for (int n = DEGREE - 1; n >= 0; n--) {
-        sum = v_fma(sum, s2, v_set1((real)1 / (real)(2 * n + 1)));
-    }
-    return v_mul(v_add(s, s), sum);
-}
-
 /* e^x - 1 for x <= 0: 2 t / (1 - t) with t = tanh(x / 2), which keeps what small x have. */
 FL_INLINE vec expm1_of(vec x)
 {
@@ -30,7 +16,7 @@ FL_INLINE vec expm1_of(vec x)
 
 FL_INLINE vec softplus_of(vec x)
 {
-    return v_add(rectified(x), log1p_of(v_exp(v_sub(v_set1(0), v_abs(x)))));
+    return v_add(rectified(x), v_log1p(v_exp(v_sub(v_set1(0), v_abs(x)))));
 }
 
 static vec function_of(const fl_unary *f, vec x)

@@ -127,7 +127,8 @@ static vec activated(int which, vec v)
     case FL_OF_SIGMOID: return v_sigmoid(v);
     case FL_OF_TANH: return v_tanh(v);
     case FL_EXP: return v_exp(v);
-    default: return v_log(v);
+    case FL_LOG: return v_log(v);
+    default: return v_log_sigmoid(v);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "kernels/cells/lstm.h"
 #include "kernels/cells/lstm_options.h"
 #include "kernels/cells/rnn.h"
+#include "kernels/cells/slstm.h"
 #include "kernels/elementwise.h"
 #include "kernels/paths.h"
 #include "kernels/probe.h"

@@ -74,11 +74,12 @@ typedef struct {
     ptrdiff_t width; /* how far apart the gates of the last group come in */
     real *gates;     /* [rows][groups][4][VL], rows gates_row apart; may be the same as z */
     ptrdiff_t gates_row;
-    ptrdiff_t block, units;      /* the first block of the tile; units of a whole row */
-    const real *const *c_before; /* cell state in and out, a pointer for each whole row */
-    real *const *c;              /* may be the same rows */
-    real *const *h;              /* hidden state out */
-    real *const *y;              /* a second copy of it, or NULL */
+    ptrdiff_t block, units; /* the first block of the tile; units of a whole row */
+    /* States but h, in and out, by FL_STATE_C and so on: a pointer for each whole row. */
+    const real *const *before[FL_MAX_STATES];
+    real *const *after[FL_MAX_STATES]; /* may be the same rows */
+    real *const *h;                    /* hidden state out */
+    real *const *y;                    /* a second copy of it, or NULL */
     /* Of FL_LSTM_OPTIONS.  With a layer norm, groups are all there are. */
     const fl_cell_options *options;
     const real *const *zoneout_keep; /* zoneout of c: how much of c_before stays; or NULL */
@@ -86,6 +87,8 @@ typedef struct {
     real *scale;                     /* [rows][4], rows scale_row apart, or NULL */
     ptrdiff_t scale_row;
     real *const *second_input; /* of FL_GRU_BEFORE: r * h_before */
+    real *forget_slope; /* of FL_SLSTM: of log f, [rows][units], forget_slope_row apart; or NULL */
+    ptrdiff_t forget_slope_row;
 } FL_NAME(fl_tile);
 typedef FL_NAME(fl_tile) fl_tile;
 
@@ -95,10 +98,10 @@ typedef struct {
     ptrdiff_t dh_row;
     const real *gates; /* [rows][4][4][VL], rows gates_row apart: four unit blocks of the tape */
     ptrdiff_t gates_row;
-    const real *const *c_before; /* a pointer for each row, and so on */
-    const real *const *c;
-    real *const *dc; /* gradient of c in, of c_before out */
-    real *dz;        /* gradient of the pre-activations: gate q at dz + q*gate_step */
+    const real *const *before[FL_MAX_STATES]; /* a pointer for each row, and so on */
+    const real *const *after[FL_MAX_STATES];
+    real *const *d_states[FL_MAX_STATES]; /* gradient of those after in, of those before out */
+    real *dz; /* gradient of the pre-activations: gate q at dz + q*gate_step */
     ptrdiff_t dz_row, gate_step;
     ptrdiff_t units;
     /* Of FL_LSTM_OPTIONS, as in fl_tile.  Terms of gradients of single units' parameters lie where
@@ -109,6 +112,8 @@ typedef struct {
     const real *preacts, *scale;
     ptrdiff_t scale_row;
     real *d_shift, *d_gain, *d_peephole;
+    const real *forget_slope; /* of FL_SLSTM, as in fl_tile, from the first unit of the group on */
+    ptrdiff_t forget_slope_row;
 } FL_NAME(fl_gradient);
 typedef FL_NAME(fl_gradient) fl_gradient;
 
@@ -146,7 +151,7 @@ typedef FL_NAME(fl_ctc_step) fl_ctc_step;
 enum { FL_CTC_EDGE = FL_SUM_LANES }; /* room for these two */
 
 /* What `activate` computes. */
-enum { FL_OF_SIGMOID, FL_OF_TANH, FL_EXP, FL_LOG };
+enum { FL_OF_SIGMOID, FL_OF_TANH, FL_EXP, FL_LOG, FL_LOG_SIGMOID };
 
 typedef struct FL_NAME(fl_kernels) {
     ptrdiff_t lanes;  /* VL */

@@ -92,31 +92,46 @@ static void put(int type, const panel_in_work *to, const matrix *from, ptrdiff_t
     }
 }
 
-/* W or U -> out [blocks][K][4][lanes]. */
-static void pack_gates(const fl_stack *s, const fl_kernels *k, int of_u, const matrix *from,
-                       fl_range blocks, char *out)
+/* The panel of a block, from the rows of W or U of some units of it. */
+static void pack_gate_panel(const fl_stack *s, const fl_kernels *k, int of_u, const matrix *from,
+                            ptrdiff_t block, fl_range units, char *out)
 {
     const ptrdiff_t bytes = panel_bytes(s->weights, k->lanes, from->k), hidden = s->hidden;
-    for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
-        const ptrdiff_t first = block * k->lanes, units = minimum(k->lanes, hidden - first);
-        const ptrdiff_t width = gate_width(hidden, k->lanes, block);
-        const panel_in_work to = {out + block * bytes, 4 * k->lanes, k};
-        if (s->weights == FL_INT8 || units < k->lanes || gate_count(s) < FL_GATE_SLOTS) {
-            memset(to.data, 0, (size_t)bytes); /* what no gate writes */
-        }
-        for (ptrdiff_t i = 0; i < from->k; i += FL_PIECE) {
-            const fl_range part = {i, minimum(i + FL_PIECE, from->k)};
-            for (ptrdiff_t slot = 0; slot < FL_GATE_SLOTS; slot++) {
-                const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
-                if (gate >= 0 && !(of_u && slot >= recurrent_gate_slots(s))) {
-                    put(s->weights, &to, from, gate * hidden + first, part, units, slot * width);
-                }
+    const ptrdiff_t n = units.end - units.begin, lane = units.begin - block * k->lanes;
+    const ptrdiff_t width = gate_width(hidden, k->lanes, block);
+    const panel_in_work to = {out, 4 * k->lanes, k};
+    if (s->weights == FL_INT8 || n < k->lanes || gate_count(s) < FL_GATE_SLOTS) {
+        memset(to.data, 0, (size_t)bytes); /* what no gate writes */
+    }
+    for (ptrdiff_t i = 0; i < from->k; i += FL_PIECE) {
+        const fl_range part = {i, minimum(i + FL_PIECE, from->k)};
+        for (ptrdiff_t slot = 0; slot < FL_GATE_SLOTS; slot++) {
+            const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
+            if (gate >= 0 && !(of_u && slot >= recurrent_gate_slots(s))) {
+                const ptrdiff_t first = gate * hidden + units.begin, column = slot * width + lane;
+                put(s->weights, &to, from, first, part, n, column);
             }
         }
     }
 }
 
-/* out [blocks][4][lanes]: b_ih, b_hh or their sum, or zeros. */
+/* W or U -> out [panels][K][4][lanes]; W is as of one head. */
+static void pack_gates(const fl_stack *s, const fl_kernels *k, int of_u, const matrix *from,
+                       fl_range blocks, char *out)
+{
+    const ptrdiff_t bytes = panel_bytes(s->weights, k->lanes, from->k);
+    const ptrdiff_t size = of_u ? s->hidden / s->heads : s->hidden;
+    for (ptrdiff_t block = blocks.begin; block < blocks.end; block++) {
+        const fl_range units = units_of_part(k->lanes, block, s->hidden);
+        const fl_range heads = heads_of(size, units);
+        for (ptrdiff_t head = heads.begin; head < heads.end; head++) {
+            pack_gate_panel(s, k, of_u, from, block, units_of_head(size, head, units),
+                            out + (block + head) * bytes);
+        }
+    }
+}
+
+/* out [blocks][4][lanes]: b_ih, b_hh (or NULL) or their sum, or zeros. */
 static void pack_bias(const fl_stack *s, const real *b_ih, const real *b_hh, ptrdiff_t lanes,
                       fl_range blocks, real *out)
 {
@@ -129,7 +144,7 @@ static void pack_bias(const fl_stack *s, const real *b_ih, const real *b_hh, ptr
             const ptrdiff_t slot = i / units, u = i % units, unit = first + u;
             const ptrdiff_t of_x = gate_of_slot(s, 0, slot), of_h = gate_of_slot(s, 1, slot);
             const real in = of_x < 0 ? 0 : b_ih[of_x * s->hidden + unit];
-            to[slot * width + u] = of_h < 0 ? in : in + b_hh[of_h * s->hidden + unit];
+            to[slot * width + u] = of_h < 0 || !b_hh ? in : in + b_hh[of_h * s->hidden + unit];
         }
     }
 }
@@ -152,35 +167,45 @@ static void pack_rows(int weights, const fl_kernels *k, const matrix *from, ptrd
     }
 }
 
+/* Columns of m [rows, n] into a panel [rows][size], from its column `to` on; zeros beside them. */
+static void pack_panel(const real *m, ptrdiff_t rows, ptrdiff_t n, fl_range columns, ptrdiff_t to,
+                       ptrdiff_t size, real *out)
+{
+    const ptrdiff_t width = columns.end - columns.begin, end = to + width;
+    for (ptrdiff_t i = 0; i < rows; i++, out += size) {
+        memset(out, 0, (size_t)to * sizeof(real));
+        memcpy(out + to, m + i * n + columns.begin, (size_t)width * sizeof(real));
+        memset(out + end, 0, (size_t)(size - end) * sizeof(real));
+    }
+}
+
 /* m [rows, n] -> out [groups][rows][size]. */
 static void pack_columns(const real *m, ptrdiff_t rows, ptrdiff_t n, ptrdiff_t size,
                          fl_range groups, real *out)
 {
     for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
-        const ptrdiff_t j = group * size, width = minimum(size, n - j);
-        for (ptrdiff_t i = 0; i < rows; i++) {
-            real *to = out + (group * rows + i) * size;
-            memcpy(to, m + i * n + j, (size_t)width * sizeof(real));
-            memset(to + width, 0, (size_t)(size - width) * sizeof(real));
-        }
+        pack_panel(m, rows, n, units_of_part(size, group, n), 0, size, out + group * rows * size);
     }
 }
 
-/* W or U [GH, n] -> out [groups][slots*H][size]. */
-static void pack_gate_slots(const fl_stack *s, int of_u, const real *m, ptrdiff_t n, ptrdiff_t size,
-                            fl_range groups, real *out)
+/* W or U [GH, n] -> out [panels][slots][H/heads][size]; of W heads is 1. */
+static void pack_gate_slots(const fl_stack *s, int of_u, ptrdiff_t heads, const real *m,
+                            ptrdiff_t n, ptrdiff_t size, fl_range groups, real *out)
 {
-    const ptrdiff_t rows = gate_slot_count(s) * s->hidden;
+    const ptrdiff_t slots = gate_slot_count(s), rows = s->hidden / heads, panel = rows * size;
     for (ptrdiff_t group = groups.begin; group < groups.end; group++) {
-        for (ptrdiff_t slot = 0; slot < gate_slot_count(s); slot++) {
+        const fl_range columns = units_of_part(size, group, n * heads), own = heads_of(n, columns);
+        for (ptrdiff_t i = own.begin * slots; i < own.end * slots; i++) {
+            const ptrdiff_t head = i / slots, slot = i % slots;
             const ptrdiff_t gate = gate_of_slot(s, of_u, slot);
-            real *to = out + (group * rows + slot * s->hidden) * size;
+            const fl_range units = units_of_head(n, head, columns);
+            const fl_range part = {units.begin - head * n, units.end - head * n};
+            real *to = out + ((group + head) * slots + slot) * panel;
             if (gate < 0) {
-                memset(to, 0, (size_t)(s->hidden * size) * sizeof(real));
+                memset(to, 0, (size_t)panel * sizeof(real));
             } else {
-                const fl_range one = {group, group + 1};
-                const real *from = m + gate * s->hidden * n;
-                pack_columns(from, s->hidden, n, size, one, to - group * s->hidden * size);
+                pack_panel(m + (gate * s->hidden + head * rows) * n, rows, n, part,
+                           units.begin - columns.begin, size, to);
             }
         }
     }
@@ -233,7 +258,7 @@ static matrices matrices_of(const fl_pack_call *call, ptrdiff_t l, ptrdiff_t d)
     const ptrdiff_t candidate = recurrent_gate_slots(s) * s->hidden;
     matrices m = {
         .w = {p + at.w, scales ? scales + scale.w : NULL, input_size(s, l)},
-        .u = {p + at.u, scales ? scales + scale.u : NULL, output_size(s)},
+        .u = {p + at.u, scales ? scales + scale.u : NULL, head_size(s)},
         .second = {p + at.projection, scales ? scales + scale.projection : NULL, s->hidden},
     };
     if (second_is_candidate(s)) {
@@ -263,7 +288,8 @@ static void pack_forward(void *argument, fl_worker *me)
             pack_gates(s, k, 1, &m.u, blocks, to.u);
             pack_rows(s->weights, k, &m.second, second_product_size(s), seconds, to.second);
             pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);
-            pack_bias(s, p + from.b_ih, p + from.b_hh, k->lanes, blocks, to.bias);
+            pack_bias(s, p + from.b_ih, has_b_hh(s) ? p + from.b_hh : NULL, k->lanes, blocks,
+                      to.bias);
         }
     }
 }
@@ -285,8 +311,8 @@ static void pack_backward(void *argument, fl_worker *me)
             const flat_cell from = flat_cell_at(s, l, d);
             const backward_cell to = backward_cell_at(s, k, call->packed, l, d, &size);
             const real *p = call->flat;
-            pack_gate_slots(s, 0, p + from.w, input_size(s, l), group, inputs, to.w);
-            pack_gate_slots(s, 1, p + from.u, output_size(s), group, outputs, to.u);
+            pack_gate_slots(s, 0, 1, p + from.w, input_size(s, l), group, inputs, to.w);
+            pack_gate_slots(s, 1, s->heads, p + from.u, head_size(s), group, outputs, to.u);
             pack_columns(p + from.projection, s->projection, s->hidden, group, units,
                          to.projection);
             pack_options(s, &from, p, k->lanes, blocks, to.peephole, to.gain, to.shift);

@@ -7,7 +7,7 @@
 /* One layer and direction in the flat vector of parameters or gradients: offsets. */
 typedef struct {
     ptrdiff_t w, u;
-    ptrdiff_t b_ih, b_hh; /* only if stack.bias; and so on */
+    ptrdiff_t b_ih, b_hh; /* only if there are any, and so on */
     ptrdiff_t projection, peephole, gain;
     ptrdiff_t end;
 } flat_cell;
@@ -18,9 +18,9 @@ static inline flat_cell flat_cell_from(const fl_stack *s, ptrdiff_t layer, ptrdi
     flat_cell cell;
     cell.w = start;
     cell.u = cell.w + gates * input_size(s, layer);
-    cell.b_ih = cell.u + gates * output_size(s);
+    cell.b_ih = cell.u + gates * head_size(s);
     cell.b_hh = cell.b_ih + (s->bias ? gates : 0);
-    cell.projection = cell.b_hh + (s->bias ? gates : 0);
+    cell.projection = cell.b_hh + (has_b_hh(s) ? gates : 0);
     cell.peephole = cell.projection + s->projection * s->hidden;
     cell.gain = cell.peephole + (has_peephole(s) ? (gate_count(s) - 1) * s->hidden : 0);
     cell.end = cell.gain + (has_norm(s) ? gates : 0);

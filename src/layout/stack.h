@@ -11,8 +11,12 @@ static inline ptrdiff_t output_size(const fl_stack *s)
     return s->projection ? s->projection : s->hidden;
 }
 
-/* States, in the order of cells.h, as the kernels for two of them call them. */
-enum { FL_STATE_H, FL_STATE_C };
+/* Units of h that U leads to a unit from: those of its head. */
+static inline ptrdiff_t head_size(const fl_stack *s) { return output_size(s) / s->heads; }
+
+static inline int state_count(const fl_stack *s) { return fl_cells[s->cell].state_count; }
+
+static inline int has_b_hh(const fl_stack *s) { return s->bias && fl_cells[s->cell].biases == 2; }
 
 /* Units of a row of one state. */
 static inline ptrdiff_t state_size(const fl_stack *s, int state)

@@ -26,12 +26,13 @@ typedef struct {
     real *gates;   /* [T][B][blocks][4][VL] */
     real *preacts; /* like gates: what the functions were given, normed but not scaled; or NULL */
     real *scale;   /* [T][B][4]: 1 / standard deviation of the pre-activations of a slot; or NULL */
-    real *c;       /* [T+1][B][H], c[0] the initial state */
-    real *h0;      /* [B][Hout] */
-    real *second_input;   /* [T][B][H]: of the second product; or NULL */
-    real *recurrent_mask; /* [B][Hout]: what h was multiplied by before U; or NULL */
-    real *out;            /* [T][B][D*Hout], shared by the directions of a layer */
-    real *passed;         /* what the next layer reads: out, or out after dropout */
+    real *forget_slope;          /* [T][B][H]: of the log of the forget gate of an sLSTM; or NULL */
+    real *states[FL_MAX_STATES]; /* but h; each [T+1][B][H], the first the initial state */
+    real *h0;                    /* [B][Hout] */
+    real *second_input;          /* [T][B][H]: of the second product; or NULL */
+    real *recurrent_mask;        /* [B][Hout]: what h was multiplied by before U; or NULL */
+    real *out;                   /* [T][B][D*Hout], shared by the directions of a layer */
+    real *passed;                /* what the next layer reads: out, or out after dropout */
 } tape_cell;
 
 static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, real *tape,
@@ -50,7 +51,10 @@ static inline tape_cell tape_cell_at(const fl_stack *s, const fl_kernels *k, rea
             cell.gates = arena_take(&a, gates);
             cell.preacts = arena_take_if(&a, keeps_preacts(s), gates);
             cell.scale = arena_take_if(&a, has_norm(s), cells * FL_GATE_SLOTS);
-            cell.c = arena_take(&a, (cells + batch) * s->hidden);
+            cell.forget_slope = arena_take_if(&a, s->cell == FL_SLSTM, cells * s->hidden);
+            for (int i = FL_STATE_C; i < state_count(s); i++) {
+                cell.states[i] = arena_take(&a, (cells + batch) * s->hidden);
+            }
             cell.h0 = arena_take(&a, batch * width);
             cell.second_input = arena_take_if(&a, second_product_size(s) > 0, cells * s->hidden);
             cell.recurrent_mask = arena_take_if(&a, dropout->recurrent > 0, batch * width);

@@ -56,6 +56,10 @@ FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return _mm256_and_pd(_mm256_cmp_pd(a, b, _CMP_GT_OQ), x);
 }
+FL_INLINE vec v_select_greater(vec a, vec b, vec x, vec y)
+{
+    return _mm256_blendv_pd(y, x, _mm256_cmp_pd(a, b, _CMP_GT_OQ));
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return _mm256_or_pd(v_abs(magnitude), _mm256_and_pd(v_set1(-0.0), sign));
@@ -113,6 +117,10 @@ FL_INLINE real v_sum(vec a)
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return _mm256_and_ps(_mm256_cmp_ps(a, b, _CMP_GT_OQ), x);
+}
+FL_INLINE vec v_select_greater(vec a, vec b, vec x, vec y)
+{
+    return _mm256_blendv_ps(y, x, _mm256_cmp_ps(a, b, _CMP_GT_OQ));
 }
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {

@@ -60,6 +60,10 @@ FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return _mm512_maskz_mov_pd(_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ), x);
 }
+FL_INLINE vec v_select_greater(vec a, vec b, vec x, vec y)
+{
+    return _mm512_mask_blend_pd(_mm512_cmp_pd_mask(a, b, _CMP_GT_OQ), y, x);
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return _mm512_or_pd(v_abs(magnitude), _mm512_and_pd(v_set1(-0.0), sign));
@@ -123,6 +127,10 @@ FL_INLINE real v_sum(vec a)
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), x);
+}
+FL_INLINE vec v_select_greater(vec a, vec b, vec x, vec y)
+{
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_GT_OQ), y, x);
 }
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {

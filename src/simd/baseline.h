@@ -18,6 +18,7 @@
  *   v_zip_low, v_zip_high(a, b)   the first, or last, VL lanes of a0 b0 a1 b1 ...
  *   v_sum(a)              of its lanes: i and i + VL/2 first, then the halves of these sums, ...
  *   v_where_greater(a, b, x)   x in the lanes where a > b, else 0
+ *   v_select_greater(a, b, x, y)   x in the lanes where a > b, else y
  *   v_abs, v_copysign     on the bits, so also for NaN and zeros
  *   v_exp2_biased(t)      2^n, where t = n + FL_EXP2_BIAS was rounded to an integer and
  *                         -EXPONENT_BIAS <= n <= EXPONENT_BIAS + 1; the least n gives 0, the
@@ -138,6 +139,11 @@ FL_INLINE real v_sum(vec a)
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     for (int i = 0; i < VL; i++) x.lane[i] = a.lane[i] > b.lane[i] ? x.lane[i] : 0;
+    return x;
+}
+FL_INLINE vec v_select_greater(vec a, vec b, vec x, vec y)
+{
+    for (int i = 0; i < VL; i++) x.lane[i] = a.lane[i] > b.lane[i] ? x.lane[i] : y.lane[i];
     return x;
 }
 FL_INLINE vec v_copysign(vec magnitude, vec sign)

@@ -48,6 +48,10 @@ FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return vreinterpretq_f64_u64(vandq_u64(vcgtq_f64(a, b), vreinterpretq_u64_f64(x)));
 }
+FL_INLINE vec v_select_greater(vec a, vec b, vec x, vec y)
+{
+    return vbslq_f64(vcgtq_f64(a, b), x, y);
+}
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {
     return vbslq_f64(vdupq_n_u64((ureal)1 << 63), sign, magnitude);
@@ -103,6 +107,10 @@ FL_INLINE real v_sum(vec a)
 FL_INLINE vec v_where_greater(vec a, vec b, vec x)
 {
     return vreinterpretq_f32_u32(vandq_u32(vcgtq_f32(a, b), vreinterpretq_u32_f32(x)));
+}
+FL_INLINE vec v_select_greater(vec a, vec b, vec x, vec y)
+{
+    return vbslq_f32(vcgtq_f32(a, b), x, y);
 }
 FL_INLINE vec v_copysign(vec magnitude, vec sign)
 {

@@ -1,4 +1,4 @@
-"""GRU and RNN: everything that is tested of the LSTM, where the cell makes a difference."""
+"""GRU, RNN and SLSTM: everything that is tested of the LSTM, where the cell makes a difference."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ CELLS: dict[str, tuple[Any, dict[str, Any]]] = {
     "gru-before": (fastlstm.GRU, {"reset_after": False}),
     "tanh": (fastlstm.RNN, {}),
     "relu": (fastlstm.RNN, {"nonlinearity": "relu"}),
+    "slstm": (fastlstm.SLSTM, {}),
 }
 every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -42,25 +43,56 @@ LSTMS: dict[str, tuple[Any, dict[str, Any]]] = {
 }
 
 
-def make(cell: tuple[Any, dict[str, Any]], **options: Any) -> Any:
+def own_options(cell: tuple[Any, dict[str, Any]], hidden_size: int) -> dict[str, Any]:
+    """Those of the cell; an sLSTM has as many heads as the units allow, most of them odd."""
     kind, own = cell
-    return kind(**{"seed": 1, **options, **own})
+    if kind is fastlstm.SLSTM:
+        own = {"num_heads": next(n for n in (4, 3, 5, 1) if hidden_size % n == 0)}
+    return own
+
+
+def make(cell: tuple[Any, dict[str, Any]], **options: Any) -> Any:
+    return cell[0](**{"seed": 1, **options, **own_options(cell, options["hidden_size"])})
+
+
+def states_of(layer: Any) -> str:
+    """A letter for each state that the user has."""
+    if isinstance(layer, reference.SLSTM | reference.GRU | reference.RNN):
+        return "".join(layer.states)
+    return "".join(name[0] for name in layer._states.names[False])
+
+
+def parts(state: Any) -> tuple[Array, ...]:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def state_of(v: Arrays, pattern: str, states: str) -> Any:
+    """The state as a user gives it, from what is named by a pattern."""
+    found = tuple(v[pattern.format(letter)] for letter in states)
+    return found if len(found) > 1 else found[0]
 
 
 def random_call(rng: Generator, layer: Any, steps: int, batch: int) -> Arrays:
-    """x, h_0 and the gradients of both outputs: all random, all different."""
+    """x, the states and the gradients of all outputs: all random, all different."""
     D, H = 1 + layer.bidirectional, layer.hidden_size
     first = (batch, steps) if layer.batch_first else (steps, batch)
     shapes = {"x": (*first, layer.input_size), "dy": (*first, D * H)}
-    shapes |= dict.fromkeys(["h_0", "dh_n"], (layer.num_layers * D, batch, H))
-    return {name: rng.standard_normal(shape).astype(layer.dtype) for name, shape in shapes.items()}
+    names = [form.format(s) for s in states_of(layer) for form in ("{}_0", "d{}_n")]
+    shapes |= dict.fromkeys(names, (layer.num_layers * D, batch, H))
+    v = {name: rng.standard_normal(shape).astype(layer.dtype) for name, shape in shapes.items()}
+    if "n_0" in v:
+        v["n_0"] = np.abs(v["n_0"]) + np.asarray(0.5, layer.dtype)  # a sum of weights
+    return v
 
 
 def results(layer: Any, v: Arrays, **options: Any) -> Arrays:
     """Everything that forward and backward return."""
-    y, h_n, tape = layer.forward(v["x"], v["h_0"], **options)
-    dx, dh_0, grads = layer.backward(tape, v["dy"], v["dh_n"])
-    named = {"y": y, "h_n": h_n, "dx": dx, "dh_0": dh_0}
+    states = states_of(layer)
+    y, state_n, tape = layer.forward(v["x"], state_of(v, "{}_0", states), **options)
+    dx, dstate_0, grads = layer.backward(tape, v["dy"], state_of(v, "d{}_n", states))
+    named = {"y": y, "dx": dx}
+    named |= {f"{s}_n": array for s, array in zip(states, parts(state_n), strict=True)}
+    named |= {f"d{s}_0": array for s, array in zip(states, parts(dstate_0), strict=True)}
     return named | {f"d {name}": grads[name] for name in grads}
 
 
@@ -85,32 +117,33 @@ def test_against_the_reference(
     got, expected = results(ours, v), results(twin, v)
     assert all(array.dtype == ours.dtype for array in got.values())
     check_close(got, expected, bound(ours, steps, batch))
-    y, h_n = ours(v["x"], v["h_0"])
+    y, state_n = ours(v["x"], state_of(v, "{}_0", states_of(ours)))
     if isa != "baseline":
         assert same_bits(y, got["y"])
-        assert same_bits(h_n, got["h_n"])
+        for letter, array in zip(states_of(ours), parts(state_n), strict=True):
+            assert same_bits(array, got[f"{letter}_n"])
 
 
 @every_cell
 @pytest.mark.parametrize("name", ["odd", "both-ways"])
 def test_the_reference_by_finite_differences(rng: Generator, cell: Any, name: str) -> None:
     layer = {**LAYERS[name], "input_size": 2, "hidden_size": 3}
-    kind, own = cell
-    twin = getattr(reference, kind.__name__)(**layer, **own, seed=3)
-    T, B = 4, 2
-    D = len(twin.suffixes)
-    v = {"x": rng.standard_normal((T, B, 2)), "dy": rng.standard_normal((T, B, D * 3))}
-    v |= {n: rng.standard_normal((twin.num_layers * D, B, 3)) for n in ("h_0", "dh_n")}
+    ours = make(cell, **layer, dtype="float64")
+    twin, states = getattr(reference, cell[0].__name__)(**ours._configuration()), states_of(ours)
+    for array in twin.parameters.values():
+        array[:] = rng.standard_normal(array.shape)
+    v = random_call(rng, ours, 4, 2)
     found = results(twin, v)
 
     def loss(changed: Arrays, parameters: Arrays) -> float:
         other = copy.deepcopy(twin)
         other.parameters = parameters
-        y, h_n = other(changed["x"], changed["h_0"])
-        return float((y * v["dy"]).sum() + (h_n * v["dh_n"]).sum())
+        y, state_n = other(changed["x"], state_of(changed, "{}_0", states))
+        pairs = zip(parts(state_n), parts(state_of(v, "d{}_n", states)), strict=True)
+        return float((y * v["dy"]).sum() + sum((a * b).sum() for a, b in pairs))
 
     step = 1e-6
-    for given, gradient in (("x", "dx"), ("h_0", "dh_0")):
+    for given, gradient in [("x", "dx"), *((f"{s}_0", f"d{s}_0") for s in states)]:
         move = step * rng.standard_normal(v[given].shape)
         up, down = (loss(v | {given: v[given] + m}, twin.parameters) for m in (move, -move))
         assert (up - down) / 2 == pytest.approx((found[gradient] * move).sum(), abs=1e-12)
@@ -160,20 +193,21 @@ def test_streams(rng: Generator, cell: Any, layers: int) -> None:
     """Steps, chunks and the whole; the state, read and set; copies and pickles."""
     layer, T, B = make(cell, input_size=6, hidden_size=20, num_layers=layers), 12, 3
     v = random_call(rng, layer, T, B)
-    y, h_n = layer(v["x"], v["h_0"])
-    stream = layer.stream(B, v["h_0"])
+    state_0 = state_of(v, "{}_0", states_of(layer))
+    y, state_n = layer(v["x"], state_0)
+    stream = layer.stream(B, state_0)
     steps = [stream.step(x_t) for x_t in v["x"][:4]]
     middle = stream.state
-    assert middle.shape == (layers, B, 20)
+    assert all(part.shape == (layers, B, 20) for part in parts(middle))
     other, third = stream.copy(), pickle.loads(pickle.dumps(stream))
     assert same_bits(np.concatenate([np.stack(steps), stream.run(v["x"][4:])]), y)
-    assert same_bits(stream.state, h_n)
+    assert all(map(same_bits, parts(stream.state), parts(state_n)))
     assert same_bits(other.run(v["x"][4:]), y[4:])
     assert same_bits(third.run(v["x"][4:]), y[4:])
     stream.state = middle
     assert same_bits(stream.run(v["x"][4:]), y[4:])
     stream.reset()
-    assert not stream.state.any()
+    assert not np.any(stream.state)
 
 
 @every_cell
@@ -182,21 +216,22 @@ def test_lengths_and_resets(rng: Generator, cell: Any, name: str) -> None:
     """Each row as if it were alone."""
     layer, T = make(cell, **LAYERS[name]), 11
     lengths = np.array([4, 11, 0, 7, 1])
-    v, reset = random_call(rng, layer, T, 5), rng.random((T, 5)) < 0.2
+    v, reset, states = random_call(rng, layer, T, 5), rng.random((T, 5)) < 0.2, states_of(layer)
     got = results(layer, v, lengths=lengths, reset=reset)
     for b, n in enumerate(lengths):
         rows = slice(b, b + 1)
         if n == 0:
-            assert same_bits(got["h_n"][:, rows], v["h_0"][:, rows])
-            assert same_bits(got["dh_0"][:, rows], v["dh_n"][:, rows])
+            for s in states:
+                assert same_bits(got[f"{s}_n"][:, rows], v[f"{s}_0"][:, rows])
+                assert same_bits(got[f"d{s}_0"][:, rows], v[f"d{s}_n"][:, rows])
             continue
         one = {"x": v["x"][:n, rows], "dy": v["dy"][:n, rows]}
-        one |= {name: v[name][:, rows] for name in ("h_0", "dh_n")}
+        one |= {name: v[name][:, rows] for s in states for name in (f"{s}_0", f"d{s}_n")}
         alone = results(layer, one, reset=reset[:n, rows])
         for part in ("y", "dx"):
             assert same_bits(got[part][:n, rows], alone[part]), part
             assert not got[part][n:, rows].any()
-        for part in ("h_n", "dh_0"):
+        for part in (name for s in states for name in (f"{s}_n", f"d{s}_0")):
             assert same_bits(got[part][:, rows], alone[part]), part
 
 
@@ -289,12 +324,13 @@ def test_against_torch(
 def test_table_of_cells() -> None:
     """The rows of src/cells.h are what layers are made of."""
     rows, seen = {row.name: row for row in library.cells()}, set()
-    for kind, own in [*CELLS.values(), *LSTMS.values()]:
-        layer = kind(2, 5, **own)
+    for cell in [*CELLS.values(), *LSTMS.values()]:
+        layer = make(cell, input_size=2, hidden_size=5)
         row = rows[layer._cell]
         _, state = layer(np.zeros((3, 2), np.float32))
         assert len(layer.parameters["weight_hh_l0"]) == 5 * len(row.gates)
-        assert len(set(row.states)) == (len(state) if isinstance(state, tuple) else 1)
+        assert len(set(row.states)) == len(parts(state))
+        assert row.biases == sum(name.startswith("bias") for name in layer.parameters)
         assert row.has_options == (layer._core_options() is not None)
         seen.add(row.name)
     assert seen == set(rows)

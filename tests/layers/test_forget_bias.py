@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -143,11 +144,13 @@ def test_bad_arguments(kind: Any, options: dict[str, Any], message: str) -> None
         kind(2, 3, **options)
 
 
-def test_an_rnn_has_no_such_gate() -> None:
-    for name in ("forget_bias", "max_lag"):
-        with pytest.raises(TypeError, match=f"{name}: RNN has no gate that keeps the state"):
-            fastlstm.RNN(2, 3, **{name: 2})
-    with pytest.raises(TypeError, match="forget_bias: RNN has no gate"):
+def test_other_cells_have_no_such_option() -> None:
+    for name, kind in product(("forget_bias", "max_lag"), (fastlstm.RNN, fastlstm.SLSTM)):
+        with pytest.raises(
+            TypeError, match=f"{name}: is an option of LSTM and GRU, not of {kind.__name__}"
+        ):
+            kind(2, 4, **{name: 2})
+    with pytest.raises(TypeError, match="forget_bias: is an option of LSTM and GRU, not of RNN"):
         LanguageModel("ab", cell="rnn", forget_bias=1)
     with pytest.raises(TypeError, match="max_lag: expected an integer, got float"):
         fastlstm.LSTM(2, 3, forget_bias="chrono", max_lag=9.5)

@@ -27,6 +27,7 @@ LAYERS: dict[str, tuple[Any, tuple[int, ...], dict[str, Any]]] = {
     "gru": (fastlstm.GRU, (20, 37, 3), {}),
     "gru-before": (fastlstm.GRU, (20, 67, 2), {"reset_after": False}),
     "rnn": (fastlstm.RNN, (5, 130), {}),
+    "slstm": (fastlstm.SLSTM, (9, 66, 2), {"num_heads": 2}),
 }
 every_layer = pytest.mark.parametrize("kind", LAYERS.values(), ids=LAYERS)
 

@@ -23,6 +23,7 @@ LAYERS = {
     "gru": lambda: fastlstm.GRU(INPUT, HIDDEN, 2, dtype="float64", seed=1),
     "gru before": lambda: fastlstm.GRU(INPUT, HIDDEN, reset_after=False, seed=1),
     "rnn": lambda: fastlstm.RNN(INPUT, HIDDEN, seed=1),
+    "slstm": lambda: fastlstm.SLSTM(INPUT, HIDDEN, 2, num_heads=3, seed=1),
     "options": lambda: fastlstm.LSTM(
         INPUT,
         HIDDEN,

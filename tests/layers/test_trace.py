@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,8 +21,8 @@ LAYERS: dict[str, dict[str, Any]] = {
     "batch-first": {"input_size": 3, "hidden_size": 20, "num_layers": 2, "batch_first": True},
 }
 every_layer = pytest.mark.parametrize("layer", LAYERS.values(), ids=LAYERS)
-KINDS = [fastlstm.LSTM, fastlstm.GRU, fastlstm.RNN]
-every_kind = pytest.mark.parametrize("kind", KINDS, ids=[kind.__name__ for kind in KINDS])
+KINDS: list[Any] = [fastlstm.LSTM, fastlstm.GRU, fastlstm.RNN, partial(fastlstm.SLSTM, num_heads=1)]
+every_kind = pytest.mark.parametrize("kind", KINDS, ids=["LSTM", "GRU", "RNN", "SLSTM"])
 
 
 @every_kind
@@ -43,7 +44,7 @@ def test_hidden_states_are_those_of_a_call(
     for d in range(D):
         last = traces[-D + d].hidden
         assert same_bits(np.ascontiguousarray(last), y[..., d * H : (d + 1) * H].copy())
-    h_n = state[0] if kind is fastlstm.LSTM else state
+    h_n = state[0] if isinstance(state, tuple) else state
     for k, trace in enumerate(traces):
         hidden = trace.hidden.swapaxes(0, 1) if module.batch_first else trace.hidden
         for b, n in enumerate(lengths):
@@ -80,6 +81,27 @@ def test_gates_of_a_gru(rng: Generator) -> None:
         n = np.tanh(x_n + r * h_n)
         h = (1 - z) * n + z * h
         np.testing.assert_allclose([a[t] for a in trace], [r, z, n, h], rtol=1e-13, atol=1e-14)
+
+
+def test_gates_of_an_slstm(rng: Generator) -> None:
+    slstm = fastlstm.SLSTM(4, 21, num_heads=3, dtype="float64", seed=1)
+    x = rng.standard_normal((6, 4)) * 5
+    state = [*rng.standard_normal((4, 1, 21))]
+    state[2] = np.abs(state[2])
+    [trace] = slstm.trace(x, tuple(state))
+    p = slstm.parameters
+    h, c, n, m = (array[0] for array in state)
+    for t in range(6):
+        before = np.repeat(h.reshape(3, 1, 7), 7, axis=1).reshape(21, 7)  # of the head of each unit
+        u = (p["weight_hh_l0"].reshape(4, 21, 7) * before).sum(axis=-1).ravel()
+        a_i, a_f, a_z, a_o = np.split(p["weight_ih_l0"] @ x[t] + u + p["bias_ih_l0"], 4)
+        kept = m + np.log(sigmoid(a_f))
+        m = np.maximum(a_i, kept)
+        i, f, z, o = np.exp(a_i - m), np.exp(kept - m), np.tanh(a_z), sigmoid(a_o)
+        c, n = f * c + i * z, f * n + i
+        h = o * c / n
+        found = [array[t] for array in trace]
+        np.testing.assert_allclose(found, [i, f, z, o, c, n, m, h], rtol=1e-13, atol=1e-13)
 
 
 def test_tracing_is_inference(rng: Generator) -> None:

@@ -24,12 +24,15 @@ KERNEL_FOLDERS = ("kernels", "simd")  # of src/: what only kernels include
 # there instead.
 MUTANTS = {
     "numerics/test_kernels.py": {
-        "o through tanh": ("v_sigmoid(o)", "v_tanh(o)"),
-        "c kept by i": ("v_fma(f, load_part(t->c_before", "v_fma(i, load_part(t->c_before"),
+        "o through tanh": ("gates + 3 * VL, v_sigmoid(o)", "gates + 3 * VL, v_tanh(o)"),
+        "c kept by i": (
+            "v_fma(f, load_part(t->before[FL_STATE_C][r] + at, n), v_mul(i, g))",
+            "v_fma(i, load_part(t->before[FL_STATE_C][r] + at, n), v_mul(i, g))",
+        ),
         "h without tanh": ("v_mul(o, v_tanh(c))", "v_mul(o, c)"),
         "gates i and f swapped": (
-            "gate * hidden + first, part, units, slot * width",
-            "gate * hidden + first, part, units, (slot < 2 ? !slot : slot) * width",
+            "column = slot * width + lane;\n                put(",
+            "column = (slot < 2 ? !slot : slot) * width + lane;\n                put(",
         ),
         "bias_hh dropped": ("in : in + b_hh[of_h * s->hidden + unit]", "in : in"),
         "x one step late": (
@@ -43,7 +46,7 @@ MUTANTS = {
             "memcpy(t.h0 + b * p->out_size, c,",
         ),
         "gradient of f": ("through_sigmoid(v_mul(dc, c_before)", "through_sigmoid(v_mul(dc, g)"),
-        "gradient of c": ("v_mul(dc, f)", "dc"),
+        "gradient of c": ("[r] + at, v_mul(dc, f), n)", "[r] + at, dc, n)"),
         "gradient of h_n": ("dy + go_on, dh + go_on, tile", "dy + go_on, NULL, tile"),
         "gradient of x": (".add_dx = d == 1", ".add_dx = 0"),
         "gradient of W": ("terms->n = i;", "terms->n = i - (i == FL_TERMS);"),
@@ -64,6 +67,7 @@ MUTANTS = {
         "dropout alike in all layers": ("(uint64_t)(stream + 1)", "1"),
     },
     "numerics/test_vmath.py": {
+        "log sigmoid with a term less": ("LOG1P_R, LOG1P_DEGREE)", "LOG1P_R, LOG1P_DEGREE - 1)"),
         "tanh saturates early": ("v_set1(TANH_MAX)", "v_set1(5)"),
         "exp with a term less": ("EXP_P, EXP_DEGREE)", "EXP_P, EXP_DEGREE - 1)"),
     },
@@ -142,18 +146,19 @@ MUTANTS = {
             "3 * t->gate_step, dn, n",
         ),
         "h past the gates of a GRU": (
-            "v_mul(dn, reset), n);\n            store_part(t->dc[r] + at, v_mul(dh, update), n)",
+            "v_mul(dn, reset), n);\n            store_part(t->d_states[FL_STATE_C][r] + at, "
+            "v_mul(dh, update), n)",
             "v_mul(dn, reset), n)",
         ),
         "slope of max(0, x)": ("v_mul(dh, positive(h))", "dh"),
         "rows of a GRU's U": ("slot == last + of_u ? last", "slot == last ? last"),
         "h instead of r * h": (
-            "v_mul(reset, load_part(t->c_before[r] + at, n))",
-            "load_part(t->c_before[r] + at, n)",
+            "v_mul(reset, load_part(t->before[FL_STATE_C][r] + at, n))",
+            "load_part(t->before[FL_STATE_C][r] + at, n)",
         ),
         "h past r * h": (
-            "v_fma(d, reset, load_part(t->dc[r] + at, n))",
-            "load_part(t->dc[r] + at, n)",
+            "v_fma(d, reset, load_part(t->d_states[FL_STATE_C][r] + at, n))",
+            "load_part(t->d_states[FL_STATE_C][r] + at, n)",
         ),
     },
     "numerics/test_low_bits.py": {
@@ -184,8 +189,8 @@ MUTANTS = {
         ),
         "peephole of o on the state before": (
             "v_fma(v_load(peephole), c, v_load(gates + OUT * VL))",
-            "v_fma(v_load(peephole), load_part(t->c_before[r] + j * VL, t->units - j * VL),"
-            " v_load(gates + OUT * VL))",
+            "v_fma(v_load(peephole), load_part(t->before[FL_STATE_C][r] + j * VL, "
+            "t->units - j * VL), v_load(gates + OUT * VL))",
         ),
         "gradient past a clip": (
             "v_where_greater(v_set1(bound), v_abs(x), d)",
@@ -214,6 +219,68 @@ MUTANTS = {
         "function of the cell state": (
             "function_of(&p->of_cell, c)",
             "function_of(&p->of_candidate, c)",
+        ),
+    },
+    "layers/test_slstm.py": {
+        "i and f swapped": (
+            "vec i = v_loadu(a), f = v_loadu(a + width)",
+            "vec f = v_loadu(a), i = v_loadu(a + width)",
+        ),
+        "z and o swapped": (
+            "vec z = v_loadu(a + 2 * width), o = v_loadu(a + 3 * width)",
+            "vec o = v_loadu(a + 2 * width), z = v_loadu(a + 3 * width)",
+        ),
+        "n for c": ("v_div(c, normalizer)", "v_div(normalizer, c)"),
+        "m not used": (
+            "v_add(load_part(t->before[FL_STATE_M][r] + at, n), v_load(gates + SLSTM_F * VL))",
+            "v_load(gates + SLSTM_F * VL)",
+        ),
+        "m is a_i": ("v_select_greater(more, zero, kept, a_i)", "a_i"),
+        "zero normalizers not asked for": ("v_where_greater(v_abs(n_before), zero, more)", "more"),
+        "gradient of f at its bound": (
+            "v_where_greater(one, f, d_log_f)",
+            "d_log_f",
+        ),
+        "gradient of m lost": ("v_sub(dm, d_log_f)", "v_sub(zero, d_log_f)"),
+        "gradient of m kept lost": ("v_sub(dm, d_log_i)", "v_sub(zero, d_log_i)"),
+        "gradient of n through h": (
+            "v_fnma(through_h, mean, load_part(t->d_states[FL_STATE_N][r] + at, units))",
+            "load_part(t->d_states[FL_STATE_N][r] + at, units)",
+        ),
+        "slope of the forget gate": ("v_mul(d_kept, slope)", "d_kept"),
+        "n after is n before": (
+            "load_part(t->after[FL_STATE_N]",
+            "load_part(t->before[FL_STATE_N]",
+        ),
+        "gradients past a reset": (
+            "for (int i = FL_STATE_C; t->reset[r] && i < t->state_count; i++)",
+            "for (int i = FL_STATE_C; t->reset[r] && i < FL_STATE_N; i++)",
+        ),
+        "head read from its neighbour": (
+            "of_rows.h_before[at->i + r] + unit",
+            "of_rows.h_before[at->i + r] + (unit + p->head_size) % p->out_size",
+        ),
+        "panel of another head": ("p->cell.u, at->block + head,", "p->cell.u, at->block,"),
+        "lanes of one head for all": (
+            "copy_units(p, at, units_of_head(p->head_size, head, units), local, z, z_row)",
+            "copy_units(p, at, units, local, z, z_row)",
+        ),
+        "head backward": ("slot * p->hidden + head * k", "slot * p->hidden"),
+        "columns of a shared vector backward": (
+            "begin > first || (end % lanes > 0 && units.end < columns.end)",
+            "0",
+        ),
+        "head of a weight gradient": (
+            "own.begin % size);",
+            "0);",
+        ),
+        "tiles across heads": (
+            "columns.end = minimum(end, (columns.begin / size + 1) * size);",
+            "columns.end = end;",
+        ),
+        "b_hh of a cell without": (
+            "return s->bias && fl_cells[s->cell].biases == 2",
+            "return s->bias",
         ),
     },
 }

@@ -24,6 +24,7 @@ CELLS: dict[str, tuple[str, dict[str, Any]]] = {
     "gru-before": ("GRU", {"reset_after": False}),
     "tanh": ("RNN", {}),
     "relu": ("RNN", {"nonlinearity": "relu"}),
+    "slstm": ("SLSTM", {}),
 }
 every_cell = pytest.mark.parametrize("cell", CELLS.values(), ids=CELLS)
 # I, H at the edges of tiles, vectors and groups of four.
@@ -31,6 +32,8 @@ SIZES = [(1, 7), (3, 9), (4, 16), (5, 17), (40, 33), (66, 64), (31, 130)]
 
 
 def layer_of(cell: tuple[str, dict[str, Any]], *sizes: int, **options: Any) -> Any:
+    if cell[0] == "SLSTM":
+        options["num_heads"] = next(n for n in range(2, sizes[1] + 1) if sizes[1] % n == 0)
     return getattr(fastlstm, cell[0])(*sizes, **cell[1], **options, seed=1)
 
 
@@ -41,7 +44,7 @@ def reference_of(layer: Any, cell: tuple[str, dict[str, Any]], weights_dtype: st
         layer.num_layers,
         bidirectional=layer.bidirectional,
         bias=layer.bias,
-        **{k: v for k, v in cell[1].items() if k != "bias"},
+        **{k: getattr(layer, k) for k in layer._OPTIONS},
     )
     twin.load_state_dict(layer.state_dict())
     low_bits.quantize(twin, weights_dtype)

@@ -32,6 +32,7 @@ LAYERS: dict[str, Callable[[str], Any]] = {
     ),
     "GRU": lambda dtype: fastlstm.GRU(7, 20, 2, dtype=dtype, seed=1),
     "RNN": lambda dtype: fastlstm.RNN(1, 20, dtype=dtype, seed=1),
+    "SLSTM": lambda dtype: fastlstm.SLSTM(7, 20, 2, dtype=dtype, seed=1),
 }
 
 

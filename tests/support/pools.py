@@ -18,11 +18,12 @@ CELLS: dict[str, Callable[[str], Any]] = {
     "LSTM, one layer, wide": lambda dtype: fastlstm.LSTM(33, 130, dtype=dtype, seed=1),
     "GRU": lambda dtype: fastlstm.GRU(7, 20, 3, dtype=dtype, seed=1),
     "RNN": lambda dtype: fastlstm.RNN(7, 20, 2, dtype=dtype, seed=1),
+    "SLSTM": lambda dtype: fastlstm.SLSTM(7, 20, 2, dtype=dtype, seed=1),
 }
 
 
 def parts(state: Any) -> tuple[Array, ...]:
-    """(h, c), or (h,) of a cell that has no c."""
+    """(h, c), or (h,) of a cell that has no c, or all four of an sLSTM."""
     return state if isinstance(state, tuple) else (state,)
 
 
@@ -39,9 +40,9 @@ def full_pool(layer: Any, capacity: int, rng: Generator) -> StreamPool:
 
 
 def random_state(layer: Any, rng: Generator) -> Any:
-    shape = (2, layer.num_layers, layer.hidden_size)
-    h, c = rng.standard_normal(shape).astype(layer.dtype)
-    return (h, c) if isinstance(layer, fastlstm.LSTM) else h
+    shape = (len(layer._states.firsts), layer.num_layers, layer.hidden_size)
+    drawn = tuple(rng.standard_normal(shape).astype(layer.dtype))
+    return drawn if len(drawn) > 1 else drawn[0]
 
 
 def states(pool: StreamPool) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Language models whose recurrent layer is a GRU or an RNN."""
+"""Language models whose recurrent layer is no LSTM."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastlstm import GRU, LSTM, RNN
+from fastlstm import GRU, LSTM, RNN, SLSTM
 from fastlstm._io import tensor_file
 from fastlstm.models import LanguageModel
 
 TEXT = "the cat sat on the mat. " * 100
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN, "slstm": SLSTM}
 
 
 @pytest.mark.parametrize("cell", CELLS)
@@ -30,7 +30,7 @@ def test_every_cell_learns_and_is_saved(cell: str, tmp_path: Path) -> None:
         assert loaded.generate("the", 20, seed=2) == saved.generate("the", 20, seed=2)
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
+@pytest.mark.parametrize("cell", ["gru", "rnn", "slstm"])
 def test_a_run_of_other_cells_goes_on(cell: str, tmp_path: Path) -> None:
     """The same bits as of a run that never stopped, in shards too."""
     path = tmp_path / "run"
@@ -72,16 +72,19 @@ def test_the_file_of_an_lstm_says_nothing_of_its_cell(tmp_path: Path) -> None:
 
 
 def test_cells_that_are_none() -> None:
-    with pytest.raises(ValueError, match=r"cell: expected 'lstm', 'gru' or 'rnn', got 'LSTM'"):
+    with pytest.raises(
+        ValueError, match=r"cell: expected 'lstm', 'gru', 'rnn' or 'slstm', got 'LSTM'"
+    ):
         LanguageModel("ab", cell="LSTM")
 
 
 @pytest.mark.parametrize(
     ("cell", "message"),
     [
-        ("tcn", "damaged: cell: expected one of lstm, gru, rnn, got 'tcn'"),
-        ([], r"damaged: cell: expected one of lstm, gru, rnn, got \[\]"),
+        ("tcn", "damaged: cell: expected one of lstm, gru, rnn, slstm, got 'tcn'"),
+        ([], r"damaged: cell: expected one of lstm, gru, rnn, slstm, got \[\]"),
         ("gru", "weights and configuration do not agree"),
+        ("slstm", "damaged: hidden_size: expected a multiple of 4, got 3"),
     ],
 )
 def test_a_file_of_another_cell_is_an_error(cell: object, message: str, tmp_path: Path) -> None:

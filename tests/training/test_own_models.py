@@ -254,8 +254,19 @@ def test_the_best_weights_come_from_before_the_stop(tmp_path: Path) -> None:
         return model.gradients(*batch)
 
     def run(gradients: Any) -> History:
-        return training.fit(model, gradients, data, epochs=3, batch_size=8, lr=0.1, patience=5,
-                            evaluate=evaluate, checkpoint=tmp_path / "x", resume="auto", seed=0)  # fmt: skip
+        return training.fit(
+            model,
+            gradients,
+            data,
+            epochs=3,
+            batch_size=8,
+            lr=0.1,
+            evaluate=evaluate,
+            patience=5,
+            seed=0,
+            checkpoint=tmp_path / "x",
+            resume="auto",
+        )
 
     assert run(gradients).stopped
     scores = iter([1.0, 2.0])  # the record of the stop is not one of the run that goes on

@@ -38,7 +38,7 @@ static int run_backward(const backward_pass *p, const worker_share *me, fl_worke
                         fl_watch *watch)
 {
     const int worker = team->number;
-    const double work = 2 * step_work(p->rows, 1, p->input + p->out_size, p->when.batch);
+    const double work = 2 * step_work(p->rows, 1, p->input + p->head_size, p->when.batch);
     ptrdiff_t going_on = 0;
     if (p->later) {
         pass_boundary_dz(p, me, worker, p->when.steps, 0);

@@ -30,7 +30,7 @@ static void unit_gradients(const backward_pass *p, const term_rows *terms, fl_ra
         if (p->db_ih && (of_x >= 0 || of_h >= 0)) {
             real *to = of_x < 0 ? p->db_hh + of_h * hidden : p->db_ih + of_x * hidden;
             add_unit_sums(p, terms, shift + slot * hidden, to, units);
-            if (of_x >= 0 && of_h >= 0) {
+            if (of_x >= 0 && of_h >= 0 && p->db_hh) {
                 memcpy(p->db_hh + of_h * hidden + units.begin, to + units.begin,
                        (size_t)(units.end - units.begin) * sizeof(real));
             }

@@ -40,20 +40,21 @@ typedef struct {
     ptrdiff_t input, hidden, out_size, blocks, width, segment;
     ptrdiff_t rows;                 /* of W and U by slot: slots*H */
     ptrdiff_t recurrent;            /* of U in the first product */
+    ptrdiff_t head_size;            /* units of h that U leads to a unit from */
     ptrdiff_t x_columns, h_columns; /* of W and U whose gradients follow from dz, x and h */
     ptrdiff_t first_step;           /* as in the call */
     int earlier, later;
     source x, dy;
-    sink dx;                        /* data NULL: not wanted */
-    int add_dx;                     /* add to what the other direction left there */
-    real *dh, *dc;                  /* [B][Hout], [B][H] */
-    real *dz;                       /* [dz_segments]: active rows, dz_row apart */
-    ptrdiff_t dz_row;               /* see dz_columns */
-    real *columns;                  /* [2][FL_COLUMNS][FL_COLUMN_SIZE]: some of dz, as rows */
-    real *panels;                   /* [groups of I, of Hout, of H][FL_TERMS][4*VL] */
-    real *dw, *du, *db_ih, *db_hh;  /* biases NULL without */
-    real *d_second;                 /* gradients of the weights of the second product */
-    ptrdiff_t second_input_columns; /* of those weights: H, or 0 */
+    sink dx;                            /* data NULL: not wanted */
+    int add_dx;                         /* add to what the other direction left there */
+    real *dh, *d_states[FL_MAX_STATES]; /* [B][Hout], and of the states but h [B][H] */
+    real *dz;                           /* [dz_segments]: active rows, dz_row apart */
+    ptrdiff_t dz_row;                   /* see dz_columns */
+    real *columns;                      /* [2][FL_COLUMNS][FL_COLUMN_SIZE]: some of dz, as rows */
+    real *panels;                       /* [groups of I, of Hout, of H][FL_TERMS][4*VL] */
+    real *dw, *du, *db_ih, *db_hh;      /* biases NULL without */
+    real *d_second;                     /* gradients of the weights of the second product */
+    ptrdiff_t second_input_columns;     /* of those weights: H, or 0 */
     real *d_peephole, *d_gain;
     dz_columns at;
     ptrdiff_t factors; /* columns of dz that are factors of products: the first ones */
@@ -199,6 +200,7 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .stack = s,
         .rows = gate_slot_count(s) * s->hidden,
         .recurrent = recurrent_gate_slots(s) * s->hidden,
+        .head_size = head_size(s),
         .cell = backward_cell_at(s, k, (real *)call->packed, l, d, &size),
         .tape = tape_cell_at(s, k, tape, call->steps, call->batch, &call->dropout, l, d, &size),
         .input = input_size(s, l),
@@ -217,7 +219,6 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .later = call->later,
         .add_dx = d == 1,
         .dh = state_at(s, call->dstates, FL_STATE_H, call->batch, l, d),
-        .dc = state_at(s, call->dstates, FL_STATE_C, call->batch, l, d),
         .dz = space->dz,
         .at = dz_columns_of(s),
         .factors = product_columns(s),
@@ -232,11 +233,14 @@ static backward_pass make_backward_pass(const fl_backward_call *call, const back
         .dw = grads + flat.w,
         .du = grads + flat.u,
         .db_ih = s->bias ? grads + flat.b_ih : NULL,
-        .db_hh = s->bias ? grads + flat.b_hh : NULL,
+        .db_hh = has_b_hh(s) ? grads + flat.b_hh : NULL,
         .boundary_dz = call->boundary_dz
                            ? (real *)call->boundary_dz + FL_GATE_SLOTS * s->hidden * boundary_row
                            : NULL,
     };
+    for (int i = FL_STATE_C; i < state_count(s); i++) {
+        p.d_states[i] = state_at(s, call->dstates, i, call->batch, l, d);
+    }
     add_backward_options(call, space, &p, worker, l, d);
     find_sequences(call, space, &p, l, d);
     return p;

@@ -128,7 +128,7 @@ static double backward_cycles(const team_work *work, const fl_team_limits *limit
     const fl_kernels *k = call->kernels;
     const ptrdiff_t groups = divide_up(output_size(s), 4 * k->lanes);
     const ptrdiff_t units = split ? divide_up(groups, workers) * 4 * k->lanes : output_size(s);
-    const ptrdiff_t gates = gate_slot_count(s) * s->hidden;
+    const ptrdiff_t gates = gate_slot_count(s) * s->hidden / s->heads;
     const step_cost step = {
         .lanes = k->lanes,
         .rows = split ? call->batch : divide_up(call->batch, workers),
@@ -146,7 +146,8 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
 {
     const fl_stack *s = &call->stack;
     const fl_kernels *k = call->kernels;
-    const double step_work = work_of(4 * (double)s->hidden * (double)s->hidden, call->batch);
+    const double step_work =
+        work_of(4 * (double)s->hidden * (double)(s->hidden / s->heads), call->batch);
     const double steps = (double)call->steps * (double)s->directions * (double)s->layers;
     const team_work work = {
         .batch = call->batch,
@@ -161,7 +162,7 @@ static void plan_backward(fl_backward_call *call, fl_team_limits limits)
     plan_team(&call->plan, &limits, &work);
     const double l2 = weights_in_l2(limits.caches);
     const double weights =
-        (double)(gate_slot_count(s) * s->hidden * output_size(s)) * (double)sizeof(real);
+        (double)(gate_slot_count(s) * s->hidden * head_size(s)) * (double)sizeof(real);
     call->plan.fetches_weights = weights > l2 / 3;
     call->plan.fetches_tape = weights <= l2;
     call->plan.segment = minimum(segment_of(shard_rows(call)), call->steps);

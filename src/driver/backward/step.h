@@ -3,7 +3,7 @@
 #ifndef FL_DRIVER_BACKWARD_STEP_H
 #define FL_DRIVER_BACKWARD_STEP_H
 
-#include "driver/backward/pass.h"
+#include "driver/backward/recurrent.h"
 
 /* tile += dz of the step after, times U: for rows that go on. */
 FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real *const *dz,
@@ -11,8 +11,6 @@ FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real
                              const void *next, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, n = p->out_size - group * size;
-    const real *weights = p->cell.u + group * p->rows * size;
-    const fl_term term = {dz, 1, weights, p->recurrent, next, {0}};
     const int masked = !plain && p->tape.recurrent_mask;
     _Alignas(FL_ALIGN) real local[FL_MAX_TILE];
     const real *init[FL_MAX_ROWS];
@@ -20,7 +18,7 @@ FL_INLINE void add_recurrent(const int plain, const backward_pass *p, const real
     for (ptrdiff_t r = 0; r < rows; r++) {
         init[r] = masked ? zeros : tile + r * size;
     }
-    p->k->product[FL_SAME](rows, vectors_of(p, n), init, &term, 1, masked ? local : tile, size);
+    times_recurrent(p, dz, rows, group, next, init, masked ? local : tile);
     if (masked) {
         for (ptrdiff_t r = 0; r < rows; r++) {
             init[r] = out[r] = local + r * size;
@@ -96,8 +94,11 @@ static void pass_by(const backward_pass *p, const worker_share *me, const backwa
 
 /* What the gradient kernels are given for a tile of a step: pointers, row by row. */
 typedef struct {
-    const real *c_before[FL_MAX_ROWS], *c[FL_MAX_ROWS], *zoneout_keep[FL_MAX_ROWS];
-    real *dc[FL_MAX_ROWS];
+    /* By state, as in fl_gradient. */
+    const real *before[FL_MAX_STATES][FL_MAX_ROWS], *after[FL_MAX_STATES][FL_MAX_ROWS];
+    real *d_states[FL_MAX_STATES][FL_MAX_ROWS];
+    const real *zoneout_keep[FL_MAX_ROWS];
+    int state_count;
     int reset[FL_MAX_ROWS];
     fl_gradient gradient;
 } gradient_tile;
@@ -110,14 +111,17 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
     const ptrdiff_t size = 4 * p->k->lanes, unit = at->group * size, h = p->hidden;
     const ptrdiff_t first = rank_at(&me->rows, at->i), row = at->s * p->when.batch + first;
     const ptrdiff_t gates = (row * p->blocks + 4 * at->group) * size;
+    const int states = state_count(p->stack);
     for (ptrdiff_t r = 0; r < at->rows; r++) {
         const ptrdiff_t rank = rank_at(&me->rows, at->i + r), b = row_of(&when, rank);
         const ptrdiff_t time = time_of(&when, rank, at->s);
-        const real *before = p->tape.c + (at->s * when.batch + rank) * h + unit;
+        const ptrdiff_t before = (at->s * when.batch + rank) * h + unit;
         t->reset[r] = is_reset(&when, rank, time);
-        t->c_before[r] = t->reset[r] ? p->zeros : before;
-        t->c[r] = before + when.batch * h;
-        t->dc[r] = p->dc + b * h + unit;
+        for (int i = FL_STATE_C; i < states; i++) {
+            t->before[i][r] = t->reset[r] ? p->zeros : p->tape.states[i] + before;
+            t->after[i][r] = p->tape.states[i] + before + when.batch * h;
+            t->d_states[i][r] = p->d_states[i] + b * h + unit;
+        }
         if (!plain && p->zoneout_c.rate > 0) {
             const ptrdiff_t n = p->options.gain ? h : minimum(size, h - unit);
             t->zoneout_keep[r] =
@@ -129,14 +133,21 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
         .dh_row = dh_row,
         .gates = p->tape.gates + gates,
         .gates_row = me->rows.step * p->blocks * size,
-        .c_before = t->c_before,
-        .c = t->c,
-        .dc = t->dc,
         .dz = dz_at(p, at->s, first) + unit,
         .dz_row = me->rows.step * p->dz_row,
         .gate_step = h,
         .units = h - unit,
     };
+    t->state_count = states;
+    for (int i = FL_STATE_C; i < states; i++) {
+        t->gradient.before[i] = t->before[i];
+        t->gradient.after[i] = t->after[i];
+        t->gradient.d_states[i] = t->d_states[i];
+    }
+    if (p->tape.forget_slope) {
+        t->gradient.forget_slope = p->tape.forget_slope + row * h + unit;
+        t->gradient.forget_slope_row = me->rows.step * h;
+    }
     if (!plain) {
         fl_gradient *g = &t->gradient;
         g->options = &p->options;
@@ -156,8 +167,8 @@ FL_INLINE void find_gradient_tile(const int plain, const backward_pass *p, const
 static inline void cut_states(const gradient_tile *t, ptrdiff_t rows, ptrdiff_t units)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
-        if (t->reset[r]) {
-            memset(t->dc[r], 0, (size_t)units * sizeof(real));
+        for (int i = FL_STATE_C; t->reset[r] && i < t->state_count; i++) {
+            memset(t->d_states[i][r], 0, (size_t)units * sizeof(real));
         }
     }
 }

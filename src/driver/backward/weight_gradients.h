@@ -43,7 +43,8 @@ static occurrence find_terms(const backward_pass *p, ptrdiff_t s0, ptrdiff_t s1,
 /* The gradient of a matrix: columns of dz times rows of its input. */
 typedef struct {
     const real *const *inputs; /* as in term_rows */
-    ptrdiff_t width;           /* columns of the matrix */
+    ptrdiff_t width;           /* elements of an input */
+    ptrdiff_t columns;         /* of the matrix: as many or, of U, as many as a head has units */
     ptrdiff_t begin, end;      /* columns of dz: slots, which are rows of the matrix */
     int of_u;                  /* as in gate_of_slot; -1: slots are just the rows */
     const real *const *masks;  /* what the inputs are multiplied by, or NULL */
@@ -59,10 +60,11 @@ static void find_matrices(const backward_pass *p, const term_rows *terms, matrix
     real *const of_h = p->panels + divide_up(p->x_columns, size) * panel;
     real *const of_second_input = of_h + divide_up(p->h_columns, size) * panel;
     const int mapped = gate_slots_differ(p->stack);
-    m[0] = (matrix_gradient){terms->x,        p->x_columns, 0,     p->rows,
-                             mapped ? 0 : -1, NULL,         p->dw, p->panels};
+    m[0] = (matrix_gradient){terms->x,        p->x_columns, p->x_columns, 0,        p->rows,
+                             mapped ? 0 : -1, NULL,         p->dw,        p->panels};
     m[1] = (matrix_gradient){terms->h,
                              p->h_columns,
+                             p->head_size,
                              0,
                              p->recurrent,
                              mapped ? 1 : -1,
@@ -70,6 +72,7 @@ static void find_matrices(const backward_pass *p, const term_rows *terms, matrix
                              p->du,
                              of_h};
     m[2] = (matrix_gradient){terms->second_input,
+                             p->second_input_columns,
                              p->second_input_columns,
                              p->at.second,
                              p->at.second + second_product_size(p->stack),
@@ -158,37 +161,60 @@ static inline fl_range slots_in(const matrix_gradient *m, const dz_block *block)
     return (fl_range){m->begin > first ? m->begin : first, end};
 }
 
-/* Adds the products of columns of dz and one group of the packed inputs to some tiles. */
+/* Adds the products of some columns of dz, up to a tile, and some of the packed inputs: `own` of
+ * those of one group, of which the first is column `begin` of the matrix. */
+static void matrix_tile(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
+                        const dz_block *block, fl_range columns, fl_range own, ptrdiff_t begin)
+{
+    const ptrdiff_t lanes = p->k->lanes, size = 4 * lanes, group = own.begin / size;
+    const ptrdiff_t n = own.end - own.begin, lane = own.begin % lanes;
+    const ptrdiff_t first = own.begin % size - lane; /* of whole vectors */
+    real *const out = m->out + begin;
+    _Alignas(FL_ALIGN) real tile_sums[FL_MAX_TILE];
+    const real *a[FL_MAX_ROWS], *init[FL_MAX_ROWS], *sums[FL_MAX_ROWS];
+    real *to[FL_MAX_ROWS];
+    ptrdiff_t width = 0;
+    for (ptrdiff_t column = columns.begin; column < columns.end; column++) {
+        const ptrdiff_t row = m->of_u < 0 ? column - m->begin : row_of_column(p, m->of_u, column);
+        if (row >= 0) {
+            init[width] = zeros;
+            sums[width] = tile_sums + width * size + lane;
+            a[width] = block->first + (column - block->columns.begin) * block->column_step;
+            to[width] = out + row * m->columns;
+            fetch_to_write(to[width], n); /* 4% (H = 256) */
+            width++;
+        }
+    }
+    const real *panel = m->panels + group * FL_TERMS * size + first;
+    const fl_term term = {a, block->term_step, panel, terms->n, NULL, {0}};
+    if (width > 0) {
+        p->k->product[FL_SAME](width, vectors_of(p, lane + n), init, &term, 1, tile_sums, size);
+        p->k->add(width, n, sums, to);
+    }
+}
+
+/* The same for some tiles of columns and a group of inputs.  Where inputs are of several heads, so
+ * are columns: a tile is cut between them, and each has the inputs of its own head. */
 static void matrix_tiles(const backward_pass *p, const term_rows *terms, const matrix_gradient *m,
                          const dz_block *block, ptrdiff_t group, fl_range tiles)
 {
     const fl_range slots = slots_in(m, block);
-    const ptrdiff_t rows = p->k->rows, size = 4 * p->k->lanes;
-    const ptrdiff_t n = minimum(size, m->width - group * size);
-    real *out = m->out + group * size;
+    const fl_range inputs = units_of_part(4 * p->k->lanes, group, m->width);
+    const ptrdiff_t rows = p->k->rows, size = m->columns;
     for (ptrdiff_t tile = tiles.begin; tile < tiles.end; tile++) {
-        const ptrdiff_t first = slots.begin + tile * rows, end = minimum(first + rows, slots.end);
-        _Alignas(FL_ALIGN) real tile_sums[FL_MAX_TILE];
-        const real *a[FL_MAX_ROWS], *init[FL_MAX_ROWS], *sums[FL_MAX_ROWS];
-        real *to[FL_MAX_ROWS];
-        ptrdiff_t width = 0;
-        for (ptrdiff_t column = first; column < end; column++) {
-            const ptrdiff_t row =
-                m->of_u < 0 ? column - m->begin : row_of_column(p, m->of_u, column);
-            if (row >= 0) {
-                init[width] = zeros;
-                sums[width] = tile_sums + width * size;
-                a[width] = block->first + (column - block->columns.begin) * block->column_step;
-                to[width] = out + row * m->width;
-                fetch_to_write(to[width], n); /* 4% (H = 256) */
-                width++;
-            }
+        const ptrdiff_t end = minimum(slots.begin + (tile + 1) * rows, slots.end);
+        fl_range columns = {slots.begin + tile * rows, end};
+        if (size == m->width) {
+            matrix_tile(p, terms, m, block, columns, inputs, inputs.begin);
+            continue;
         }
-        const fl_term term = {
-            a, block->term_step, m->panels + group * FL_TERMS * size, terms->n, NULL, {0}};
-        if (width > 0) {
-            p->k->product[FL_SAME](width, vectors_of(p, n), init, &term, 1, tile_sums, size);
-            p->k->add(width, n, sums, to);
+        for (; columns.begin < end; columns.begin = columns.end) {
+            const ptrdiff_t head = columns.begin % p->hidden / size;
+            const fl_range own = units_of_head(size, head, inputs);
+            columns.end = minimum(end, (columns.begin / size + 1) * size);
+            if (own.begin < own.end) {
+                matrix_tile(p, terms, m, block, columns, own, own.begin % size);
+            }
         }
     }
 }

@@ -39,7 +39,7 @@ static void mask_first_h(const pass *p, const worker_share *me, ptrdiff_t s0, pt
 static int run_pass(const pass *p, const worker_share *me, fl_watch *watch, ptrdiff_t s0,
                     ptrdiff_t s1)
 {
-    const double work = step_work(p->slots, p->hidden, p->input + p->out_size, p->when.batch);
+    const double work = step_work(p->slots, p->hidden, p->input + p->head_size, p->when.batch);
     const ptrdiff_t stride = p->ahead ? p->ahead : s1 - s0;
     ptrdiff_t rows = active_rows(&p->when, &me->rows, s0, me->rows.count);
     if (p->recurrent_mask) {
@@ -74,17 +74,20 @@ static void tape_states(const fl_forward_call *call, const pass *p, ranks rows, 
     ptrdiff_t size;
     const tape_cell t = tape_cell_at(s, call->kernels, call->tape, call->steps, call->batch,
                                      &call->dropout, l, d, &size);
-    real *const states = state_at(s, call->states, FL_STATE_C, call->batch, l, d);
     for (ptrdiff_t i = 0; i < rows.count; i++) {
         const ptrdiff_t rank = rank_at(&rows, i), b = row_of(&p->when, rank);
         const ptrdiff_t end = minimum(length_of(&p->when, rank), call->steps);
-        real *c = states + b * s->hidden;
-        if (final && end > 0) {
-            memcpy(c, cell_state(p, &p->when, end, rank), bytes);
-        } else if (!final) {
+        for (int k = FL_STATE_C; k < p->state_count; k++) {
+            real *state = state_at(s, call->states, k, call->batch, l, d) + b * s->hidden;
+            if (final && end > 0) {
+                memcpy(state, p->states[k] + state_row(p, &p->when, end, rank), bytes);
+            } else if (!final) {
+                memcpy(p->states[k] + state_row(p, &p->when, 0, rank), state, bytes);
+            }
+        }
+        if (!final) {
             memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,
                    (size_t)p->out_size * sizeof(real));
-            memcpy(cell_state(p, &p->when, 0, rank), c, bytes);
             if (t.recurrent_mask) {
                 draw_recurrent_mask(s, &call->dropout, l, d, b, p->out_size,
                                     t.recurrent_mask + b * p->out_size);

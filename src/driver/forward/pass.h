@@ -13,8 +13,8 @@
 /* What the tiles of a step read and write, row by row: the same for all blocks, so it is looked up
  * once a step (for each tile it was 4 to 8% of a step, H = 128 to 512).  Pointers to whole rows. */
 typedef struct {
-    const real **x, **h_before, **c_before;
-    real **c, **h, **y, **second_input;
+    const real **x, **h_before, **before[FL_MAX_STATES]; /* h, and the states but h */
+    real **after[FL_MAX_STATES], **h, **y, **second_input;
     ptrdiff_t *token;
 } step_rows;
 
@@ -27,14 +27,18 @@ typedef struct {
     int second_is_candidate;
     int plain;   /* no lengths, resets, options, second product or recurrent mask */
     int weights; /* fl_weight_type */
+    int state_count;
     ptrdiff_t slots, input, hidden, out_size, blocks;
-    ptrdiff_t first; /* the time that step 0 of x, out and y stands for */
+    ptrdiff_t head_size; /* units of h that U leads to a unit from */
+    ptrdiff_t first;     /* the time that step 0 of x, out and y stands for */
     source x;
     sink out, y; /* y.data may be NULL */
     const real *zeros;
-    int taped;             /* what follows has a row for each step and rank; else for each rank */
-    real *h;               /* [B][Hout]: hidden state before the chunk in, after it out */
-    real *c;               /* [B][H] by row, in place; on a tape [T+1][B][H]: step s writes s + 1 */
+    int taped; /* what follows has a row for each step and rank; else for each rank */
+    real *h;   /* [B][Hout]: hidden state before the chunk in, after it out */
+    /* States but h, each [B][H] by row, in place; on a tape [T+1][B][H]: step s writes s + 1. */
+    real *states[FL_MAX_STATES];
+    real *forget_slope;    /* [T][B][H], or NULL */
     real *gates;           /* [T][B][blocks][4][VL], or NULL if they are not kept beyond a tile */
     real *second_input;    /* [T][B][H]: of the second product; NULL: there is none */
     real *preacts, *scale; /* as in tape_cell */
@@ -53,11 +57,11 @@ typedef struct {
     real *table;      /* [count][blocks][4][VL]: projections of a table's rows, or NULL */
 } pass;
 
-/* The cell state of a row after step s - 1. */
-static inline real *cell_state(const pass *p, const row_schedule *when, ptrdiff_t s, ptrdiff_t rank)
+/* Where the states but h of a row after step s - 1 begin in their arrays. */
+static inline ptrdiff_t state_row(const pass *p, const row_schedule *when, ptrdiff_t s,
+                                  ptrdiff_t rank)
 {
-    const ptrdiff_t row = p->taped ? s * when->batch + rank : row_of(when, rank);
-    return p->c + row * p->hidden;
+    return (p->taped ? s * when->batch + rank : row_of(when, rank)) * p->hidden;
 }
 
 /* A row of what is kept of step s: of the gates, of the second product's input. */
@@ -134,16 +138,20 @@ static step_rows step_rows_at(const fl_forward_call *call, int worker)
     const ptrdiff_t most = call->plan.team.workers * call->plan.rows_worker;
     void **at = (void **)((real *)call->scratch + call->plan.row_pointers);
     at += worker * call->plan.rows_worker;
-    return (step_rows){
+    step_rows rows = {
         .x = (const real **)at,
         .h_before = (const real **)(at + most),
-        .c_before = (const real **)(at + 2 * most),
-        .c = (real **)(at + 3 * most),
-        .h = (real **)(at + 4 * most),
-        .y = (real **)(at + 5 * most),
-        .second_input = (real **)(at + 6 * most),
-        .token = (ptrdiff_t *)(at + 7 * most),
+        .h = (real **)(at + 2 * most),
+        .y = (real **)(at + 3 * most),
+        .second_input = (real **)(at + 4 * most),
+        .token = (ptrdiff_t *)(at + 5 * most),
     };
+    at += 6 * most;
+    for (int i = FL_STATE_C; i < state_count(&call->stack); i++, at += 2 * most) {
+        rows.before[i] = (const real **)at;
+        rows.after[i] = (real **)(at + most);
+    }
+    return rows;
 }
 
 /* Where inference keeps the output of a layer below the last. */
@@ -209,6 +217,8 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .kind = s->cell,
         .second_is_candidate = second_is_candidate(s),
         .weights = s->weights,
+        .state_count = state_count(s),
+        .head_size = head_size(s),
         .slots = gate_slot_count(s),
         .input = input_size(s, l),
         .hidden = s->hidden,
@@ -219,18 +229,21 @@ static pass make_pass(const fl_forward_call *call, int worker, ptrdiff_t l, ptrd
         .zeros = scratch + call->plan.zeros + worker * call->plan.zeros_worker,
         .taped = call->tape != NULL,
         .h = state_at(s, call->states, FL_STATE_H, call->batch, l, d),
-        .c = state_at(s, call->states, FL_STATE_C, call->batch, l, d),
         .of_rows = step_rows_at(call, worker),
         .bytes = row_bytes_at(call, scratch + call->plan.bytes, worker, &size),
         .ahead = call->plan.ahead,
         .z_rows = call->plan.z_rows,
         .z = scratch + call->plan.z + (call->plan.split_units ? 0 : worker * call->plan.z_worker),
     };
+    for (int i = FL_STATE_C; i < p.state_count; i++) {
+        p.states[i] = state_at(s, call->states, i, call->batch, l, d);
+    }
     if (call->tape) {
         tape =
             tape_cell_at(s, k, call->tape, call->steps, call->batch, &call->dropout, l, d, &size);
-        p.c = tape.c;
+        memcpy(p.states, tape.states, sizeof p.states);
         p.gates = tape.gates;
+        p.forget_slope = tape.forget_slope;
     }
     add_options(call, &p, &tape, worker, l, d);
     find_input(call, &p, l, d);

@@ -34,7 +34,7 @@ static step_cost step_of(const fl_forward_call *call, int workers, int split)
         .rows = split ? call->batch : divide_up(call->batch, workers),
         .columns = gate_slot_count(s) * units,
         .inputs = s->input > above ? s->input : above,
-        .outputs = output_size(s),
+        .outputs = head_size(s),
         .weight_bytes = weight_bytes(s->weights),
         .rate = s->weights == FL_INT8 ? k->int8_rate : 1,
         .written = split ? call->batch * (s->hidden - units) : 0,
@@ -90,7 +90,10 @@ static void cut_steps(fl_forward_call *call, const fl_caches *caches, int traini
 }
 
 /* Pointers that a step looks up for each row: see step_rows. */
-enum { FL_ROW_POINTERS = 8 };
+static inline ptrdiff_t row_pointer_count(const fl_stack *s)
+{
+    return 6 + 2 * (state_count(s) - 1);
+}
 
 /* How many rows a worker has at most, in whole cache lines of pointers. */
 static ptrdiff_t rows_of_worker(const fl_forward_call *call)
@@ -116,7 +119,7 @@ static void lay_out_scratch(fl_forward_call *call, int training)
     }
     plan->row_pointers = a.used;
     plan->rows_worker = rows_of_worker(call);
-    const ptrdiff_t pointers = plan->team.workers * plan->rows_worker * FL_ROW_POINTERS;
+    const ptrdiff_t pointers = plan->team.workers * plan->rows_worker * row_pointer_count(s);
     arena_take(&a, divide_up(pointers * (ptrdiff_t)sizeof(void *), sizeof(real)));
     plan->bytes = a.used;
     ptrdiff_t bytes;
@@ -154,14 +157,14 @@ static void plan_forward(fl_forward_call *call, fl_team_limits limits, int train
      * threads, 100 steps of H = 96, 128, 192: 0.77, 1.06, 1.41 times as fast as one). */
     const double gates = 4 * (double)s->hidden * (s->weights == FL_INT8 ? 0.6 : 1);
     const double inputs = (double)s->input + (double)(s->layers - 1) * (double)input_size(s, 1) +
-                          (double)s->layers * (double)output_size(s);
+                          (double)s->layers * (double)head_size(s);
     const double steps = (double)s->directions * (double)call->steps;
     call->plan.blocks = blocks_of(s, call->kernels);
     const team_work work = {
         .batch = call->batch,
         .unit_parts = has_norm(s) ? 1 : call->plan.blocks, /* a layer norm needs whole rows */
         .work = work_of(gates * inputs, call->batch) * steps,
-        .step_work = work_of(gates * (double)s->hidden, call->batch),
+        .step_work = work_of(gates * (double)(s->hidden / s->heads), call->batch),
         .of = call,
         .cycles = forward_cycles,
     };

@@ -4,6 +4,15 @@
 
 #include "driver/forward/pass.h"
 
+/* One tile of a step. */
+typedef struct {
+    ptrdiff_t s;
+    ptrdiff_t i, rows;       /* so many rows, from the i-th of this worker on */
+    ptrdiff_t block, groups; /* so many blocks, from this one on */
+    int number;              /* of the tile, among those of its blocks */
+    ptrdiff_t next;          /* the block that follows them, or -1 */
+} step_tile;
+
 /* What a tile asks for of the panel of block `next`, of W or U; -1: there is none. */
 static inline const void *panel_to_fetch(const pass *p, ptrdiff_t next, int number,
                                          const char *weights, ptrdiff_t k)

@@ -7,9 +7,11 @@
 #include "layout/stack.h"
 
 /* With FL_INT8, what the products read in place of rows: of x and h at this step, of the second
- * product's input, and of x at the steps that are projected ahead. */
+ * product's input, and of x at the steps that are projected ahead.  The units of each head are rows
+ * of h of their own, those of the same head adjacent. */
 typedef struct {
     fl_bytes x, h, second, ahead;
+    ptrdiff_t head_rows; /* room of a head in h */
 } row_bytes;
 
 /* Those from the i-th row on. */
@@ -42,7 +44,8 @@ static row_bytes row_bytes_at(const fl_forward_call *call, real *base, int worke
     row_bytes bytes = {0};
     if (s->weights == FL_INT8) {
         bytes.x = take_bytes(&a, workers, worker, rows, inputs);
-        bytes.h = take_bytes(&a, workers, worker, rows, output_size(s));
+        bytes.h = take_bytes(&a, workers, worker, s->heads * rows, head_size(s));
+        bytes.head_rows = rows;
         bytes.second = take_bytes(&a, workers, worker, seconds, s->hidden);
         bytes.ahead = take_bytes(&a, workers, worker, call->plan.z_rows, inputs);
     }

@@ -2,16 +2,7 @@
 #ifndef FL_DRIVER_FORWARD_STEP_H
 #define FL_DRIVER_FORWARD_STEP_H
 
-#include "driver/forward/projection.h"
-
-/* One tile of a step. */
-typedef struct {
-    ptrdiff_t s;
-    ptrdiff_t i, rows;       /* so many rows, from the i-th of this worker on */
-    ptrdiff_t block, groups; /* so many blocks, from this one on */
-    int number;              /* of the tile, among those of its blocks */
-    ptrdiff_t next;          /* the block that follows them, or -1 */
-} step_tile;
+#include "driver/forward/block_diagonal.h"
 
 /* What the tiles of a step read and write. */
 FL_INLINE void find_rows(const int plain, const pass *p, const worker_share *me, ptrdiff_t s,
@@ -35,8 +26,12 @@ FL_INLINE void find_rows(const int plain, const pass *p, const worker_share *me,
             of->h_before[i] =
                 first ? p->h + b * p->out_size : sink_at(&p->out, when.reverse ? t + 1 : t - 1, b);
         }
-        of->c_before[i] = reset ? p->zeros : cell_state(p, &when, s, rank);
-        of->c[i] = cell_state(p, &when, s + 1, rank);
+        const ptrdiff_t before = state_row(p, &when, s, rank);
+        const ptrdiff_t after = state_row(p, &when, s + 1, rank);
+        for (int k = FL_STATE_C; k < p->state_count; k++) {
+            of->before[k][i] = reset ? p->zeros : p->states[k] + before;
+            of->after[k][i] = p->states[k] + after;
+        }
         of->h[i] = sink_at(&p->out, t, b);
         of->y[i] = p->y.data ? sink_at(&p->y, t, b) : NULL;
         if (!plain && p->second_input) {
@@ -75,15 +70,21 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         .width = gate_width(p->hidden, p->k->lanes, block + at->groups - 1),
         .block = block,
         .units = p->hidden,
-        .c_before = of->c_before + at->i,
-        .c = of->c + at->i,
         .h = of->h + at->i,
         .y = p->y.data ? of->y + at->i : NULL,
     };
+    for (int k = FL_STATE_C; k < p->state_count; k++) {
+        tile.before[k] = of->before[k] + at->i;
+        tile.after[k] = of->after[k] + at->i;
+    }
     const ptrdiff_t row = kept_row(p, &p->when, at->s, rank_at(&me->rows, at->i));
     if (p->gates) {
         tile.gates_row = me->rows.step * p->blocks * vectors;
         tile.gates = p->gates + (row * p->blocks + block) * vectors;
+    }
+    if (p->forget_slope) {
+        tile.forget_slope_row = me->rows.step * p->hidden;
+        tile.forget_slope = p->forget_slope + row * p->hidden;
     }
     if (!plain) {
         tile.options = &p->options;
@@ -123,14 +124,19 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *
         /* Cold lines make stores wait: 1% (H = 128, B = 32). */
         FL_PREFETCH_WRITE(of->h[at->i + r] + line);
     }
-    const fl_term terms[2] = {
-        term_of(p, of->x + at->i, &p->bytes.x, at->i, p->cell.w, block, p->input,
-                panel_to_fetch(p, at->next, at->number, p->cell.w, p->input)),
-        term_of(p, of->h_before + at->i, &p->bytes.h, at->i, p->cell.u, block, p->out_size,
-                panel_to_fetch(p, at->next, at->number, p->cell.u, p->out_size)),
-    };
-    p->k->product[p->weights](at->rows, vectors_of_blocks(p, block, at->groups), init,
-                              terms + projected, 2 - projected, to, to_row);
+    const fl_term of_x = term_of(p, of->x + at->i, &p->bytes.x, at->i, p->cell.w, block, p->input,
+                                 panel_to_fetch(p, at->next, at->number, p->cell.w, p->input));
+    if (p->head_size < p->out_size) {
+        add_products(p, at, init, projected ? NULL : &of_x, to, to_row);
+    } else {
+        const fl_term terms[2] = {
+            of_x,
+            term_of(p, of->h_before + at->i, &p->bytes.h, at->i, p->cell.u, block, p->out_size,
+                    panel_to_fetch(p, at->next, at->number, p->cell.u, p->out_size)),
+        };
+        p->k->product[p->weights](at->rows, vectors_of_blocks(p, block, at->groups), init,
+                                  terms + projected, 2 - projected, to, to_row);
+    }
     if (plain || !p->whole_rows) {
         rest_of_tile(plain, p, me, at, to, to_row);
     }
@@ -208,8 +214,8 @@ static void candidate_tile(const pass *p, const worker_share *me, const step_til
         .gates_row = me->rows.step * p->blocks * size,
         .block = at->block,
         .units = p->out_size,
-        .c_before = of->c_before + at->i,
-        .c = of->c + at->i,
+        .before[FL_STATE_C] = of->before[FL_STATE_C] + at->i,
+        .after[FL_STATE_C] = of->after[FL_STATE_C] + at->i,
         .h = of->h + at->i,
         .y = p->y.data ? of->y + at->i : NULL,
     };
@@ -339,10 +345,23 @@ static void step_blocks(const pass *p, const worker_share *me, ptrdiff_t s, ptrd
     }
 }
 
+/* Of the units of each head. */
+static void quantize_h(const pass *p, ptrdiff_t rows)
+{
+    for (ptrdiff_t unit = 0; unit < p->out_size; unit += p->head_size) {
+        const ptrdiff_t place = unit / p->head_size * p->bytes.head_rows;
+        for (ptrdiff_t i = 0; i < rows; i++) {
+            const real *h = p->of_rows.h_before[i] + unit;
+            const fl_bytes to = bytes_from(&p->bytes.h, place + i);
+            p->k->quantize(1, p->head_size, &h, &to);
+        }
+    }
+}
+
 /* Of h, and of x where it is not projected yet; for itself, because workers take any block. */
 static void quantize_rows(const pass *p, ptrdiff_t rows, ptrdiff_t projected)
 {
-    p->k->quantize(rows, p->out_size, p->of_rows.h_before, &p->bytes.h);
+    quantize_h(p, rows);
     if (projected < 0 && p->x.data && !p->table) {
         p->k->quantize(rows, p->input, p->of_rows.x, &p->bytes.x);
     }

@@ -23,8 +23,8 @@ static void gru_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
             v_store(gates + VL, update);
             v_store(gates + 2 * VL, next);
             v_store(gates + 3 * VL, of_h);
-            vec h = v_fma(update, v_sub(load_part(t->c_before[r] + at, n), next), next);
-            store_part(t->c[r] + at, h, n);
+            vec h = v_fma(update, v_sub(load_part(t->before[FL_STATE_C][r] + at, n), next), next);
+            store_part(t->after[FL_STATE_C][r] + at, h, n);
             store_part(t->h[r] + at, h, n);
             if (t->y) {
                 store_part(t->y[r] + at, h, n);
@@ -43,8 +43,9 @@ static void gru_gradient(ptrdiff_t rows, const fl_gradient *t)
             const real *q = t->gates + r * t->gates_row + j * GROUP;
             vec reset = v_load(q), update = v_load(q + VL), next = v_load(q + 2 * VL);
             vec of_h = v_load(q + 3 * VL);
-            vec dh = v_add(v_load(t->dh + r * t->dh_row + at), load_part(t->dc[r] + at, n));
-            vec before = load_part(t->c_before[r] + at, n);
+            vec dh = v_add(v_load(t->dh + r * t->dh_row + at),
+                           load_part(t->d_states[FL_STATE_C][r] + at, n));
+            vec before = load_part(t->before[FL_STATE_C][r] + at, n);
             vec dn = through_tanh(v_fnma(dh, update, dh), next);
             real *dz = t->dz + r * t->dz_row + at;
             store_part(dz, through_sigmoid(v_mul(dn, of_h), reset), n);
@@ -52,7 +53,7 @@ static void gru_gradient(ptrdiff_t rows, const fl_gradient *t)
                        n);
             store_part(dz + 2 * t->gate_step, dn, n);
             store_part(dz + 3 * t->gate_step, v_mul(dn, reset), n);
-            store_part(t->dc[r] + at, v_mul(dh, update), n);
+            store_part(t->d_states[FL_STATE_C][r] + at, v_mul(dh, update), n);
         }
     }
 }
@@ -71,7 +72,8 @@ static void gru_before_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
             reset = v_sigmoid(reset);
             v_store(gates, reset);
             v_store(gates + VL, v_sigmoid(update));
-            store_part(t->second_input[r] + at, v_mul(reset, load_part(t->c_before[r] + at, n)), n);
+            store_part(t->second_input[r] + at,
+                       v_mul(reset, load_part(t->before[FL_STATE_C][r] + at, n)), n);
             store_part(t->h[r] + at, of_x, n);
         }
     }
@@ -88,8 +90,8 @@ static void gru_next(ptrdiff_t rows, const fl_tile *t)
             real *gates = t->gates + r * t->gates_row + j * GROUP;
             vec update = v_load(gates + VL), next = v_tanh(v_load(t->z + r * t->z_row + j * VL));
             v_store(gates + 2 * VL, next);
-            vec h = v_fma(update, v_sub(load_part(t->c_before[r] + at, n), next), next);
-            store_part(t->c[r] + at, h, n);
+            vec h = v_fma(update, v_sub(load_part(t->before[FL_STATE_C][r] + at, n), next), next);
+            store_part(t->after[FL_STATE_C][r] + at, h, n);
             store_part(t->h[r] + at, h, n);
             if (t->y) {
                 store_part(t->y[r] + at, h, n);
@@ -106,13 +108,14 @@ static void gru_before_gradient(ptrdiff_t rows, const fl_gradient *t)
             const ptrdiff_t at = j * VL, n = t->units - at;
             const real *q = t->gates + r * t->gates_row + j * GROUP;
             vec update = v_load(q + VL), next = v_load(q + 2 * VL);
-            vec dh = v_add(v_load(t->dh + r * t->dh_row + at), load_part(t->dc[r] + at, n));
-            vec before = load_part(t->c_before[r] + at, n);
+            vec dh = v_add(v_load(t->dh + r * t->dh_row + at),
+                           load_part(t->d_states[FL_STATE_C][r] + at, n));
+            vec before = load_part(t->before[FL_STATE_C][r] + at, n);
             real *dz = t->dz + r * t->dz_row + at;
             store_part(dz + t->gate_step, through_sigmoid(v_mul(dh, v_sub(before, next)), update),
                        n);
             store_part(dz + 2 * t->gate_step, through_tanh(v_fnma(dh, update, dh), next), n);
-            store_part(t->dc[r] + at, v_mul(dh, update), n);
+            store_part(t->d_states[FL_STATE_C][r] + at, v_mul(dh, update), n);
         }
     }
 }
@@ -123,9 +126,11 @@ static void gru_reset_gradient(ptrdiff_t rows, const fl_gradient *t)
         for (ptrdiff_t j = 0; j < 4 && j * VL < t->units; j++) {
             const ptrdiff_t at = j * VL, n = t->units - at;
             vec reset = v_load(t->gates + r * t->gates_row + j * GROUP);
-            vec d = v_load(t->dh + r * t->dh_row + at), before = load_part(t->c_before[r] + at, n);
+            vec d = v_load(t->dh + r * t->dh_row + at),
+                before = load_part(t->before[FL_STATE_C][r] + at, n);
             store_part(t->dz + r * t->dz_row + at, through_sigmoid(v_mul(d, before), reset), n);
-            store_part(t->dc[r] + at, v_fma(d, reset, load_part(t->dc[r] + at, n)), n);
+            store_part(t->d_states[FL_STATE_C][r] + at,
+                       v_fma(d, reset, load_part(t->d_states[FL_STATE_C][r] + at, n)), n);
         }
     }
 }

@@ -24,9 +24,9 @@ static void lstm_tile(ptrdiff_t rows, ptrdiff_t groups, const fl_tile *t)
         for (ptrdiff_t r = 0; r < rows; r++) {
             const real *q = t->gates + r * t->gates_row + j * GROUP;
             vec i = v_load(q), f = v_load(q + VL), g = v_load(q + 2 * VL), o = v_load(q + 3 * VL);
-            vec c = v_fma(f, load_part(t->c_before[r] + at, n), v_mul(i, g));
+            vec c = v_fma(f, load_part(t->before[FL_STATE_C][r] + at, n), v_mul(i, g));
             vec h = v_mul(o, v_tanh(c));
-            store_part(t->c[r] + at, c, n);
+            store_part(t->after[FL_STATE_C][r] + at, c, n);
             store_part(t->h[r] + at, h, n);
             if (t->y) {
                 store_part(t->y[r] + at, h, n);
@@ -43,15 +43,16 @@ static void lstm_gradient(ptrdiff_t rows, const fl_gradient *t)
             const real *z = t->gates + r * t->gates_row + j * GROUP;
             vec i = v_load(z), f = v_load(z + VL), g = v_load(z + 2 * VL), o = v_load(z + 3 * VL);
             vec dh = v_load(t->dh + r * t->dh_row + at);
-            vec tanh_c = v_tanh(load_part(t->c[r] + at, n));
-            vec c_before = load_part(t->c_before[r] + at, n);
-            vec dc = v_add(load_part(t->dc[r] + at, n), through_tanh(v_mul(dh, o), tanh_c));
+            vec tanh_c = v_tanh(load_part(t->after[FL_STATE_C][r] + at, n));
+            vec c_before = load_part(t->before[FL_STATE_C][r] + at, n);
+            vec dc = v_add(load_part(t->d_states[FL_STATE_C][r] + at, n),
+                           through_tanh(v_mul(dh, o), tanh_c));
             real *dz = t->dz + r * t->dz_row + at;
             store_part(dz, through_sigmoid(v_mul(dc, g), i), n);
             store_part(dz + t->gate_step, through_sigmoid(v_mul(dc, c_before), f), n);
             store_part(dz + 2 * t->gate_step, through_tanh(v_mul(dc, i), g), n);
             store_part(dz + 3 * t->gate_step, through_sigmoid(v_mul(dh, tanh_c), o), n);
-            store_part(t->dc[r] + at, v_mul(dc, f), n);
+            store_part(t->d_states[FL_STATE_C][r] + at, v_mul(dc, f), n);
         }
     }
 }

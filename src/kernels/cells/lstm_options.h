@@ -103,7 +103,7 @@ FL_INLINE void gather_preacts(const fl_tile *t, ptrdiff_t r, ptrdiff_t j, ptrdif
     if (t->options->peephole) {
         const real *peephole = t->options->peephole + (t->block + j) * GROUP;
         const ptrdiff_t at = (t->block + j) * VL;
-        vec before = load_part(t->c_before[r] + at, t->units - at);
+        vec before = load_part(t->before[FL_STATE_C][r] + at, t->units - at);
         i = v_fma(v_load(peephole + IN * VL), before, i);
         f = v_fma(v_load(peephole + FORGET * VL), before, f);
     }
@@ -146,7 +146,7 @@ FL_INLINE void open_first_gates(const fl_tile *t, ptrdiff_t r, ptrdiff_t j)
     if (p->peephole) {
         const real *peephole = p->peephole + (t->block + j) * GROUP + OUT * VL;
         const ptrdiff_t at = (t->block + j) * VL;
-        vec c = cell_of(p, i, f, g, load_part(t->c_before[r] + at, t->units - at));
+        vec c = cell_of(p, i, f, g, load_part(t->before[FL_STATE_C][r] + at, t->units - at));
         v_store(gates + OUT * VL, v_fma(v_load(peephole), c, v_load(gates + OUT * VL)));
     }
 }
@@ -156,11 +156,11 @@ FL_INLINE void put_out(const fl_tile *t, ptrdiff_t r, ptrdiff_t j)
     const fl_cell_options *p = t->options;
     const real *gates = t->gates + r * t->gates_row + j * GROUP;
     const ptrdiff_t at = (t->block + j) * VL, n = t->units - at;
-    vec before = load_part(t->c_before[r] + at, n);
+    vec before = load_part(t->before[FL_STATE_C][r] + at, n);
     vec c = cell_of(p, v_load(gates + IN * VL), v_load(gates + FORGET * VL),
                     v_load(gates + CANDIDATE * VL), before);
     vec h = v_mul(open_gate(t, r, j, OUT), function_of(&p->of_cell, c));
-    store_part(t->c[r] + at,
+    store_part(t->after[FL_STATE_C][r] + at,
                t->zoneout_keep ? mixed_of(load_part(t->zoneout_keep[r] + at, n), before, c) : c, n);
     store_part(t->h[r] + at, h, n);
     if (t->y) {
@@ -208,7 +208,7 @@ FL_INLINE known known_of(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j)
     k.f = v_load(gates + FORGET * VL);
     k.g = v_load(gates + CANDIDATE * VL);
     k.o = v_load(gates + OUT * VL);
-    k.c_before = load_part(t->c_before[r] + j * VL, t->units - j * VL);
+    k.c_before = load_part(t->before[FL_STATE_C][r] + j * VL, t->units - j * VL);
     k.c = cell_of(t->options, k.i, k.f, k.g, k.c_before);
     k.of_c = function_of(&t->options->of_cell, k.c);
     return k;
@@ -278,7 +278,7 @@ FL_INLINE void close_first_gates(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j)
     const ptrdiff_t at = j * VL, n = t->units - at;
     const known k = known_of(t, r, j);
     vec dh = v_load(t->dh + r * t->dh_row + at);
-    vec later = load_part(t->dc[r] + at, n), stays = v_set1(0);
+    vec later = load_part(t->d_states[FL_STATE_C][r] + at, n), stays = v_set1(0);
     if (t->zoneout_keep) {
         stays = v_mul(load_part(t->zoneout_keep[r] + at, n), later);
         later = v_sub(later, stays);
@@ -298,7 +298,7 @@ FL_INLINE void close_first_gates(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j)
         close_gate(t, r, j, FORGET, v_mul(dc, k.c_before), k.f);
     }
     close_gate(t, r, j, CANDIDATE, v_mul(dc, k.i), k.g);
-    store_part(t->dc[r] + at, v_fma(dc, k.f, stays), n);
+    store_part(t->d_states[FL_STATE_C][r] + at, v_fma(dc, k.f, stays), n);
 }
 
 /* What came through the peepholes: to c_before, and to their weights. */
@@ -309,7 +309,7 @@ FL_INLINE void through_peepholes(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j)
     const real *dz = t->dz + r * t->dz_row + at;
     real *d_peephole = t->d_peephole + r * t->dz_row + at;
     const known k = known_of(t, r, j);
-    vec dc = load_part(t->dc[r] + at, n);
+    vec dc = load_part(t->d_states[FL_STATE_C][r] + at, n);
     for (int slot = IN; slot <= FORGET; slot++) {
         vec d = load_part(dz + slot * t->gate_step, n);
         dc = v_fma(v_load(peephole + slot * VL), d, dc);
@@ -317,7 +317,7 @@ FL_INLINE void through_peepholes(const fl_gradient *t, ptrdiff_t r, ptrdiff_t j)
     }
     vec d = load_part(dz + OUT * t->gate_step, n);
     store_part(d_peephole + OUT * t->gate_step, v_mul(d, k.c), n);
-    store_part(t->dc[r] + at, dc, n);
+    store_part(t->d_states[FL_STATE_C][r] + at, dc, n);
 }
 
 static void lstm_options_gradient(ptrdiff_t rows, const fl_gradient *t)

@@ -13,7 +13,7 @@ FL_INLINE void rnn_tile(const int relu, ptrdiff_t rows, ptrdiff_t groups, const 
             vec z = v_load(t->z + r * t->z_row + j * GROUP);
             vec h = relu ? rectified(z) : v_tanh(z);
             v_store(t->gates + r * t->gates_row + j * GROUP, h);
-            store_part(t->c[r] + at, h, n);
+            store_part(t->after[FL_STATE_C][r] + at, h, n);
             store_part(t->h[r] + at, h, n);
             if (t->y) {
                 store_part(t->y[r] + at, h, n);
@@ -38,10 +38,11 @@ FL_INLINE void rnn_gradient(const int relu, ptrdiff_t rows, const fl_gradient *t
         for (ptrdiff_t j = 0; j < 4 && j * VL < t->units; j++) {
             const ptrdiff_t at = j * VL, n = t->units - at;
             vec h = v_load(t->gates + r * t->gates_row + j * GROUP);
-            vec dh = v_add(v_load(t->dh + r * t->dh_row + at), load_part(t->dc[r] + at, n));
+            vec dh = v_add(v_load(t->dh + r * t->dh_row + at),
+                           load_part(t->d_states[FL_STATE_C][r] + at, n));
             vec dz = relu ? v_mul(dh, positive(h)) : through_tanh(dh, h);
             store_part(t->dz + r * t->dz_row + at, dz, n);
-            store_part(t->dc[r] + at, v_set1(0), n);
+            store_part(t->d_states[FL_STATE_C][r] + at, v_set1(0), n);
         }
     }
 }

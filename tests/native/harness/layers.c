@@ -81,6 +81,7 @@ static layer_run begin_run(const backend *b, const layer_case *t, int weights, i
                 .input = t->input,
                 .hidden = t->hidden,
                 .projection = t->projection,
+                .heads = t->heads ? t->heads : 1,
                 .bias = 1,
                 .cell = t->cell,
                 .weights = weights,
