@@ -55,8 +55,8 @@ cdef class StreamPool:
 
     Notes
     -----
-    Memory beside the layer's: 2*L*capacity*H values of states, and a work space of at most
-    (2*L + min(L-1, 2))*k*H values for the largest k that was stepped.  That of `run` is somewhat
+    Memory beside the layer's: 2*L*capacity*H values of states, 4*L*capacity*H of an `SLSTM`, and a
+    work space of at most (2*L + min(L-1, 2))*k*H values, or 4*L, for the largest k that was stepped.  That of `run` is somewhat
     larger, but does not grow with the length of its blocks.  A pool cannot be pickled or copied; a
     stream moves to another one as ``other.open(pool.state(slot))``.
 

@@ -31,10 +31,11 @@ class Quantizer(Executor):
 
             Of "int8" each row of a matrix has a scale, s_w = its largest magnitude / 127, and
             integers q_w = w / s_w rounded to nearest even.  So has each row of x, and of the hidden
-            state, at each step: ``q_x = x * (127 / max |x|)``, ``s_x = max |x| / 127``.  A product
-            is the exact sum of q_x q_w times (s_x s_w).  No other row of the batch, step or thread
-            counts, so results have the same bits as always.  A row below ``2**-100`` counts as
-            zeros; one with infinity or NaN gives NaN.
+            state (of an `SLSTM`, the part of each head), at each step:
+            ``q_x = x * (127 / max |x|)``, ``s_x = max |x| / 127``.  A product is the exact sum of
+            q_x q_w times (s_x s_w).  No other row of the batch, step or thread counts, so results
+            have the same bits as always.  A row below ``2**-100`` counts as zeros; one with
+            infinity or NaN gives NaN.
 
         Returns
         -------

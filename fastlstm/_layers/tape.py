@@ -46,10 +46,10 @@ class Tape(Generic[G]):
         Memory it holds beside `x`: six values per step, row, layer, direction and hidden unit
         (four gates, cell state, hidden state; twice the hidden state under dropout), hidden
         units of the gates rounded up to whole vectors.  With `checkpoint_every`, so much for
-        the steps of a segment, and two values per segment, row, layer and hidden unit.  Functions
-        other than the usual ones, `preact_clip` and `layer_norm` need four values more per step,
-        row and hidden unit, projections and GRUs with ``reset_after=False`` one, an `SLSTM` three
-        (two more states, and a slope).
+        the steps of a segment, and two values per segment, row, layer and hidden unit, four of
+        an `SLSTM`.  Functions other than the usual ones, `preact_clip` and `layer_norm` need four
+        values more per step, row and hidden unit, projections and GRUs with
+        ``reset_after=False`` one, an `SLSTM` three (two more states, and a slope).
     """
 
     def __init__(

@@ -87,7 +87,7 @@ typedef struct {
     real *scale;                     /* [rows][4], rows scale_row apart, or NULL */
     ptrdiff_t scale_row;
     real *const *second_input; /* of FL_GRU_BEFORE: r * h_before */
-    real *forget_slope; /* of FL_SLSTM: of log f, [rows][units], forget_slope_row apart; or NULL */
+    real *forget_slope; /* of FL_SLSTM: as on the tape, rows forget_slope_row apart; or NULL */
     ptrdiff_t forget_slope_row;
 } FL_NAME(fl_tile);
 typedef FL_NAME(fl_tile) fl_tile;

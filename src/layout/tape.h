@@ -26,7 +26,7 @@ typedef struct {
     real *gates;   /* [T][B][blocks][4][VL] */
     real *preacts; /* like gates: what the functions were given, normed but not scaled; or NULL */
     real *scale;   /* [T][B][4]: 1 / standard deviation of the pre-activations of a slot; or NULL */
-    real *forget_slope;          /* [T][B][H]: of the log of the forget gate of an sLSTM; or NULL */
+    real *forget_slope; /* [T][B][H]: d log f / d a_f of an sLSTM, f = sigmoid(a_f); or NULL */
     real *states[FL_MAX_STATES]; /* but h; each [T+1][B][H], the first the initial state */
     real *h0;                    /* [B][Hout] */
     real *second_input;          /* [T][B][H]: of the second product; or NULL */

@@ -72,10 +72,10 @@ def test_it_predicts_with_the_quantized_layer(
     np.testing.assert_array_equal(weights_of(estimator), weights)
 
 
-@pytest.mark.parametrize("cell", ["gru", "rnn"])
+@pytest.mark.parametrize("cell", ["gru", "rnn", "slstm"])
 def test_other_cells(rng: Generator, cell: str) -> None:
     X, y = data(rng)
-    estimator = LSTMClassifier(**SMALL, cell=cell).fit(X, y)
+    estimator = LSTMClassifier(**{**SMALL, "hidden_size": 8}, cell=cell).fit(X, y)
     by_hand = float32_layer(estimator.lstm_).quantize("int8")
     expected = outputs_by_hand(estimator, by_hand, X.astype(np.float32))
     np.testing.assert_array_equal(estimator.quantize("int8").predict_proba(X), expected)

@@ -77,12 +77,12 @@ static void tape_states(const fl_forward_call *call, const pass *p, ranks rows, 
     for (ptrdiff_t i = 0; i < rows.count; i++) {
         const ptrdiff_t rank = rank_at(&rows, i), b = row_of(&p->when, rank);
         const ptrdiff_t end = minimum(length_of(&p->when, rank), call->steps);
-        for (int k = FL_STATE_C; k < p->state_count; k++) {
-            real *state = state_at(s, call->states, k, call->batch, l, d) + b * s->hidden;
+        for (int state = FL_STATE_C; state < p->state_count; state++) {
+            real *row = state_at(s, call->states, state, call->batch, l, d) + b * s->hidden;
             if (final && end > 0) {
-                memcpy(state, p->states[k] + state_row(p, &p->when, end, rank), bytes);
+                memcpy(row, p->states[state] + state_row(p, &p->when, end, rank), bytes);
             } else if (!final) {
-                memcpy(p->states[k] + state_row(p, &p->when, 0, rank), state, bytes);
+                memcpy(p->states[state] + state_row(p, &p->when, 0, rank), row, bytes);
             }
         }
         if (!final) {

@@ -28,9 +28,9 @@ FL_INLINE void find_rows(const int plain, const pass *p, const worker_share *me,
         }
         const ptrdiff_t before = state_row(p, &when, s, rank);
         const ptrdiff_t after = state_row(p, &when, s + 1, rank);
-        for (int k = FL_STATE_C; k < p->state_count; k++) {
-            of->before[k][i] = reset ? p->zeros : p->states[k] + before;
-            of->after[k][i] = p->states[k] + after;
+        for (int state = FL_STATE_C; state < p->state_count; state++) {
+            of->before[state][i] = reset ? p->zeros : p->states[state] + before;
+            of->after[state][i] = p->states[state] + after;
         }
         of->h[i] = sink_at(&p->out, t, b);
         of->y[i] = p->y.data ? sink_at(&p->y, t, b) : NULL;
@@ -73,9 +73,9 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         .h = of->h + at->i,
         .y = p->y.data ? of->y + at->i : NULL,
     };
-    for (int k = FL_STATE_C; k < p->state_count; k++) {
-        tile.before[k] = of->before[k] + at->i;
-        tile.after[k] = of->after[k] + at->i;
+    for (int state = FL_STATE_C; state < p->state_count; state++) {
+        tile.before[state] = of->before[state] + at->i;
+        tile.after[state] = of->after[state] + at->i;
     }
     const ptrdiff_t row = kept_row(p, &p->when, at->s, rank_at(&me->rows, at->i));
     if (p->gates) {
