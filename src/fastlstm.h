@@ -212,24 +212,33 @@ typedef struct {
 
 /* A head: a linear layer, and the loss of N predictions of V values: -log p(target) after a
  * softmax, or half the sum of squared errors.  Matrices are in rows of adjacent elements, W in rows
- * of H; nothing overlaps. */
+ * of H; nothing overlaps.  What is NULL is left out:
+ *
+ *     z = y W^T + bias, or given
+ *     losses of z, and z = their gradient, if there are losses
+ *     z_out = z,  dy = z W,  dweight += z^T y,  dbias += the sum of z
+ *
+ * So z without losses is the gradient of a linear layer's outputs, and with losses, what they are
+ * of: then there need not be y and W. */
 typedef struct {
     const void *kernels;
     ptrdiff_t n, hidden, classes;
     const void *y; /* [N,H] */
     ptrdiff_t y_row;
     const void *weight, *bias; /* [V,H], [V] */
+    const void *z;             /* [N,V] */
     const ptrdiff_t *targets;  /* [N], each in [0, V); or NULL: */
     const void *values;        /* [N,V], what squared errors are from */
     void *losses;              /* [N] */
-    void *dy; /* [N,H]: gradient of the sum of losses times their scales, or NULL if not wanted */
+    double scale;              /* of all losses, in their gradient */
+    const void *weights; /* [N]: of each one, a factor of its scale; NULL: 1.  Of 0: no gradient */
+    void *z_out;         /* [N,V] */
+    void *dy;            /* [N,H] */
     ptrdiff_t dy_row;
-    double scale;          /* of all losses */
-    const void *weights;   /* [N]: of each one, a factor of its scale; NULL: 1 */
     ptrdiff_t batch;       /* rows of a step: predictions are [N / batch][batch] */
     fl_shards shards;      /* of these rows: there are `count` of dweight and dbias then, */
     ptrdiff_t grads_step;  /* so far apart */
-    void *dweight, *dbias; /* with dy: [V,H], [V]; added to */
+    void *dweight, *dbias; /* [V,H], [V] */
     void *scratch;
     ptrdiff_t scratch_size; /* elements; this and the team's size come from plan_head */
     fl_team_plan team;

@@ -217,13 +217,15 @@ cdef extern from "fastlstm.h" nogil:
         Py_ssize_t y_row
         const void *weight
         const void *bias
+        const void *z
         const Py_ssize_t *targets
         const void *values
         void *losses
-        void *dy
-        Py_ssize_t dy_row
         double scale
         const void *weights
+        void *z_out
+        void *dy
+        Py_ssize_t dy_row
         Py_ssize_t batch
         fl_shards shards
         Py_ssize_t grads_step

@@ -1,4 +1,4 @@
-/* A head: linear layer and loss, forward and backward.
+/* A head: linear layer and loss, forward and backward, together or each on its own.
  *
  * Predictions are taken FL_TERMS at a time: logits, their gradients and packed outputs of the LSTM
  * are in cache for all three products.  Workers share the rows of a block for logits and dy, and
@@ -17,7 +17,7 @@ typedef struct {
     real *bias;     /* [groups of V][4*VL], -inf beyond V: those columns add nothing to a sum */
     real *forward;  /* [groups of V][H][4*VL] */
     real *logits;   /* [FL_TERMS, or N if that is less] rows, logits_row_of apart */
-    real *backward; /* [groups of H][V][4*VL]: this and the next only if dy is wanted */
+    real *backward; /* [groups of H][V][4*VL] */
     real *panels;   /* [groups of H][FL_TERMS][4*VL]: y of a block */
     ptrdiff_t size;
 } head_space;
@@ -25,6 +25,22 @@ typedef struct {
 static inline ptrdiff_t group_of(const fl_head_call *call)
 {
     return 4 * ((const fl_kernels *)call->kernels)->lanes;
+}
+
+/* What a call leaves out takes no space and no time: see fl_head_call. */
+static inline ptrdiff_t groups_forward(const fl_head_call *call)
+{
+    return call->z ? 0 : divide_up(call->classes, group_of(call));
+}
+
+static inline ptrdiff_t groups_of_dy(const fl_head_call *call)
+{
+    return call->dy ? divide_up(call->hidden, group_of(call)) : 0;
+}
+
+static inline ptrdiff_t groups_of_dweight(const fl_head_call *call)
+{
+    return call->dweight ? divide_up(call->hidden, group_of(call)) : 0;
 }
 
 /* Whole cache lines of classes are computed; rows are a line further apart (see dz_columns_of). */
@@ -36,42 +52,46 @@ static inline ptrdiff_t logits_row_of(const fl_head_call *call)
 static head_space head_space_at(const fl_head_call *call)
 {
     const ptrdiff_t size = group_of(call);
-    const ptrdiff_t classes = divide_up(call->classes, size) * size;
-    const ptrdiff_t hidden = divide_up(call->hidden, size) * size;
+    const ptrdiff_t classes = groups_forward(call) * size;
     arena a = {call->scratch, 0};
     head_space space = {0};
     space.bias = arena_take(&a, classes);
     space.forward = arena_take(&a, classes * call->hidden);
     space.logits = arena_take(&a, minimum(FL_TERMS, call->n) * logits_row_of(call));
-    if (call->dy) {
-        space.backward = arena_take(&a, hidden * call->classes);
-        space.panels = arena_take(&a, hidden * FL_TERMS);
-    }
+    space.backward = arena_take(&a, groups_of_dy(call) * size * call->classes);
+    space.panels = arena_take(&a, groups_of_dweight(call) * size * FL_TERMS);
     space.size = a.used;
     return space;
+}
+
+/* Multiply-adds of a prediction; a loss without a linear layer takes as long as so many. */
+static double row_work(const fl_head_call *call)
+{
+    const int products = !call->z + !!call->dy + !!call->dweight;
+    return products ? (double)call->hidden * (double)call->classes * products
+                    : 16.0 * (double)logits_row_of(call);
 }
 
 /* Workers meet twice in a block: no more of them than processors (see plan_team), nor than tiles of
  * rows. */
 static void plan_head(fl_head_call *call, fl_team_limits limits)
 {
-    const double row = (double)call->hidden * (double)call->classes * (call->dy ? 3 : 1);
-    const double most = row * (double)call->n / price_of(&limits).call + 1;
+    const double work = row_work(call) * (double)call->n;
+    const double most = work / price_of(&limits).call + 1;
     const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows;
     const ptrdiff_t tiles = divide_up(minimum(FL_TERMS, call->n), rows);
     const ptrdiff_t workers = minimum(minimum(limits.threads, limits.processors), tiles);
     call->team.wanted = most < (double)workers ? (int)most : (int)workers;
     call->team.workers = fl_threads_for((int)minimum(call->team.wanted, limits.most));
-    call->team.work = row * (double)call->n;
+    call->team.work = work;
     call->scratch_size = head_space_at(call).size;
 }
 
-/* Groups of classes and, for dy, of hidden units. */
+/* Groups of classes, for z, and of hidden units, for dy. */
 static void pack_head(const fl_head_call *call, const head_space *space, fl_worker *team)
 {
     const ptrdiff_t size = group_of(call), hidden = call->hidden, classes = call->classes;
-    const fl_kind groups[2] = {{divide_up(classes, size), 1, 1},
-                               {call->dy ? divide_up(hidden, size) : 0, 1, 1}};
+    const fl_kind groups[2] = {{groups_forward(call), 1, 1}, {groups_of_dy(call), 1, 1}};
     const real *bias = call->bias;
     const matrix weight = {call->weight, NULL, hidden};
     fl_work work = fl_begin(team, groups, 2);
@@ -81,7 +101,8 @@ static void pack_head(const fl_head_call *call, const head_space *space, fl_work
             continue;
         }
         for (ptrdiff_t v = at.units.begin * size; v < at.units.end * size; v++) {
-            space->bias[v] = v < classes ? bias[v] : -(real)INFINITY;
+            const real of_class = bias && v < classes ? bias[v] : 0;
+            space->bias[v] = v < classes ? of_class : -(real)INFINITY;
         }
         pack_rows(FL_SAME, call->kernels, &weight, classes, at.units, (char *)space->forward);
     }
@@ -141,9 +162,31 @@ static void head_logits(const fl_head_call *call, const head_space *space, const
     }
 }
 
+/* The same where they are given. */
+static void given_logits(const fl_head_call *call, const ptrdiff_t *rows, ptrdiff_t n, real *logits)
+{
+    const ptrdiff_t classes = call->classes, row = logits_row_of(call);
+    for (ptrdiff_t i = 0; i < n; i++) {
+        const real *given = (const real *)call->z + rows[i] * classes;
+        memcpy(logits + i * row, given, (size_t)classes * sizeof(real));
+        for (ptrdiff_t v = classes; v < aligned(classes); v++) {
+            logits[i * row + v] = -(real)INFINITY;
+        }
+    }
+}
+
+static void return_logits(const fl_head_call *call, const ptrdiff_t *rows, ptrdiff_t n,
+                          const real *logits)
+{
+    for (ptrdiff_t i = 0; i < n; i++) {
+        memcpy((real *)call->z_out + rows[i] * call->classes, logits + i * logits_row_of(call),
+               (size_t)call->classes * sizeof(real));
+    }
+}
+
 /* Losses of some predictions; unless there are no scales, `logits` get their gradients. */
-static void head_losses(const fl_head_call *call, const head_space *space, const ptrdiff_t *rows,
-                        const real *scales, ptrdiff_t n, real *logits)
+static void head_losses(const fl_head_call *call, const ptrdiff_t *rows, const real *scales,
+                        ptrdiff_t n, real *logits)
 {
     const head_outputs outputs = {
         .n = n,
@@ -154,12 +197,12 @@ static void head_losses(const fl_head_call *call, const head_space *space, const
         .rows = rows,
         .scales = scales,
     };
-    head_logits(call, space, rows, n, logits);
     if (call->targets) {
         cross_entropy(call->kernels, &outputs, call->targets, call->losses);
     } else {
         squared_errors(&outputs, call->values, call->losses);
     }
+    clear_weightless(&outputs);
 }
 
 /* dy = dlogits W for some predictions. */
@@ -249,12 +292,14 @@ static ptrdiff_t rows_of_piece(const fl_head_call *call, const fl_worker *team)
     return divide_up(FL_TERMS, 4 * team->workers * rows) * rows;
 }
 
-/* The losses of a block and, if dy is wanted, what the gradients of its weights are made of. */
+/* All that is done with the predictions of a block one by one, and what the gradients of the
+ * weights are made of. */
 static void head_rows(const fl_head_call *call, const head_space *space, const head_block *block,
                       fl_worker *team)
 {
     const fl_kind kinds[2] = {{block->n, rows_of_piece(call, team), 1},
-                              {call->dy ? divide_up(call->hidden, group_of(call)) : 0, 1, 1}};
+                              {groups_of_dweight(call), 1, 1}};
+    const int differentiates = call->z_out || call->dy || call->dweight;
     fl_work work = fl_begin(team, kinds, 2);
     for (fl_piece at; fl_next(&work, &at);) {
         if (at.kind == 1) {
@@ -264,7 +309,17 @@ static void head_rows(const fl_head_call *call, const head_space *space, const h
         const ptrdiff_t first = at.units.begin, n = at.units.end - first;
         const ptrdiff_t *rows = block->row + first;
         real *logits = space->logits + first * logits_row_of(call);
-        head_losses(call, space, rows, call->dy ? block->scale + first : NULL, n, logits);
+        if (call->z) {
+            given_logits(call, rows, n, logits);
+        } else {
+            head_logits(call, space, rows, n, logits);
+        }
+        if (call->losses) {
+            head_losses(call, rows, differentiates ? block->scale + first : NULL, n, logits);
+        }
+        if (call->z_out) {
+            return_logits(call, rows, n, logits);
+        }
         if (call->dy) {
             head_inputs(call, space, rows, n, logits);
         }
@@ -278,7 +333,7 @@ static void head_gradients(const fl_head_call *call, const head_space *space,
     const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows, size = group_of(call);
     const fl_kind kinds[2] = {
         {divide_up(call->classes, rows), FL_TILES_AT_ONCE, divide_up(call->hidden, size)},
-        {call->classes, size, 1}};
+        {call->dbias ? call->classes : 0, size, 1}};
     fl_work work = fl_begin(team, kinds, 2);
     for (fl_piece at; fl_next(&work, &at);) {
         if (at.kind == 1) {
@@ -310,7 +365,7 @@ static void head(void *argument, fl_worker *team)
                 break;
             }
             head_rows(call, &space, &block, team);
-            if (call->dy) {
+            if (call->dweight) {
                 head_gradients(call, &space, &block, team);
             }
         }

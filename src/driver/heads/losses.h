@@ -54,4 +54,14 @@ static void squared_errors(const head_outputs *of, const real *values, real *los
     }
 }
 
+/* A prediction that does not count may be of not-a-numbers. */
+static void clear_weightless(const head_outputs *of)
+{
+    for (ptrdiff_t i = 0; of->scales && i < of->n; i++) {
+        if (of->scales[i] == 0) {
+            memset(of->z + i * of->z_row, 0, (size_t)of->padded * sizeof(real));
+        }
+    }
+}
+
 #endif

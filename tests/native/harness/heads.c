@@ -1,47 +1,77 @@
-/* A head, with and without gradients; a conditional random field, and CTC. */
+/* A head: linear layer and loss, together and each on its own; a conditional random field; CTC. */
 #include "harness.h"
 
 #include <stdlib.h>
 
+/* Runs a call; returns the hash of what it has written, added to `result`. */
+static uint64_t run(const backend *b, fl_head_call call, int workers, uint64_t result)
+{
+    const ptrdiff_t weights = call.classes * call.hidden, outputs = call.n * call.classes;
+    call.kernels = b->kernels;
+    call.batch = call.n;
+    call.y_row = call.dy_row = call.hidden;
+    call.scale = 1 / (double)call.n;
+    call.losses = call.targets || call.values ? exact(call.n, b->size) : NULL;
+    b->driver->plan_head(&call, one_thread());
+    call.scratch = exact_aligned(call.scratch_size, b->size);
+    call.team.workers = workers;
+    run_team(b->driver->head, &call, workers);
+    const struct {
+        const void *data;
+        ptrdiff_t n;
+    } written[] = {
+        {call.losses, call.n},   {call.z_out, outputs},      {call.dy, call.n * call.hidden},
+        {call.dweight, weights}, {call.dbias, call.classes},
+    };
+    for (size_t i = 0; i < sizeof written / sizeof *written; i++) {
+        if (written[i].data) {
+            result = hash(b, written[i].data, written[i].n, result);
+        }
+    }
+    FREE_ALL(call.losses, call.scratch);
+    return result;
+}
+
 uint64_t run_head(const backend *b, const head_case *t, int workers)
 {
-    const ptrdiff_t size = b->size, weights = t->classes * t->hidden, outputs = t->n * t->hidden;
-    void *y = filled(b, outputs, 1, 1), *weight = filled(b, weights, 2, 1);
-    void *bias = filled(b, t->classes, 3, 1), *nll = exact(t->n, size), *dy = exact(outputs, size);
+    const ptrdiff_t weights = t->classes * t->hidden, inputs = t->n * t->hidden;
+    const ptrdiff_t outputs = t->n * t->classes;
+    void *y = filled(b, inputs, 1, 1), *weight = filled(b, weights, 2, 1);
+    void *bias = filled(b, t->classes, 3, 1), *z = filled(b, outputs, 4, 1);
+    void *of_rows = filled(b, t->n, 5, 1);
+    void *dy = exact(inputs, b->size), *z_out = exact(outputs, b->size);
     void *dweight = filled(b, weights, 0, 0), *dbias = filled(b, t->classes, 0, 0);
     ptrdiff_t *targets = exact(t->n, sizeof *targets);
     for (ptrdiff_t i = 0; i < t->n; i++) {
         targets[i] = (i + 1) * 7919 % t->classes;
     }
-    uint64_t result = 0;
-    for (int training = 0; training < 2; training++) {
-        fl_head_call call = {
-            .kernels = b->kernels,
-            .n = t->n,
-            .hidden = t->hidden,
-            .classes = t->classes,
-            .y = y,
-            .y_row = t->hidden,
-            .weight = weight,
-            .bias = bias,
-            .targets = targets,
-            .losses = nll,
-            .dy = training ? dy : NULL,
-            .dy_row = t->hidden,
-            .scale = 1 / (double)t->n,
-            .batch = t->n,
-            .dweight = dweight,
-            .dbias = dbias,
-        };
-        b->driver->plan_head(&call, one_thread());
-        call.scratch = exact_aligned(call.scratch_size, size);
-        call.team.workers = workers;
-        run_team(b->driver->head, &call, workers);
-        result = hash(b, nll, t->n, result);
-        free(call.scratch);
-    }
-    result = hash(b, dy, outputs, hash(b, dweight, weights, hash(b, dbias, t->classes, result)));
-    FREE_ALL(y, weight, bias, nll, dy, dweight, dbias, targets);
+    const fl_head_call size = {.n = t->n, .hidden = t->hidden, .classes = t->classes};
+    fl_head_call loss = size, layer = size, back = size;
+    layer.y = back.y = y;
+    layer.weight = back.weight = weight;
+    layer.bias = bias;
+    fl_head_call fused = layer;
+    fused.targets = targets;
+    uint64_t result = run(b, fused, workers, 0);
+    fused.dy = dy, fused.dweight = dweight, fused.dbias = dbias;
+    result = run(b, fused, workers, result);
+    layer.z_out = z_out;
+    result = run(b, layer, workers, result);
+    layer.bias = NULL;
+    result = run(b, layer, workers, result);
+    back.z = z;
+    back.dweight = dweight;
+    result = run(b, back, workers, result); /* no gradient of y, nor of a bias */
+    back.dy = dy, back.dbias = dbias;
+    result = run(b, back, workers, result);
+    loss.z = z, loss.hidden = 0;
+    loss.targets = targets;
+    result = run(b, loss, workers, result);
+    loss.z_out = z_out, loss.weights = of_rows;
+    result = run(b, loss, workers, result);
+    loss.targets = NULL, loss.values = z;
+    result = run(b, loss, workers, result);
+    FREE_ALL(y, weight, bias, z, of_rows, dy, z_out, dweight, dbias, targets);
     return result;
 }
 
