@@ -92,15 +92,21 @@ def sequence(value: Any, name: str, size: int, dtype: np.dtype[Any], batch_first
     return array
 
 
-def tokens(value: Any, name: str, count: int, batch_first: bool) -> Array:
-    """A new array of whole numbers below `count`, (T, B), (B, T) or (T,)."""
+def array_of(value: Any, name: str, kinds: str, what: str) -> Array:
+    """An array whose dtype is of one of these kinds: `what`, for messages."""
     refuse_masks(value, name)
     try:
         array = np.asarray(value)
     except ValueError as error:  # nested lists of unequal lengths
-        raise TypeError(f"{name}: expected an array of integers, got {error}") from None
-    if array.dtype.kind not in "iu":
-        raise TypeError(f"{name}: expected an array of integers, got {array.dtype}")
+        raise TypeError(f"{name}: expected an array of {what}, got {error}") from None
+    if array.dtype.kind not in kinds:
+        raise TypeError(f"{name}: expected an array of {what}, got {array.dtype}")
+    return array
+
+
+def tokens(value: Any, name: str, count: int, batch_first: bool) -> Array:
+    """A new array of whole numbers below `count`, (T, B), (B, T) or (T,)."""
+    array = array_of(value, name, "iu", "integers")
     if array.ndim not in (1, 2):
         axes = "B, T" if batch_first else "T, B"
         raise ValueError(f"{name}: expected ({axes}) or (T,), got {shape_text(array.shape)}")

@@ -12,6 +12,7 @@ from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.base import Layer
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._shards import ShardGradients, Shards
+from fastlstm.heads._sums import sum_in_order
 
 Array = NDArray[Any]
 Indices = NDArray[np.intp]
@@ -56,9 +57,7 @@ def softmax_loss_backward(
 def sums_of_shards(nll: Array, shards: Shards) -> Array:
     """Return the sums of [T, B] over each shard, (shards,) of float64, the same on any machine."""
     borders = zip(shards.starts[:-1], shards.starts[1:], strict=True)
-    parts = [nll[:, begin:end].ravel() for begin, end in borders]
-    # Added one after the other, where `sum` takes an order of the processor's.
-    return np.array([np.add.accumulate(p, dtype=np.float64)[-1] if p.size else 0.0 for p in parts])
+    return np.array([sum_in_order(nll[:, begin:end]) for begin, end in borders])
 
 
 def _run(

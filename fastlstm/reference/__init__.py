@@ -16,8 +16,8 @@ xLSTM's scalar cell, with its own four states, is in ``slstm``.
 
 ``cells`` has these as functions of one layer in one direction, forward and backward; ``options``
 has the LSTM with peepholes, projection and the other options, and ``activations`` their functions.
-The classes `LSTM`, `GRU`, `RNN` and `SLSTM` stack them behind the calls of `fastlstm`.  Nothing
-here is fast: the kernels are tested against it.
+The classes `LSTM`, `GRU`, `RNN` and `SLSTM` stack them behind the calls of `fastlstm`; ``heads`` has
+what may follow, a linear layer and losses.  Nothing here is fast: the kernels are tested against it.
 """
 
 from fastlstm.reference.activations import ACTIVATIONS, Activation, activation
@@ -38,6 +38,7 @@ from fastlstm.reference.cells import (
     rnn_forward,
     sigmoid,
 )
+from fastlstm.reference.heads import cross_entropy, linear, linear_backward, mse
 from fastlstm.reference.layers import GRU, LSTM, RNN, SLSTM
 from fastlstm.reference.options import (
     Masks,
@@ -68,13 +69,17 @@ __all__ = [
     "StateLike",
     "Tape",
     "activation",
+    "cross_entropy",
     "gru_backward",
     "gru_before_backward",
     "gru_before_forward",
     "gru_forward",
+    "linear",
+    "linear_backward",
     "lstm_backward",
     "lstm_forward",
     "lstm_step",
+    "mse",
     "options_backward",
     "options_forward",
     "rnn_backward",

@@ -14,6 +14,7 @@ from fastlstm._core.threads import get_num_threads
 from fastlstm._layers.base import Layer
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm._shards import ShardGradients, Shards
+from fastlstm.heads._sums import sum_in_order
 from fastlstm.sklearn._readout import Borders, LastStep, Readout
 from fastlstm.sklearn._sequences import Sequences
 
@@ -100,7 +101,7 @@ class Network:
         losses, dread, flat = self._head(read, targets, weights, size, None)
         gradient = self.readout.back(self.layer, dread, y, lengths)
         _, _, layer = self.layer.backward(tape, *gradient, input_gradient=False)
-        return _sum_in_order(losses), [layer, Gradients(self._shapes, flat[0].astype(y.dtype))]
+        return sum_in_order(losses), [layer, Gradients(self._shapes, flat[0].astype(y.dtype))]
 
     def shard_gradients(
         self, x: Array, lengths: Array | None, targets: Array, weights: Array, shards: Shards
@@ -117,7 +118,7 @@ class Network:
         gradient = self.readout.back(self.layer, dread, y, lengths)
         _, _, layer = self.layer.backward(tape, *gradient, input_gradient=False)
         parts = zip(borders.starts[:-1], borders.starts[1:], strict=True)
-        sums = np.array([_sum_in_order(losses[a:b]) for a, b in parts])
+        sums = np.array([sum_in_order(losses[a:b]) for a, b in parts])
         return sums, [layer, ShardGradients(self._shapes, flat.astype(y.dtype), shards)]
 
     def _head(
@@ -162,8 +163,3 @@ class Network:
         # No BLAS: its sums depend on the size of the batch and on the number of threads.
         result: Array = np.einsum("bh,kh->bk", read, weight) + bias
         return result
-
-
-def _sum_in_order(values: Array) -> float:
-    """A sum that is the same on any machine."""
-    return float(np.add.accumulate(values)[-1]) if len(values) else 0.0

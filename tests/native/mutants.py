@@ -126,6 +126,20 @@ MUTANTS = {
             "losses[of->rows[i]] = sum;",
         ),
     },
+    "heads/test_linear.py": {
+        "outputs in the rows of a piece": ("call->z_out + rows[i] * call->classes", "call->z_out"),
+        "gradients of the rows of a piece": ("call->z + rows[i] * classes", "call->z"),
+        "a bias where there is none": ("v < classes ? bias[v] : 0", "v < classes ? bias[v] : 1"),
+        "dW only with dx": (
+            "return call->dweight ? divide_up",
+            "return call->dy ? divide_up",
+        ),
+    },
+    "heads/test_losses.py": {
+        "predictions without weight": ("if (of->scales[i] == 0)", "if (of->scales[i] == -1)"),
+        "given classes that are none": ("+ v] = -(real)INFINITY", "+ v] = 0"),
+        "no gradient where there is no layer": ("= call->z_out || call->dy", "= call->dy"),
+    },
     "layers/test_shards.py": {
         "random choices by the row of the call": ("+ dropout->first_row + b;", "+ b;"),
         "segments by the rows of the call": (
