@@ -18,6 +18,7 @@ import numpy as np
 import fastlstm
 
 SYMBOLS, DISTRACTORS, HIDDEN, BATCH = 4, 4, 32, 64
+SCALE = 6  # of the first hidden units after the last step, which are the logits of the symbols
 CELLS = {"RNN": fastlstm.RNN, "GRU": fastlstm.GRU, "LSTM": fastlstm.LSTM}
 
 
@@ -26,13 +27,6 @@ def sequences(rng: np.random.Generator, lag: int) -> tuple[Any, Any]:
     tokens = SYMBOLS + rng.integers(DISTRACTORS, size=(lag + 1, BATCH))
     tokens[0] = rng.integers(SYMBOLS, size=BATCH)
     return tokens, tokens[0].copy()
-
-
-def probabilities(y: Any) -> Any:
-    """Of the symbols, (B, 4): the first hidden units after the last step are the logits."""
-    logits = 6 * y[-1, :, :SYMBOLS]
-    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
 
 
 def train(name: str, lag: int, steps: int, seed: int = 0) -> Any:
@@ -46,8 +40,9 @@ def train(name: str, lag: int, steps: int, seed: int = 0) -> Any:
     for _ in range(steps):
         tokens, symbols = sequences(rng, lag)
         y, _, tape = layer.forward(tokens, embedding="one-hot")
+        _, dlogits = fastlstm.heads.cross_entropy(SCALE * y[-1, :, :SYMBOLS], symbols)
         dy = np.zeros_like(y)
-        dy[-1, :, :SYMBOLS] = (probabilities(y) - np.eye(SYMBOLS)[symbols]) * (6 / BATCH)
+        dy[-1, :, :SYMBOLS] = SCALE * dlogits
         _, _, grads = layer.backward(tape, dy)
         fastlstm.optim.clip_grad_norm(grads, 1.0)
         optimizer.step(grads)
@@ -60,7 +55,7 @@ def accuracy(layer: Any, lag: int) -> float:
     for _ in range(10):
         tokens, symbols = sequences(rng, lag)
         y, _ = layer(tokens, embedding="one-hot")
-        right += int((probabilities(y).argmax(axis=1) == symbols).sum())
+        right += int((y[-1, :, :SYMBOLS].argmax(axis=1) == symbols).sum())
     return right / (10 * BATCH)
 
 

@@ -16,8 +16,8 @@ xLSTM's scalar cell, with its own four states, is in ``slstm``.
 
 ``cells`` has these as functions of one layer in one direction, forward and backward; ``options``
 has the LSTM with peepholes, projection and the other options, and ``activations`` their functions.
-The classes `LSTM`, `GRU`, `RNN` and `SLSTM` stack them behind the calls of `fastlstm`; ``heads`` has
-what may follow, a linear layer and losses.  Nothing here is fast: the kernels are tested against it.
+The classes `LSTM`, `GRU`, `RNN` and `SLSTM` stack them behind the calls of `fastlstm`; ``heads``,
+``crf`` and ``ctc`` have what may follow.  Nothing here is fast: the kernels are tested against it.
 """
 
 from fastlstm.reference.activations import ACTIVATIONS, Activation, activation
