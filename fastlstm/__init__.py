@@ -14,7 +14,7 @@ from fastlstm._layers.slstm import SLSTM
 from fastlstm._parameters import Parameters
 
 if TYPE_CHECKING:
-    from fastlstm import heads, reference
+    from fastlstm import heads, reference, training
 
 __all__ = [
     "GRU",
@@ -33,13 +33,14 @@ __all__ = [
     "release_memory",
     "set_num_threads",
     "show_config",
+    "training",
 ]
 
 
 def __getattr__(name: str) -> Any:
     import importlib  # of what is imported when it is used
 
-    if name in ("distributed", "heads", "reference"):
+    if name in ("distributed", "heads", "reference", "training"):
         return importlib.import_module(f"fastlstm.{name}")
     if name == "look":
         return importlib.import_module("fastlstm.viewer").look

@@ -26,6 +26,7 @@ from fastlstm.sklearn._differenced import DifferencedRegressor
 from fastlstm.sklearn._differences import Differences
 from fastlstm.sklearn._regressor import LSTMRegressor
 from fastlstm.sklearn._scaler import SequenceScaler
+from fastlstm.sklearn._tagger import LSTMTagger
 from fastlstm.sklearn._windows import last_window, windows
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "Differences",
     "LSTMClassifier",
     "LSTMRegressor",
+    "LSTMTagger",
     "SequenceScaler",
     "last_window",
     "windows",
