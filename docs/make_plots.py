@@ -3,7 +3,8 @@
     python docs/make_plots.py
 
 A page that shows ``![...](gates.svg)`` has code that calls a matplotlib figure `gates`.  The same
-versions of everything draw the same files.
+versions of everything draw the same files.  Where a package is missing that a page needs, its
+pictures say so.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import matplotlib
-
-import fastlstm
+from matplotlib.figure import Figure
 
 sys.path.append(str(Path(__file__).parent))  # where Python leaves that out (PYTHONSAFEPATH)
 
@@ -28,24 +29,30 @@ _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "fastlstm", "font.sans-serif":
 
 
 def draw(page: Path, extension: str = "svg") -> list[Path]:
-    """Run a page and write its pictures beside it."""
-    fastlstm.set_num_threads(1)  # the layers are small, and pages are drawn side by side
+    """Write the pictures of a page beside it."""
     matplotlib.use("agg")
     matplotlib.rcParams.update(_STYLE)
-    before = Path.cwd()
-    with tempfile.TemporaryDirectory() as elsewhere:
-        os.chdir(elsewhere)  # pages save files of their own
-        try:
-            found = pages.figures(page, pages.run(page))
-        finally:
-            os.chdir(before)
     written = []
-    for name, figure in found.items():
+    for name, figure in _figures(page).items():
         path = page.parent / f"{name}.{extension}"
         undated = {"CreationDate" if extension == "pdf" else "Date": None}
         figure.savefig(path, metadata=undated if extension != "png" else None)
         written.append(path)
     return written
+
+
+def _figures(page: Path) -> dict[str, Any]:
+    if missing := pages.missing(page):
+        note = Figure(figsize=(8, 1))
+        note.text(0.5, 0.5, f"drawn where {', '.join(missing)} is installed", ha="center")
+        return dict.fromkeys(pages.pictures(page), note)
+    before = Path.cwd()
+    with tempfile.TemporaryDirectory() as elsewhere:
+        os.chdir(elsewhere)  # pages save files of their own
+        try:
+            return pages.figures(page, pages.run(page))
+        finally:
+            os.chdir(before)
 
 
 def main() -> None:

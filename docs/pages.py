@@ -10,6 +10,8 @@ import argparse
 import ast
 import contextlib
 import doctest
+import importlib
+import importlib.util
 import io
 import re
 import runpy
@@ -26,7 +28,9 @@ CHECKOUT = DOCS.parent
 _BLOCK = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 _PICTURE = re.compile(r"!\[[^]]+\]\((\w+)\.svg\)")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-_IMPORT = re.compile(r"^\s*(?:>>> )?(?:from|import) ([\w.]+)", re.MULTILINE)
+_IMPORT = re.compile(
+    r"^\s*(?:>>> )?(?:from|import) ([\w.]+)|\bdistribution\(\"(\w+)\"\)", re.MULTILINE
+)
 _BRIDGES = {"fastlstm.plot": "matplotlib", "fastlstm.dask": "dask", "fastlstm.onnx": "onnx"}
 _BRIDGES |= {"fastlstm.sklearn": "sklearn", "fastlstm.torch": "torch"}
 
@@ -37,24 +41,46 @@ def all_pages() -> list[Path]:
 
 
 def needs(page: Path) -> set[str]:
-    """The packages that the code of a page imports, beside NumPy."""
-    modules = {module for _, code in blocks(page, "python") for module in _IMPORT.findall(code)}
+    """The packages that the code of a page imports, or reads files of, beside NumPy."""
+    code = "".join(code for _, code in blocks(page, "python"))
+    modules = {imported or read for imported, read in _IMPORT.findall(code)}
     found = {_BRIDGES.get(module, module.partition(".")[0]) for module in modules}
     found |= {"matplotlib"} if pictures(page) else set()
     return found - {"fastlstm", "numpy", "__future__"} - sys.stdlib_module_names
 
 
+def missing(page: Path) -> list[str]:
+    """Those of them that are not installed."""
+    return [name for name in sorted(needs(page)) if importlib.util.find_spec(name) is None]
+
+
 def run(page: Path) -> dict[str, Any]:
-    """Run the code of a page in the present folder; return the names that it defines."""
+    """Run the code of a page in the present folder, with one thread; return its names."""
     names: dict[str, Any] = {"__name__": "__main__"}  # dataclasses look themselves up there
-    for line, code in blocks(page, "python"):
-        if code.startswith(">>>"):
-            _check_output(page, line, code, names)
-        else:
-            numbered = "\n" * line + code  # errors show the line of the page
-            with contextlib.redirect_stdout(io.StringIO()):
-                exec(compile(numbered, str(page), "exec", dont_inherit=True), names)
+    with _one_thread(page):
+        for line, code in blocks(page, "python"):
+            if code.startswith(">>>"):
+                _check_output(page, line, code, names)
+            else:
+                numbered = "\n" * line + code  # errors show the line of the page
+                with contextlib.redirect_stdout(io.StringIO()):
+                    exec(compile(numbered, str(page), "exec", dont_inherit=True), names)
     return names
+
+
+@contextlib.contextmanager
+def _one_thread(page: Path) -> Iterator[None]:
+    """What pages compute is small, and they run beside each other."""
+    names = {"fastlstm", *needs(page)} & {"fastlstm", "torch"}
+    libraries = [importlib.import_module(name) for name in sorted(names)]
+    before = [library.get_num_threads() for library in libraries]
+    for library in libraries:
+        library.set_num_threads(1)
+    try:
+        yield
+    finally:
+        for library, threads in zip(libraries, before, strict=True):
+            library.set_num_threads(threads)
 
 
 def _check_output(page: Path, line: int, code: str, names: dict[str, Any]) -> None:

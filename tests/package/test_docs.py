@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import re
 import subprocess
 import sys
@@ -47,18 +46,13 @@ def parameter(page: Path) -> Any:
 
 @functools.cache
 def names_of(page: Path) -> dict[str, Any]:
-    """The names that the code of a page defines; it runs once, with one thread, elsewhere."""
-    for package in sorted(pages.needs(page)):
-        if importlib.util.find_spec(package) is None:  # Keras cannot be imported just so
-            pytest.skip(f"no {package}")
-    threads = fastlstm.get_num_threads()
-    fastlstm.set_num_threads(1)
+    """The names that the code of a page defines; it runs once, elsewhere."""
+    if missing := pages.missing(page):  # Keras cannot be imported just so
+        pytest.skip(f"no {', '.join(missing)}")
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as elsewhere:
         patch.setenv("MPLBACKEND", "Agg")
         patch.chdir(elsewhere)
-        names = pages.run(page)
-    fastlstm.set_num_threads(threads)
-    return names
+        return pages.run(page)
 
 
 @pytest.mark.parametrize("page", [parameter(page) for page in WITH_CODE])
@@ -164,6 +158,17 @@ def test_blocks_share_names_and_output_is_compared(tmp_path: Path) -> None:
         pages.run(a_page(tmp_path, page.replace("3\n```", "4\n```")))
 
 
+def test_packages_that_a_page_needs(tmp_path: Path) -> None:
+    """Those it imports, and those it only reads files of."""
+    page = a_page(
+        tmp_path,
+        "```python\nimport numpy as np, json\nimport nosuch.part\n"
+        'path = distribution("nodata").locate_file("a.csv")\n```\n',
+    )
+    assert pages.needs(page) == {"nosuch", "nodata"}
+    assert pages.missing(page) == ["nodata", "nosuch"]
+
+
 def test_errors_name_the_line_of_the_page(tmp_path: Path) -> None:
     page = a_page(tmp_path, "Words.\n\n```python\na = 1\n1 / 0\n```\n")
     with pytest.raises(ZeroDivisionError) as caught:
@@ -198,6 +203,13 @@ def test_commands_of_others_are_left_alone(tmp_path: Path) -> None:
     assert list(pages.commands(page)) == [["fastlstm", "generate", "m", "--prompt", "a; b"]]
 
 
+def draw(page: Path) -> str:
+    """What the function of make_plots returns, in a process of its own."""
+    code = f"import make_plots, pathlib; print(*make_plots.draw(pathlib.Path({str(page)!r})))"
+    command = [sys.executable, "-c", f"import sys; sys.path.append({str(DOCS)!r}); {code}"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def test_pictures_are_drawn(tmp_path: Path) -> None:
     """Beside the page, and the same each time."""
     pytest.importorskip("matplotlib")
@@ -208,13 +220,17 @@ def test_pictures_are_drawn(tmp_path: Path) -> None:
     )
     drawn = []
     for _ in range(2):
-        code = f"import make_plots, pathlib; print(*make_plots.draw(pathlib.Path({str(page)!r})))"
-        command = [sys.executable, "-c", f"import sys; sys.path.append({str(DOCS)!r}); {code}"]
-        run = subprocess.run(command, check=True, capture_output=True, text=True)
-        assert run.stdout.strip() == str(tmp_path / "line.svg")
+        assert draw(page) == str(tmp_path / "line.svg")
         drawn.append((tmp_path / "line.svg").read_bytes())
     assert drawn[0] == drawn[1]
     assert b"<dc:date>" not in drawn[0]
+
+
+def test_a_picture_that_cannot_be_drawn_says_what_is_missing(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    page = a_page(tmp_path, "![a line](line.svg)\n```python\nimport nosuch\n```\n")
+    draw(page)
+    assert b"drawn where nosuch is installed" in (tmp_path / "line.svg").read_bytes()
 
 
 def test_help() -> None:
