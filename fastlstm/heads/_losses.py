@@ -69,7 +69,7 @@ def cross_entropy(
         got = _validation.shape_text(z.shape)
         raise ValueError(f"logits: expected (..., K) with at least one prediction, got {got}")
     classes = _classes(targets, z.shape[:-1])
-    counts = _weights(weights, z.shape[:-1])
+    counts = np.ones(classes.shape) if weights is None else _weights(weights, classes.shape)
     total = sum_in_order(counts)
     dz, nll = memory.empty(z.shape, z.dtype), np.empty(classes.shape, z.dtype)
     heads.loss(
@@ -124,14 +124,18 @@ def mse(
     target = _validation.like(target, "target", y.shape, y.dtype)
     if not y.size:
         raise ValueError(f"y: expected at least one element, got {_validation.shape_text(y.shape)}")
-    counts = _weights(weights, y.shape, y.shape[:-1])
-    counts = np.broadcast_to(counts if counts.ndim == y.ndim else counts[..., None], y.shape)
-    total = sum_in_order(counts)
+    counts = None if weights is None else _weights(weights, y.shape, y.shape[:-1])
     with np.errstate(invalid="ignore", over="ignore"):
-        error = np.asarray(y - target)
-        dy = np.asarray(error * (2 * counts / total).astype(y.dtype))
-    dy[counts == 0] = 0
-    return _weighted_sum(counts, np.square(error, dtype=np.float64)) / total, dy
+        error = np.subtract(y, target, out=memory.empty(y.shape, y.dtype))
+        squares = memory.empty(y.shape, np.dtype(np.float64))
+        np.square(error, dtype=np.float64, out=squares)
+        if counts is None:
+            return sum_in_order(squares) / y.size, np.multiply(error, 2 / y.size, out=error)
+        counts = np.broadcast_to(counts if counts.ndim == y.ndim else counts[..., None], y.shape)
+        total = sum_in_order(counts)
+        error *= (2 * counts / total).astype(y.dtype)
+    error[counts == 0] = 0
+    return _weighted_sum(counts, squares) / total, error
 
 
 def _floats(value: Any, name: str) -> Array:
@@ -151,9 +155,7 @@ def _classes(value: Any, shape: tuple[int, ...]) -> Array:
 
 
 def _weights(value: Any, *shapes: tuple[int, ...]) -> Array:
-    """An array of float64 of one of these shapes; without weights, ones of the first."""
-    if value is None:
-        return np.ones(shapes[0])
+    """An array of float64 of one of these shapes."""
     array = _validation.array_of(value, "weights", "fiub", "real numbers").astype(np.float64)
     if array.shape not in shapes:
         expected = " or ".join(map(_validation.shape_text, shapes))

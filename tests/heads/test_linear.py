@@ -6,7 +6,7 @@ import copy
 import json
 import pickle
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +348,25 @@ def test_calls_see_all_of_a_write_or_nothing(rng: Generator) -> None:
             flat[: flat.size // 2] -= 1
         assert not same_bits(written, before)
         assert waiting.result(timeout=60) == pytest.approx(written, abs=1e-5)
+
+
+def test_a_write_while_weights_are_copied_is_seen_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was copied before it does not pass for what is there after it."""
+    linear, x = Linear(3, 2, bias=False, seed=0), np.ones((1, 3), np.float32)
+    snapshot, writes = linear.parameters.snapshot, []
+
+    def interrupted() -> Any:
+        before = snapshot()
+        writes.append(threads.submit(linear.parameters.assign, {"weight": np.ones((2, 3))}))
+        wait(writes, timeout=0.2)  # it should wait for the copy; if not, it has time to write
+        return before
+
+    with ThreadPoolExecutor(1) as threads:
+        with monkeypatch.context() as patch:
+            patch.setattr(linear.parameters, "snapshot", interrupted)
+            linear(x)
+        writes[0].result(timeout=60)
+    assert linear(x).tolist() == [[3, 3]]
 
 
 # Weights in and out

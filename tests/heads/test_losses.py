@@ -173,6 +173,12 @@ def test_what_has_no_weight_does_not_count(
         assert same_bits(found[1][~mask], np.zeros_like(z[~mask]))
 
 
+def test_a_float32_error_is_squared_in_float64() -> None:
+    value, dy = mse(np.array([2e30, 0], np.float32), np.zeros(2, np.float32))
+    assert value == pytest.approx(2e60, rel=1e-6)
+    np.testing.assert_allclose(dy, [2e30, 0], rtol=1e-6)
+
+
 def test_weights_of_single_elements(rng: Generator) -> None:
     y, target = random_numbers(rng, (20, 3), 5, "float64")
     weights = random_weights(rng, (20, 3, 5))
