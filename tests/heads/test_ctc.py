@@ -96,6 +96,11 @@ def test_impossible_symbols(rng: Generator, isa: str) -> None:
     with np.errstate(invalid="ignore"):
         check(call, 1e-13)
     assert np.isinf(ctc_loss(*call)[0]).tolist() == [False, True, False]
+    logits[2, 0, :3] = -np.inf  # 1 2 3 must be read in three steps, by what others are impossible
+    logits[0, 2, :2] = -np.inf  # nothing can begin
+    call = (logits, np.array([[1, 2, 3]] * 3), np.array([8] * 3), np.array([3] * 3), 0)
+    check(call, 1e-13)
+    assert np.isinf(ctc_loss(*call)[0]).tolist() == [False, True, True]
 
 
 def test_gradients_by_differences(rng: Generator, isa: str) -> None:

@@ -118,6 +118,35 @@ MUTANTS = {
         "gradient of the head's bias": ("classes.end - classes.begin, rows", "0, rows"),
         "rows of the head": ("losses[of->rows[i]] = (real)(log", "losses[i] = (real)(log"),
     },
+    "heads/test_crf.py": {
+        "rows without a path": ("top == -(real)INFINITY ? 0 : top, out", "top, out"),
+        "a chain of maxima": ("v_max(best[2], best[3])", "best[2]"),
+        "sums that lack something": (
+            "a[j] = (real)crf_exact(g, r, t, j, g->tape->weights) + e[j];",
+            "",
+        ),
+        "gradients of sums that lack something": ("rest[i] += part;", ""),
+        "transitions of sums that lack something": (
+            "g->grads[i * tags + j] += part;",
+            "(void)part;",
+        ),
+        "groups of rows that end": ("g->length[n - 1] <= t", "g->length[n - 1] < t"),
+        "groups by threads": ("FL_CRF_ROWS, call->batch - first", "5, call->batch - first"),
+        "the largest of a column": ("largest[j] + e[j]", "e[j]"),
+    },
+    "heads/test_ctc.py": {
+        "no skips": ("skips ? 0 : FL_LOG_ZERO", "FL_LOG_ZERO"),
+        "skips between equal symbols": (
+            "n > 0 && r->target[n] != r->target[n - 1]",
+            "n > 0",
+        ),
+        "skips backward": ("part_from(skipping, ", "part_from(a, "),
+        "a third way into a state": ("v_exp(v_sub(other, top))", "v_set1(0)"),
+        "shifts that are forgotten": ("shifted += (double)shift", "shifted += 0"),
+        "edges of the states": ("lse[r->padded] = lse[r->padded + 1] = 0;", ""),
+        "log y below all": ("log_y < FL_LOG_ZERO ? FL_LOG_ZERO : log_y", "log_y"),
+        "the logarithm of a sum": ("v_add(top, v_log(sum))", "top"),
+    },
     "training/test_head_losses.py": {
         "weights of predictions": ("weights ? (double)weights[row] : 1", "1"),
         "first row of a shard": ("/ rows * call->batch + begin +", "/ rows * call->batch +"),

@@ -26,6 +26,24 @@ def test_episodes() -> None:
 
 
 @pytest.mark.peer
+def test_read_digits(tmp_path: Path) -> None:
+    """After a short training most digits are right; without any, none would be read."""
+    pytest.importorskip("sklearn")
+    pytest.importorskip("matplotlib")
+    arguments = ["--steps", "400", "--hidden", "64", "--lines", "100", "--plot"]
+    first, second = script("examples/read_digits.py", *arguments, str(tmp_path / "a.png")).split(
+        "\n"
+    )[:2]
+    for name, line in [("best path", first), ("beam of 16", second)]:
+        found = re.fullmatch(
+            rf"{name}: ([\d.]+)% of the digits wrong, [\d.]+% of the lines right", line
+        )
+        assert found
+        assert float(found[1]) < 50
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+@pytest.mark.peer
 def test_quantize() -> None:
     pytest.importorskip("sklearn")
     table = script("examples/quantize.py", "--epochs", "12", "--days", "60").splitlines()

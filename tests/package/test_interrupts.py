@@ -14,6 +14,7 @@ from support.compare import same_bits
 from support.processes import needs_openmp, python
 
 import fastlstm
+from fastlstm.heads import CRF, ctc_decode, ctc_loss
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no timers")
 
@@ -126,6 +127,28 @@ def test_backward_can_be_ended(
     assert expected[0] is not None
     assert same_bits(dx, expected[0])
     assert same_bits(grads.flat, expected[2].flat)
+
+
+def of_heads(name: str) -> Callable[..., Any]:
+    """A call of half a second or more, or with a number of steps, over so many."""
+    crf, rng = CRF(1000, seed=0), np.random.default_rng(0)
+    emissions, logits = rng.random((1000, 12, 1000), np.float32), rng.random((4000, 16, 50))
+    tags, targets = rng.integers(0, 1000, (1000, 12)), rng.integers(1, 50, (16, 500))
+    return {
+        "loss": lambda n=1000: crf.loss(emissions[:n], tags[:n])[1],
+        "marginals": lambda n=1000: crf.marginals(emissions[:n]),
+        "decode": lambda n=1000: np.stack(crf.decode(np.repeat(emissions[:n], 8, axis=1))),
+        "ctc_loss": lambda n=4000: ctc_loss(logits[:n], targets[:, : n // 8])[1],
+        "ctc_decode": lambda n=4000: ctc_decode(logits[:n, 0], beam=500),
+    }[name]
+
+
+@pytest.mark.parametrize("name", ["loss", "marginals", "decode", "ctc_loss", "ctc_decode"])
+def test_heads_can_be_ended(alarm: Alarm, threads: int, name: str) -> None:
+    call = of_heads(name)
+    expected = call(20)
+    assert alarm.runs_during(call, last=1) == 1
+    assert same_bits(call(20), expected)
 
 
 def test_other_threads_do_not_handle_signals(alarm: Alarm) -> None:

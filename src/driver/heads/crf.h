@@ -295,12 +295,15 @@ static void crf_pairs(const crf_group *g, ptrdiff_t r)
 }
 
 /* The gradient of the transitions, whose part from sums in logarithms is there. */
-static void crf_transitions(crf_group *g)
+static int crf_transitions(crf_group *g, fl_watch *watch)
 {
     const fl_crf_call *call = g->call;
     const ptrdiff_t tags = call->tags, columns = g->tables->columns;
     memset(g->tape->sums, 0, (size_t)(tags * columns) * sizeof(real));
     for (ptrdiff_t r = 0; r < g->n && g->length[r] > 1; r++) {
+        if (fl_leaves(watch, (double)(g->length[r] * tags) * (double)columns)) {
+            return 0;
+        }
         crf_pairs(g, r);
     }
     for (ptrdiff_t i = 0; i < tags; i++) {
@@ -315,6 +318,7 @@ static void crf_transitions(crf_group *g)
             g->grads[label[(t - 1) * call->batch] * tags + label[t * call->batch]] -= 1;
         }
     }
+    return 1;
 }
 
 /* The score of the labels of a row. */
@@ -354,11 +358,9 @@ static int crf_group_of(crf_group *g, fl_watch *watch)
     if (g->grads) {
         memset(g->grads, 0, (size_t)crf_grads_size(g->call) * sizeof(real));
     }
-    if (!crf_forward(g, watch) || !crf_backward(g, watch)) {
+    if (!crf_forward(g, watch) || !crf_backward(g, watch) ||
+        (g->grads && !crf_transitions(g, watch))) {
         return 0;
-    }
-    if (g->grads) {
-        crf_transitions(g);
     }
     crf_leave_losses(g);
     return 1;
