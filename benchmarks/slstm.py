@@ -2,10 +2,10 @@
 
     python benchmarks/slstm.py
 
-Medians over turns: microseconds of a call, its ratio to the LSTM's in the same turn, and how many
+Medians over turns, taken in turns: microseconds of a call, the ratio to the LSTM's, and how many
 times as long xlstm's "vanilla" cell takes (`--no-xlstm` leaves it out): torch's operators, step by
 step, after one product of W with all steps.  Inference is a call, training `forward` with
-`backward`, "steps" are T calls of `Stream.step` or of xlstm's `step`.
+`backward`, "steps" are T steps of a stream, or T calls of xlstm's cell.
 """
 
 from __future__ import annotations
