@@ -12,7 +12,7 @@ isas=$(tr '\n' ' ' < "$tree/src/cpu/isas.def")
 for file in $(cd "$tree/src" && find . -name '*.c' | sed 's|^./||') "$here/$program"; do
     isa_flags=
     case $file in
-    */isa/neon_*) [ "$(uname -m)" = aarch64 ] || continue ;;
+    */isa/neon*) [ "$(uname -m)" = aarch64 ] || continue ;;
     */isa/avx*) [ "$(uname -m)" = x86_64 ] || continue ;;
     esac
     case $file in

@@ -16,6 +16,9 @@ static inline ptrdiff_t head_size(const fl_stack *s) { return output_size(s) / s
 
 static inline int state_count(const fl_stack *s) { return fl_cells[s->cell].state_count; }
 
+/* Whether there is no state beyond c, and U leads from all units to all. */
+static inline int is_common(const fl_stack *s) { return state_count(s) == 2 && s->heads == 1; }
+
 static inline int has_b_hh(const fl_stack *s) { return s->bias && fl_cells[s->cell].biases == 2; }
 
 /* Units of a row of one state. */

@@ -74,6 +74,16 @@ def test_no_head_sees_another(rng: Generator, isa: str) -> None:
     assert same_bits(broken[:, :, others], y[:, :, others])
     for part, other in zip(broken_n, state_n, strict=True):
         assert same_bits(part[..., others], other[..., others])
+    state[0][:] = 0
+    _, _, tape = layer.forward(x, tuple(state))
+    found, dy = [], rng.standard_normal(y.shape, dtype=np.float32)
+    for value in (0, np.nan):
+        dy[:, :, 4:8] = value
+        _, dstate, grads = layer.backward(tape, dy)
+        of_heads = grads["weight_hh_l0"].reshape(4, 12, 4)[:, others]
+        found.append([of_heads, *(part[..., others] for part in dstate)])
+    for part, other in zip(*found, strict=True):
+        assert same_bits(part, other)
 
 
 def test_zero_normalizers_are_asked_unit_by_unit(rng: Generator, isa: str) -> None:

@@ -110,8 +110,8 @@ static void add_backward_options(const fl_backward_call *call, const backward_sp
     const fl_stack *s = p->stack;
     const flat_cell flat = flat_cell_at(s, l, d);
     real *grads = call->grads;
-    p->plain =
-        is_plain(&p->when) && !has_options(s) && !second_product_size(s) && !p->tape.recurrent_mask;
+    p->plain = is_plain(&p->when) && is_common(s) && !has_options(s) && !second_product_size(s) &&
+               !p->tape.recurrent_mask;
     p->second_input_columns = second_product_size(s) ? s->hidden : 0;
     p->d_second =
         second_is_candidate(s) ? p->du + p->at.second * s->hidden : grads + flat.projection;

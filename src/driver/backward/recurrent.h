@@ -37,12 +37,12 @@ static void times_head(const backward_pass *p, const real *const *dz, ptrdiff_t 
 }
 
 /* tile = init + dz of the step after, times U. */
-FL_INLINE void times_recurrent(const backward_pass *p, const real *const *dz, ptrdiff_t rows,
-                               ptrdiff_t group, const void *next, const real *const *init,
-                               real *tile)
+FL_INLINE void times_recurrent(const int plain, const backward_pass *p, const real *const *dz,
+                               ptrdiff_t rows, ptrdiff_t group, const void *next,
+                               const real *const *init, real *tile)
 {
     const ptrdiff_t size = 4 * p->k->lanes, n = p->out_size - group * size;
-    if (p->head_size == p->out_size) {
+    if (plain || p->head_size == p->out_size) {
         const real *weights = p->cell.u + group * p->rows * size;
         const fl_term term = {dz, 1, weights, p->recurrent, next, {0}};
         p->k->product[FL_SAME](rows, vectors_of(p, n), init, &term, 1, tile, size);

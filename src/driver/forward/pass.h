@@ -25,7 +25,7 @@ typedef struct {
     row_schedule when;
     int kind; /* fl_cell */
     int second_is_candidate;
-    int plain;   /* no lengths, resets, options, second product or recurrent mask */
+    int plain; /* no lengths, resets, options, second product, recurrent mask, heads, more states */
     int weights; /* fl_weight_type */
     int state_count;
     ptrdiff_t slots, input, hidden, out_size, blocks;
@@ -110,8 +110,8 @@ static void add_options(const fl_forward_call *call, pass *p, const tape_cell *t
 {
     const fl_stack *s = &call->stack;
     real *scratch = call->scratch;
-    p->plain =
-        is_plain(&p->when) && !has_options(s) && !second_product_size(s) && !tape->recurrent_mask;
+    p->plain = is_plain(&p->when) && is_common(s) && !has_options(s) && !second_product_size(s) &&
+               !tape->recurrent_mask;
     p->whole_rows = has_norm(s);
     p->zoneout_keep = scratch + call->plan.zoneout_keep + worker * call->plan.zoneout_keep_worker;
     p->recurrent_mask = tape->recurrent_mask;

@@ -28,7 +28,7 @@ FL_INLINE void find_rows(const int plain, const pass *p, const worker_share *me,
         }
         const ptrdiff_t before = state_row(p, &when, s, rank);
         const ptrdiff_t after = state_row(p, &when, s + 1, rank);
-        for (int state = FL_STATE_C; state < p->state_count; state++) {
+        for (int state = FL_STATE_C; state < (plain ? FL_STATE_N : p->state_count); state++) {
             of->before[state][i] = reset ? p->zeros : p->states[state] + before;
             of->after[state][i] = p->states[state] + after;
         }
@@ -73,7 +73,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         .h = of->h + at->i,
         .y = p->y.data ? of->y + at->i : NULL,
     };
-    for (int state = FL_STATE_C; state < p->state_count; state++) {
+    for (int state = FL_STATE_C; state < (plain ? FL_STATE_N : p->state_count); state++) {
         tile.before[state] = of->before[state] + at->i;
         tile.after[state] = of->after[state] + at->i;
     }
@@ -82,7 +82,7 @@ FL_INLINE void rest_of_tile(const int plain, const pass *p, const worker_share *
         tile.gates_row = me->rows.step * p->blocks * vectors;
         tile.gates = p->gates + (row * p->blocks + block) * vectors;
     }
-    if (p->forget_slope) {
+    if (!plain && p->forget_slope) {
         tile.forget_slope_row = me->rows.step * p->hidden;
         tile.forget_slope = p->forget_slope + row * p->hidden;
     }
@@ -124,16 +124,15 @@ FL_INLINE void tile_of_step(const int plain, const pass *p, const worker_share *
         /* Cold lines make stores wait: 1% (H = 128, B = 32). */
         FL_PREFETCH_WRITE(of->h[at->i + r] + line);
     }
-    const fl_term of_x = term_of(p, of->x + at->i, &p->bytes.x, at->i, p->cell.w, block, p->input,
-                                 panel_to_fetch(p, at->next, at->number, p->cell.w, p->input));
-    if (p->head_size < p->out_size) {
-        add_products(p, at, init, projected ? NULL : &of_x, to, to_row);
+    fl_term terms[2];
+    terms[0] = term_of(p, of->x + at->i, &p->bytes.x, at->i, p->cell.w, block, p->input,
+                       panel_to_fetch(p, at->next, at->number, p->cell.w, p->input));
+    if (!plain && p->head_size < p->out_size) {
+        add_products(p, at, init, projected ? NULL : terms, to, to_row);
     } else {
-        const fl_term terms[2] = {
-            of_x,
+        terms[1] =
             term_of(p, of->h_before + at->i, &p->bytes.h, at->i, p->cell.u, block, p->out_size,
-                    panel_to_fetch(p, at->next, at->number, p->cell.u, p->out_size)),
-        };
+                    panel_to_fetch(p, at->next, at->number, p->cell.u, p->out_size));
         p->k->product[p->weights](at->rows, vectors_of_blocks(p, block, at->groups), init,
                                   terms + projected, 2 - projected, to, to_row);
     }
