@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
-from tqdm import tqdm
 
 import fastlstm
-from fastlstm.heads import ctc_decode, ctc_loss
+from fastlstm import training
+from fastlstm.heads import Linear, ctc_decode, ctc_loss
 
 Array = NDArray[Any]
 
@@ -61,33 +61,23 @@ def draw_lines(images: Array, labels: Array, count: int, rng: np.random.Generato
 class Reader:
     """An LSTM over the columns, both ways, and a linear layer to the digits and the blank."""
 
-    def __init__(self, hidden: int, lr: float, seed: int = 0) -> None:
+    def __init__(self, hidden: int, seed: int = 0) -> None:
         self.lstm = fastlstm.LSTM(HEIGHT, hidden, bidirectional=True, seed=seed)
-        bound = (2 * hidden) ** -0.5
-        weight = np.random.default_rng(seed).uniform(-bound, bound, (CLASSES, 2 * hidden))
-        self.weight = weight.astype(np.float32)
-        self.lr = lr
-        self.optimizer = fastlstm.optim.Adam(self.lstm.parameters, lr=lr)
+        self.linear = Linear(2 * hidden, CLASSES, seed=seed)
 
     def logits(self, lines: Lines) -> Array:
         """[T, B, CLASSES]"""
-        y, _ = self.lstm(lines.x, lengths=lines.lengths)
-        return y @ self.weight.T
+        return self.linear(self.lstm(lines.x, lengths=lines.lengths)[0])
 
-    def step(self, lines: Lines, part: float) -> float:
-        """Train on some lines; `part` of the training is done.  Returns the mean loss."""
-        y, _, tape = self.lstm.forward(lines.x, lengths=lines.lengths)
-        nll, dlogits = ctc_loss(
-            y @ self.weight.T, lines.targets, lines.lengths, lines.counts, blank=BLANK
-        )
-        dlogits /= len(nll)
-        _, _, grads = self.lstm.backward(tape, dlogits @ self.weight, input_gradient=False)
-        fastlstm.optim.clip_grad_norm(grads, 5.0)
-        decay = 0.5 * (1 + np.cos(np.pi * part))
-        self.optimizer.lr = self.lr * decay
-        self.optimizer.step(grads)
-        self.weight -= np.float32(0.1 * decay) * np.tensordot(dlogits, y, ((0, 1), (0, 1)))
-        return float(nll.mean())
+    def gradients(self, *lines: Array) -> tuple[float, list[Any]]:
+        """The mean loss of some lines, and its gradients."""
+        x, lengths, targets, counts = lines
+        y, _, tape = self.lstm.forward(x, lengths=lengths)
+        logits, linear_tape = self.linear.forward(y)
+        nll, dlogits = ctc_loss(logits, targets, lengths, counts, blank=BLANK)
+        dy, of_linear = self.linear.backward(linear_tape, dlogits / len(nll))
+        _, _, of_lstm = self.lstm.backward(tape, dy, input_gradient=False)
+        return float(nll.mean()), [of_lstm, of_linear]
 
     def read(self, lines: Lines, beam: int) -> list[list[int]]:
         """The digits of each line."""
@@ -139,12 +129,18 @@ def main() -> None:
     data, rng = load_digits(), np.random.default_rng(0)
     images, labels = data.images / 16, data.target
     train, test = slice(0, len(images) * 3 // 4), slice(len(images) * 3 // 4, None)
-    reader = Reader(args.hidden, lr=3e-3)
-    steps = tqdm(range(args.steps), unit="step")
-    for i in steps:
-        loss = reader.step(draw_lines(images[train], labels[train], 32, rng), i / args.steps)
-        steps.set_postfix(loss=f"{loss:.2f}", refresh=False)
-
+    reader = Reader(args.hidden)
+    training.fit(
+        [reader.lstm, reader.linear],
+        reader.gradients,
+        lambda drawing: tuple(draw_lines(images[train], labels[train], 32, drawing)),
+        steps=args.steps,
+        lr=1e-2,
+        schedule="cosine",
+        clip_norm=5.0,
+        seed=0,
+        progress=True,
+    )
     lines = draw_lines(images[test], labels[test], args.lines, np.random.default_rng(1))
     truth = [row[:n].tolist() for row, n in zip(lines.targets, lines.counts, strict=True)]
     for beam in (1, 16):

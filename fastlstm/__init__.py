@@ -14,7 +14,7 @@ from fastlstm._layers.slstm import SLSTM
 from fastlstm._parameters import Parameters
 
 if TYPE_CHECKING:
-    from fastlstm import heads, reference, training
+    from fastlstm import heads, reference
 
 __all__ = [
     "GRU",
@@ -33,7 +33,6 @@ __all__ = [
     "release_memory",
     "set_num_threads",
     "show_config",
-    "training",
 ]
 
 

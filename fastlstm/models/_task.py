@@ -2,22 +2,45 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fastlstm import _validation
-from fastlstm._parameters import Array
-from fastlstm._shards import Shards
+from fastlstm._parameters import Array, Gradients, Parameters
+from fastlstm._shards import ShardGradients, Shards
 from fastlstm.distributed import Group
 from fastlstm.models._history import History
 from fastlstm.training._batches import Codes, TrainingRows
 from fastlstm.training._task import Task
 
-if TYPE_CHECKING:
-    from fastlstm.models._training import Training
+
+class Model(Protocol):
+    """What is needed of a language model."""
+
+    @property
+    def trainable(self) -> list[Parameters]:
+        """What the optimizer updates."""
+
+    @property
+    def _generators(self) -> Sequence[np.random.Generator]:
+        """What draws random choices in `gradients` and `shard_gradients`."""
+
+    def _zero_state(self, rows: int) -> tuple[Array, ...]:
+        """The state before a text, [L, rows, H] each."""
+
+    def gradients(
+        self, inputs: Any, targets: Any, state: Any
+    ) -> tuple[float, list[Gradients], Any]:
+        """The loss of a chunk, gradients in the order of `trainable`, and the state after it."""
+
+    def shard_gradients(
+        self, inputs: Any, targets: Any, state: Any, shards: Shards
+    ) -> tuple[Array, list[ShardGradients], Any]:
+        """The same of each shard of this process; the losses are sums over its characters."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +93,7 @@ class TextTask(Task):
         Those of this process.
     """
 
-    def __init__(
-        self, model: Training, codes: Codes, reading: Reading, shards: Shards | None
-    ) -> None:
+    def __init__(self, model: Model, codes: Codes, reading: Reading, shards: Shards | None) -> None:
         self.trainable, self.generators = model.trainable, model._generators
         self.size = reading.characters
         self._model, self._reading, self._shards = model, reading, shards
