@@ -18,7 +18,7 @@ typedef struct {
     int ragged;       /* rows of different lengths, states that are reset */
     int cell;         /* fl_cell */
     ptrdiff_t projection;
-    int options; /* 1: of FL_LSTM_OPTIONS all but the layer norm; 2: that too */
+    int options;     /* 1: of FL_LSTM_OPTIONS all but the layer norm; 2: that too */
     ptrdiff_t heads; /* 0: one */
 } layer_case;
 
