@@ -2,7 +2,8 @@
 
 Run by `make mutants`, in a copy of the checkout; it takes some ten minutes.  The exit status
 is 1 if a mutant survives, or if what it changes is no longer there.  Words after its name: only the
-mutants of tests whose path has one of them, as in `mutants.py shared_machine head`.
+mutants of tests whose path has one of them, as in `mutants.py shared_machine head`; 1/2 or 2/2: only
+every second one, as continuous integration does in turns.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ MUTANTS = {
             "v_load(p + j + i * VL)",
         ),
         "target's gradient": ("p[t->targets[r]] -= t->scales[r]", "p[t->targets[r]] -= 0"),
-        "classes that are none": (": -(real)INFINITY", ": -1"),
+        "classes that are none": ("of_class : -(real)INFINITY", "of_class : -1"),
         "gradient of the head's bias": ("classes.end - classes.begin, rows", "0, rows"),
         "rows of the head": ("losses[of->rows[i]] = (real)(log", "losses[i] = (real)(log"),
     },
@@ -413,10 +414,25 @@ class Copy:
         return dead
 
 
+def chosen_by(words: list[str]) -> dict[str, dict[str, tuple[str, str]]]:
+    """The mutants that are asked for, by their tests."""
+    parts = [word for word in words if re.fullmatch(r"\d+/\d+", word)]
+    names = [word for word in words if word not in parts] or [""]
+    part, of = map(int, parts[0].split("/")) if parts else (1, 1)
+    chosen: dict[str, dict[str, tuple[str, str]]] = {}
+    number = 0
+    for tests, mutants in MUTANTS.items():
+        for mistake, change in mutants.items():
+            if any(name in tests for name in names):
+                if number % of == part - 1:
+                    chosen.setdefault(tests, {})[mistake] = change
+                number += 1
+    return chosen
+
+
 def main() -> int:
     os.environ.pop("FASTLSTM_WERROR", None)  # a mutant may leave a variable unused
-    words = sys.argv[1:] or [""]
-    chosen = {name: MUTANTS[name] for name in MUTANTS if any(word in name for word in words)}
+    chosen = chosen_by(sys.argv[1:])
     survivors = 0
     with tempfile.TemporaryDirectory() as folder:
         copy = Copy(Path(folder))

@@ -30,7 +30,7 @@ def test_read_digits(tmp_path: Path) -> None:
     """After a short training most digits are right; without any, none would be read."""
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    arguments = ["--steps", "400", "--hidden", "64", "--lines", "100", "--plot"]
+    arguments = ["--steps", "600", "--hidden", "48", "--lines", "100", "--plot"]
     first, second = script("examples/read_digits.py", *arguments, str(tmp_path / "a.png")).split(
         "\n"
     )[:2]
