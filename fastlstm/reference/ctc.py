@@ -51,3 +51,27 @@ def _entered(log_p: Array, skips: Array) -> Array:
     one, two = (np.append(np.full(n, -np.inf), log_p)[: len(log_p)] for n in (1, 2))
     entered: Array = np.logaddexp(np.logaddexp(log_p, one), np.where(skips, two, -np.inf))
     return entered
+
+
+def beam_search(y: Array, width: int, blank: int = 0) -> tuple[int, ...]:
+    """The most probable symbols for probabilities y [T, K], of those that a beam finds.
+
+    After each step the `width` most probable beginnings are kept, the first of equal ones: those
+    that were kept before, in their order, and then these with one symbol more.
+    """
+    # p of the paths that end in a blank, and of those that end in the last symbol.
+    beam: dict[tuple[int, ...], tuple[float, float]] = {(): (1.0, 0.0)}
+    for row in y:
+        found: dict[tuple[int, ...], tuple[float, float]] = {}
+        for prefix, (of_blank, of_symbol) in beam.items():
+            repeats = of_symbol * row[prefix[-1]] if prefix else 0.0
+            found[prefix] = ((of_blank + of_symbol) * row[blank], repeats)
+        for prefix, (of_blank, of_symbol) in beam.items():
+            for symbol in (symbol for symbol in range(len(row)) if symbol != blank):
+                before = of_blank if prefix[-1:] == (symbol,) else of_blank + of_symbol
+                kept, own = found.get((*prefix, symbol), (0.0, 0.0))
+                found[(*prefix, symbol)] = (kept, own + before * row[symbol])
+        best = sorted(found, key=lambda prefix: -sum(found[prefix]))[:width]
+        scale = 1 / sum(found[best[0]])
+        beam = {prefix: (found[prefix][0] * scale, found[prefix][1] * scale) for prefix in best}
+    return max(beam, key=lambda prefix: sum(beam[prefix]))

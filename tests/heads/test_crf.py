@@ -305,6 +305,9 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
         tensor_file.write(path, "CRF", tensors, config)
         with pytest.raises(ValueError, match="parameters and configuration do not agree"):
             CRF.load(path)
+    tensor_file.write(path, "CRF", tensors, {"num_tags": 4})
+    with pytest.raises(ValueError, match="expected 24 numbers, got 15"):  # before it is made
+        CRF.load(path)
     fastlstm.LSTM(2, 3).save(path)
     with pytest.raises(ValueError, match=r"not of a fastlstm\.CRF"):
         CRF.load(path)

@@ -1,9 +1,9 @@
 """Would the tests notice?  Builds the core with one mistake at a time; the tests must fail.
 
-Run by `make mutants`, in a copy of the checkout; it takes some ten minutes.  The exit status
+Run by `make mutants`, in a copy of the checkout; it takes some twenty minutes.  The exit status
 is 1 if a mutant survives, or if what it changes is no longer there.  Words after its name: only the
-mutants of tests whose path has one of them, as in `mutants.py shared_machine head`; 1/2 or 2/2: only
-every second one, as continuous integration does in turns.
+mutants of tests whose path has one of them, as in `mutants.py shared_machine head`; 1/2 or 2/2:
+only every second one, as continuous integration does in turns.
 """
 
 from __future__ import annotations
