@@ -14,7 +14,6 @@ from support.compare import Array, same_bits
 import fastlstm
 from fastlstm import flax as fastlstm_flax
 from fastlstm import keras as fastlstm_keras
-from fastlstm import onnx as fastlstm_onnx
 from fastlstm import plot, reference
 from fastlstm._io import tensor_file
 
@@ -275,8 +274,14 @@ def test_pictures_that_do_not_know_it(page: str) -> None:
 
 @pytest.mark.parametrize("bridge", ["onnx", "keras", "flax"])
 def test_bridges_that_do_not_know_it(bridge: str, tmp_path: Path) -> None:
+    def to_onnx(layer: fastlstm.SLSTM) -> None:
+        pytest.importorskip("onnx")
+        from fastlstm import onnx
+
+        onnx.to_onnx(layer, tmp_path / "layer.onnx")
+
     write: Any = {
-        "onnx": lambda layer: fastlstm_onnx.to_onnx(layer, tmp_path / "layer.onnx"),
+        "onnx": to_onnx,
         "keras": fastlstm_keras.to_keras_weights,
         "flax": fastlstm_flax.to_flax_params,
     }[bridge]
