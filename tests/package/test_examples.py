@@ -79,7 +79,9 @@ def test_highlight(tmp_path: Path) -> None:
     assert "<svg" in plot.read_text()
 
 
+@pytest.mark.peer
 def test_kinds_of_characters() -> None:
+    pytest.importorskip("sklearn")
     example = runpy.run_path(str(CHECKOUT / "examples/highlight.py"))
     text = "if x1 == 2:  # so\n    f('a\\n')\n"
     short = {"keyword": "k", "name": "n", "number": "1", "operator": "o", "space": " "}
