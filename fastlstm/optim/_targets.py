@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastlstm._parameters import Array, Gradients, Parameters
+from fastlstm._stored_weights import StoredWeights
 
 Arrays = Mapping[str, Array] | Array  # Parameters and Gradients are such mappings
 Trainable = Arrays | Sequence[Arrays]
@@ -107,6 +108,11 @@ def targets_of(parameters: Any) -> list[Target]:
 def _target_of(item: Any, name: str) -> Target:
     if isinstance(item, Parameters):
         return OfParameters(item, name)
+    if isinstance(item, StoredWeights):
+        raise TypeError(
+            f"{name}: expected weights of float32 or float64, got {item.weights_dtype}: train the "
+            "layer that was quantized"
+        )
     if isinstance(item, Mapping):
         return OfMapping(item, name)
     if isinstance(item, np.ndarray):

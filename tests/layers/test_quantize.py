@@ -212,7 +212,9 @@ def test_what_needs_float_weights(tmp_path: Path) -> None:
         small.load_state_dict(layer.state_dict())
     with pytest.raises(ValueError, match="parameters: those of int8 cannot be exchanged"):
         small.parameters = layer.parameters
-    with pytest.raises(TypeError, match="parameters: expected Parameters"):
+    with pytest.raises(
+        TypeError, match="parameters: expected weights of float32 or float64, got i"
+    ):
         fastlstm.optim.SGD(small.parameters, 0.1)
     with pytest.raises(ValueError, match="quantize: expected a layer of float32 weights, got int8"):
         small.quantize("float16")
