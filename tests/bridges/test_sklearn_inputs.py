@@ -192,7 +192,7 @@ WRONG_PARAMETERS = [
     ({"hidden_size": 0}, "hidden_size"),
     ({"num_layers": 1.5}, "num_layers"),
     ({"dropout": 2}, "dropout"),
-    ({"cell": "LSTM"}, "cell: expected 'lstm', 'gru' or 'rnn', got 'LSTM'"),
+    ({"cell": "LSTM"}, "cell: expected 'lstm', 'gru', 'rnn' or 'slstm', got 'LSTM'"),
     ({"n_timesteps": 5}, "n_timesteps: expected a divisor of the 12 features of X, got 5"),
     ({"learning_rate": -1}, "learning_rate"),
     ({"learning_rate": math.inf}, "learning_rate"),

@@ -354,7 +354,7 @@ def test_wrong_y(rng: Generator, kind: Any) -> None:
 
 def test_labels_of_a_column_are_told_to_be_one(rng: Generator) -> None:
     X, y = ragged(rng)
-    with pytest.raises(ValueError, match=r"^y\[0\]: expected \(\d,\), for"):
+    with pytest.raises(ValueError, match=r"^y\[0\]: expected \(\d,\), a target"):
         LSTMClassifier(**STEPS).fit(X, [each[:, None] for each in y])
     with pytest.warns(DataConversionWarning):  # as of any classifier, for sequences
         LSTMClassifier(**SMALL).fit(X, [each[-1:] for each in y])
