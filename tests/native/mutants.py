@@ -1,9 +1,10 @@
 """Would the tests notice?  Builds the core with one mistake at a time; the tests must fail.
 
 Run by `make mutants`, in a copy of the checkout; it takes some twenty minutes.  The exit status
-is 1 if a mutant survives, or if what it changes is no longer there.  Words after its name: only the
-mutants of tests whose path has one of them, as in `mutants.py shared_machine head`; 1/2 or 2/2:
-only every second one, as continuous integration does in turns.
+is 1 if a mutant survives or does not compile, or if what it changes is no longer there.  Words
+after its name: only the mutants of tests whose path has one of them, as in
+`mutants.py shared_machine head`; 1/2 or 2/2: only every second one, as continuous integration does
+in turns.
 """
 
 from __future__ import annotations
@@ -40,11 +41,14 @@ MUTANTS = {
             "of->x[i] = p->x.data ? source_at(&p->x, t, b)",
             "of->x[i] = p->x.data ? source_at(&p->x, t - (t > 0), b)",
         ),
-        "h_0 is c_0": ("first ? p->h + b * p->out_size : s", "first ? p->c + b * p->out_size : s"),
+        "h_0 is c_0": (
+            "first ? p->h + b * p->out_size : s",
+            "first ? p->states[FL_STATE_C] + b * p->hidden : s",
+        ),
         "only the last block of a sum": ("v_add(v_load(sums[r] + j * VL), acc[r][j])", "acc[r][j]"),
         "h_0 is c_0, backward": (
             "memcpy(t.h0 + b * p->out_size, p->h + b * p->out_size,",
-            "memcpy(t.h0 + b * p->out_size, c,",
+            "memcpy(t.h0 + b * p->out_size, p->states[FL_STATE_C] + b * p->hidden,",
         ),
         "gradient of f": ("through_sigmoid(v_mul(dc, c_before)", "through_sigmoid(v_mul(dc, g)"),
         "gradient of c": ("[r] + at, v_mul(dc, f), n)", "[r] + at, dc, n)"),
@@ -333,7 +337,7 @@ MUTANTS = {
 def shell(command: list[str], folder: Path) -> str:
     run = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     if run.returncode != 0:
-        sys.exit(f"{shlex.join(command)}\n{run.stdout}{run.stderr}")
+        raise RuntimeError(f"{shlex.join(command)}\n{run.stdout}{run.stderr}")
     return run.stdout
 
 
@@ -368,18 +372,17 @@ class Copy:
         self.isa = next(name for name in isas if name in of_floats)
         self.others = isas[isas.index(self.isa) + 1 :]
 
-    def build(self, path: Path) -> dict[Path, bytes]:
-        """Compile a file, or what includes it, for the best vectors; return what was there."""
+    def compilers_of(self, path: Path) -> list[list[str]]:
+        """What compiles a file, or what includes it, for the best vectors."""
         name = path.relative_to(self.folder)
         part = f"/isa/{self.isa}_" if name.parts[1] in KERNEL_FOLDERS else "/driver/driver_"
         part = str(name) if path.suffix == ".c" else part
-        commands = [line for source, line in self.compilers.items() if part in source]
-        objects = [self.folder / line[line.index("-o") + 1] for line in commands]
-        before = {path: path.read_bytes() for path in objects}
+        return [line for source, line in self.compilers.items() if part in source]
+
+    def build(self, compilers: list[list[str]]) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(lambda line: shell(line, self.folder), commands))
+            list(pool.map(lambda line: shell(line, self.folder), compilers))
         shell(self.link, self.folder)
-        return before
 
     def fails(self, *tests: str) -> bool:
         """Whether one of these tests fails, crashes or hangs."""
@@ -394,7 +397,7 @@ class Copy:
             check=False,
         )
         if run.returncode in (2, 3, 4, 5):  # pytest could not do its work
-            sys.exit(run.stdout + run.stderr)
+            raise RuntimeError(run.stdout + run.stderr)
         self.output = run.stdout
         return run.returncode != 0
 
@@ -403,15 +406,19 @@ class Copy:
         files = {path: path.read_text() for path in (self.folder / "src").rglob("*.[ch]")}
         places = [path for path, text in files.items() for _ in range(text.count(old))]
         if len(places) != 1:
-            sys.exit(f"{old!r} stands in {len(places)} places of src/")
+            raise RuntimeError(f"{old!r} stands in {len(places)} places of src/")
         [file] = places
+        compilers = self.compilers_of(file)
+        objects = [self.folder / line[line.index("-o") + 1] for line in compilers]
+        before = {path: path.read_bytes() for path in objects}
         file.write_text(files[file].replace(old, new))
-        before = self.build(file)
-        dead = self.fails(tests)
-        file.write_text(files[file])
-        for path, content in before.items():
-            path.write_bytes(content)
-        return dead
+        try:
+            self.build(compilers)
+            return self.fails(tests)
+        finally:
+            file.write_text(files[file])
+            for path, content in before.items():
+                path.write_bytes(content)
 
 
 def chosen_by(words: list[str]) -> dict[str, dict[str, tuple[str, str]]]:
@@ -440,9 +447,12 @@ def main() -> int:
             sys.exit(f"the tests fail without any mutant\n{copy.output}")
         for tests, mutants in chosen.items():
             for mistake, (old, new) in mutants.items():
-                dead = copy.dies(tests, old, new)
-                survivors += not dead
-                print(f"{'died' if dead else 'SURVIVED':9}{mistake}", flush=True)
+                try:
+                    ended = "died" if copy.dies(tests, old, new) else "SURVIVED"
+                except RuntimeError as error:  # the others go on
+                    ended = f"{error}\nBROKEN"
+                survivors += ended != "died"
+                print(f"{ended:9}{mistake}", flush=True)
     count = sum(len(mutants) for mutants in chosen.values())
     print(f"{count - survivors} of {count} mutants died")
     return int(survivors > 0)
