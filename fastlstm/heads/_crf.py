@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
-import os
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -13,8 +11,8 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from fastlstm import _validation
 from fastlstm._core import crf, library, memory
 from fastlstm._core.threads import chosen_isa, get_num_threads
-from fastlstm._io import tensor_file
 from fastlstm._parameters import Gradients, Parameters
+from fastlstm.heads._base import Head
 from fastlstm.heads._rows import Rows, labels, read_rows
 
 Array = NDArray[Any]
@@ -22,7 +20,7 @@ Array = NDArray[Any]
 _scratch = library.BufferCache()
 
 
-class CRF:
+class CRF(Head):
     r"""A linear-chain conditional random field: how likely a whole row of tags is.
 
     Of a row of T steps, tags y have the score
@@ -88,7 +86,7 @@ class CRF:
         self._num_tags = K = _validation.integer(num_tags, "num_tags", 1)
         kind = _validation.real_dtype(dtype, "dtype")
         _validation.check_size(K * (K + 2), kind, "num_tags")
-        self.parameters = Parameters({"transitions": (K, K), "start": (K,), "end": (K,)}, kind)
+        self._parameters = Parameters({"transitions": (K, K), "start": (K,), "end": (K,)}, kind)
         seed = None if seed is None else _validation.integer(seed, "seed", 0)
         draw = np.random.default_rng(seed).uniform
         self.parameters.flat = draw(-0.1, 0.1, self.parameters.size)
@@ -239,70 +237,15 @@ class CRF:
             )
         return nll, marginals
 
-    def state_dict(self) -> dict[str, Array]:
-        """Return copies of the parameters under their names."""
-        return dict(self.parameters.snapshot())
-
-    def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
-        """Replace the parameters by the arrays or torch tensors of a mapping.
-
-        Parameters
-        ----------
-        mapping : mapping of str to array
-        strict : bool, default True
-            If false, names may be missing, and names that are no parameters are ignored.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a name is missing or unknown, or an array has the wrong shape or no real numbers.
-            Then nothing is changed.
-        """
-        self.parameters.assign(self.parameters.matching(mapping, strict))
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write it to a .safetensors file; one that exists is replaced when the new is complete.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be written.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> path = os.path.join(tempfile.mkdtemp(), "crf.safetensors")
-        >>> CRF(3).save(path)
-        >>> CRF.load(path)
-        CRF(3)
-        """
-        config = {"num_tags": self._num_tags, "dtype": self.dtype.name}
-        tensor_file.write(path, "CRF", self.parameters.snapshot(), config)
+    def _configuration(self) -> dict[str, Any]:
+        return {"num_tags": self._num_tags, "dtype": self.dtype.name}
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read.
-        ValueError
-            If it is another kind of file, incomplete or damaged.
-        """
-        tensors, config = tensor_file.read(path, "CRF")
-        size = sum(math.prod(tensor.shape) for tensor in tensors.values())
-        try:
-            K = _validation.integer(config.get("num_tags"), "num_tags", 1)
-            if size != K * (K + 2):  # before memory is taken for what the file only claims to have
-                raise ValueError(f"expected {K * (K + 2)} numbers, got {size}")
-            crf = cls(**config)
-            crf.load_state_dict(tensors)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{path}: parameters and configuration do not agree ({error})"
-            ) from None
-        return crf
+    def _check_file(cls, tensors: Mapping[str, Array], options: dict[str, Any]) -> None:
+        size = sum(tensor.size for tensor in tensors.values())
+        K = _validation.integer(options.get("num_tags"), "num_tags", 1)
+        if size != K * (K + 2):
+            raise ValueError(f"expected {K * (K + 2)} numbers, got {size}")
 
     def __repr__(self) -> str:
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype.name!r}"

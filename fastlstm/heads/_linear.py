@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple, NoReturn, Self
 
@@ -13,11 +12,11 @@ from numpy.typing import ArrayLike, DTypeLike
 from fastlstm import _validation
 from fastlstm._core import heads, library, memory
 from fastlstm._core.threads import chosen_isa, get_num_threads
-from fastlstm._io import tensor_file
 from fastlstm._parameters import Array, Gradients, Parameters
+from fastlstm.heads._base import Head
 
 
-class Linear:
+class Linear(Head):
     """A linear layer, ``y = x W^T + bias``, with weights and initial values as in torch.nn.Linear.
 
     Like those of a recurrent layer, its results have the same bits whatever other rows are in the
@@ -79,8 +78,8 @@ class Linear:
             seed = _validation.integer(seed, "seed", 0)
         shapes = {"weight": (rows, columns)} | ({"bias": (rows,)} if bias else {})
         self._parameters = Parameters(shapes, element)
-        bound, size = columns**-0.5, self._parameters.size
-        self._parameters.flat = np.random.default_rng(seed).uniform(-bound, bound, size)
+        bound, size = columns**-0.5, self.parameters.size
+        self.parameters.flat = np.random.default_rng(seed).uniform(-bound, bound, size)
         self._prepare()
 
     def _prepare(self) -> None:
@@ -96,10 +95,6 @@ class Linear:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._prepare()
-
-    @property
-    def parameters(self) -> Parameters:
-        return self._parameters
 
     @property
     def in_features(self) -> int:
@@ -248,29 +243,6 @@ class Linear:
             self._copy = copy
         return copy
 
-    def state_dict(self) -> dict[str, Array]:
-        """Return copies of the parameters under torch's names, ``weight`` and ``bias``."""
-        return dict(self.parameters.snapshot())
-
-    def load_state_dict(self, mapping: Mapping[str, Any], strict: bool = True) -> None:
-        """Replace the parameters by the arrays or torch tensors of a mapping.
-
-        Values of another floating-point type are converted.
-
-        Parameters
-        ----------
-        mapping : mapping of str to array
-        strict : bool, default True
-            If false, names may be missing, and names that are no parameters are ignored.
-
-        Raises
-        ------
-        TypeError, ValueError
-            If a name is missing or unknown, or an array has the wrong shape or no real numbers.
-            Then nothing is changed.
-        """
-        self.parameters.assign(self.parameters.matching(mapping, strict))
-
     @classmethod
     def from_torch(cls, source: Any) -> Self:
         """Make a layer of a ``torch.nn.Linear``, or of its state dictionary.
@@ -300,43 +272,12 @@ class Linear:
         linear.load_state_dict(mapping)
         return linear
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the layer to a .safetensors file, its configuration in the metadata.
-
-        A file that exists is replaced only when the new one is complete.
-
-        Examples
-        --------
-        >>> import os, tempfile
-        >>> import fastlstm
-        >>> path = os.path.join(tempfile.mkdtemp(), "linear.safetensors")
-        >>> fastlstm.heads.Linear(3, 2, seed=0).save(path)
-        >>> fastlstm.heads.Linear.load(path)
-        Linear(3, 2)
-        """
-        tensor_file.write(path, "Linear", self.parameters.snapshot(), self._configuration())
-
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Self:
-        """Read a layer that `save` wrote.
-
-        Raises
-        ------
-        OSError
-            If the file cannot be read.
-        ValueError
-            If it is another kind of file, incomplete or damaged.
-        """
-        tensors, options = tensor_file.read(path, "Linear")
-        try:
-            if options != _options_of(tensors):
-                raise ValueError(f"sizes of the weights: {_options_of(tensors)}")
-            return cls.from_torch(tensors)
-        except (TypeError, ValueError) as error:
-            raise ValueError(f"{path}: weights and configuration do not agree ({error})") from None
+    def _check_file(cls, tensors: Mapping[str, Array], options: dict[str, Any]) -> None:
+        if options != _options_of(tensors):
+            raise ValueError(f"sizes of the weights: {_options_of(tensors)}")
 
     def _configuration(self) -> dict[str, Any]:
-        """The constructor's arguments, without the seed."""
         return _options_of(self.parameters)
 
     def __repr__(self) -> str:

@@ -303,7 +303,7 @@ def test_files_that_are_refused(tmp_path: Path) -> None:
     tensors, path = CRF(3).state_dict(), tmp_path / "file"
     for config in ({}, {"num_tags": 4}, {"num_tags": 3, "dtype": "int8"}, {"num_tags": 10**9}):
         tensor_file.write(path, "CRF", tensors, config)
-        with pytest.raises(ValueError, match="parameters and configuration do not agree"):
+        with pytest.raises(ValueError, match="weights and configuration do not agree"):
             CRF.load(path)
     tensor_file.write(path, "CRF", tensors, {"num_tags": 4})
     with pytest.raises(ValueError, match="expected 24 numbers, got 15"):  # before it is made
