@@ -60,6 +60,7 @@ class ProgressDisplay:
         self._plain = False
         self._mean = math.nan
         self._score = math.nan
+        self._shown = 0.0  # part of the run at the last plain line
 
     def __enter__(self) -> Self:
         return self
@@ -93,11 +94,17 @@ class ProgressDisplay:
             self._write(textwrap.shorten(text, _columns() or _WIDE, placeholder=""))
         if self._bar is not None:
             self._move(record)
-        elif measured or record.done >= 1:
+        elif measured or record.done >= 1 or self._is_silent(record):
+            self._shown = record.done
             self._write(
                 f"{record.done:4.0%} {record.seconds:6.1f} s, {self._speed(record)}, "
                 f"{self._loss(self._cost(record))}{self._measured(', ')}"
             )
+
+    def _is_silent(self, record: Any) -> bool:
+        """Whether a tenth of the run went by without a line, and nothing else will make one."""
+        nothing_else = math.isnan(self._score) and self._sample is None
+        return nothing_else and int(10 * record.done) > int(10 * self._shown)
 
     def _cost(self, record: Any) -> float:
         """What is to become small."""

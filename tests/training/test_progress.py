@@ -100,3 +100,11 @@ def test_fit_shows_progress_if_it_is_asked_to(capsys: pytest.CaptureFixture[str]
     for progress, lines in ((True, 10), (False, 0), (None, 0)):
         LanguageModel("ab", hidden_size=2).fit("ab" * 100, steps=20, progress=progress)
         assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_a_run_that_measures_nothing_shows_ten_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    with ProgressDisplay() as display:
+        for step in range(1, 101):
+            display(Record(step, 1000 * step, step, step / 100, math.log(2), math.nan))
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == [f"{part}%" for part in range(10, 101, 10)]
