@@ -39,7 +39,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     import importlib  # of what is imported when it is used
 
-    if name in ("distributed", "heads", "reference", "training"):
+    if name in ("distributed", "heads", "models", "reference", "training"):
         return importlib.import_module(f"fastlstm.{name}")
     if name == "look":
         return importlib.import_module("fastlstm.viewer").look

@@ -165,7 +165,8 @@ def ctc_decode(
         Takes a prefix, a tuple of symbols; returns (K,) log-probabilities of what comes next, of
         which that of the blank is not read.  It is asked once for each prefix that is kept, and has
         been asked for the prefix without its last symbol before: a model with a state can keep that
-        by prefix.  A table of bigrams is ``lambda prefix: table[prefix[-1]] if prefix else first``.
+        by prefix.  A table of bigrams is ``lambda prefix: table[prefix[-1]] if prefix else first``;
+        `LanguageModel.prefix_model` makes one of a language model.
     blank : int, default 0
     model_weight : float, default 1
         w, how much the model counts.

@@ -20,7 +20,8 @@ from fastlstm._validation import non_negative
 from fastlstm.models import _file
 from fastlstm.models._evaluation import log_probabilities
 from fastlstm.models._generation import generate
-from fastlstm.models._text import Alphabet
+from fastlstm.models._prefixes import PrefixModel
+from fastlstm.models._text import Alphabet, check_text
 from fastlstm.models._training import Training
 
 
@@ -171,6 +172,58 @@ class LanguageModel(Training):
         return self._alphabet.decode(
             generate(self.lstm, self.parameters, codes, uniform, temperature)
         )
+
+    def prefix_model(self, symbols: str, before: str, *, blank: int = 0) -> PrefixModel:
+        """Return what `heads.ctc_decode` takes as its `model`.
+
+        Parameters
+        ----------
+        symbols : str
+            The characters that the K symbols stand for, all known to the model; what stands in the
+            place of the blank is not read.
+        before : str
+            What every row follows, such as a space or the end of a line: at least one character.
+        blank : int, default 0
+
+        Returns
+        -------
+        callable
+            Takes a prefix, a tuple of symbols, and returns (K,) log-probabilities of what comes
+            next, float64; those of characters that are no symbols are left out.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument has the wrong type, a character is unknown, or `before` is empty.
+
+        Examples
+        --------
+        Of two symbols that are equally probable, the model knows which one follows:
+
+        >>> import numpy as np
+        >>> from fastlstm.heads import ctc_decode
+        >>> text = "the cat sat on the mat. " * 200
+        >>> model = LanguageModel(text, hidden_size=32, seed=1)
+        >>> history = model.fit(text, steps=60, batch_size=8, lr=0.03)
+        >>> symbols = "-cast"
+        >>> p = np.full((5, 5), 0.01)
+        >>> p[0, 1] = p[2, 2] = p[4, 4] = 1  # c, a, t, with blanks between
+        >>> p[1, 0] = p[3, 0] = 1
+        >>> p[0, 3] = 1.1  # or an s rather than the c?
+        >>> for known in (None, model.prefix_model(symbols, "the ")):
+        ...     print("".join(symbols[s] for s in ctc_decode(np.log(p), beam=8, model=known)))
+        sat
+        cat
+        """
+        if not check_text("symbols", symbols):
+            raise ValueError("symbols: expected at least one character, got an empty text")
+        blank = _validation.integer(blank, "blank", 0, len(symbols) - 1)
+        encode = self._alphabet.encode
+        known = symbols[:blank] + self.alphabet[0] + symbols[blank + 1 :]
+        following = encode(before, "before")
+        if not len(following):
+            raise ValueError("before: expected at least one character, got an empty text")
+        return PrefixModel(self.lstm, self.parameters, encode(known, "symbols"), blank, following)
 
     def quantize(self, weights_dtype: str) -> LanguageModel:
         """Return a model for inference whose recurrent layer has weights of fewer bits.
