@@ -61,24 +61,28 @@ def refuse_masks(value: Any, name: str) -> None:
         raise ValueError(f"{name}: expected an array without masked values; fill them in")
 
 
-def convert(value: Any, name: str, dtype: np.dtype[Any]) -> Array:
-    """An array of `dtype` whose last axis is contiguous: a view wherever possible."""
+def convert(value: Any, name: str, dtype: np.dtype[Any] | None) -> Array:
+    """An array of `dtype` whose last axis is contiguous: a view wherever possible.
+
+    None stands for float32 or float64, whichever it is.
+    """
     refuse_masks(value, name)
+    expected = dtype or "float32 or float64"
     try:
         foreign = hasattr(value, "__dlpack__") and not hasattr(value, "__array__")
         array = np.from_dlpack(value) if foreign else np.asarray(value)
     except Exception as error:  # nested lists of unequal lengths, tensors on another device, ...
-        raise TypeError(f"{name}: expected an array of {dtype}, got {error}") from None
-    if array.dtype != dtype:
+        raise TypeError(f"{name}: expected an array of {expected}, got {error}") from None
+    if array.dtype not in ((np.float32, np.float64) if dtype is None else (dtype,)):
         raise TypeError(
-            f"{name}: expected {dtype}, got {array.dtype}; "
-            f"cast it with np.asarray({name}, np.{dtype})"
+            f"{name}: expected {expected}, got {array.dtype}; "
+            f"cast it with np.asarray({name}, np.{dtype or 'float32'})"
         )
     flags = array.flags
     if flags.c_contiguous and flags.aligned:
         return array
-    whole = all(stride % dtype.itemsize == 0 for stride in array.strides)
-    adjacent = not array.ndim or array.shape[-1] < 2 or array.strides[-1] == dtype.itemsize
+    whole = all(stride % array.itemsize == 0 for stride in array.strides)
+    adjacent = not array.ndim or array.shape[-1] < 2 or array.strides[-1] == array.itemsize
     return array if whole and adjacent and flags.aligned else np.array(array, order="C")
 
 
@@ -99,9 +103,17 @@ def array_of(value: Any, name: str, kinds: str, what: str) -> Array:
         array = np.asarray(value)
     except ValueError as error:  # nested lists of unequal lengths
         raise TypeError(f"{name}: expected an array of {what}, got {error}") from None
-    if array.dtype.kind not in kinds:
+    if array.dtype.kind not in kinds and array.size:
         raise TypeError(f"{name}: expected an array of {what}, got {array.dtype}")
     return array
+
+
+def indices(value: Any, name: str) -> Array:
+    """An array of intp, contiguous.  What is too large for that becomes its largest number."""
+    array = array_of(value, name, "iu", "integers")
+    if array.dtype == np.uint64:
+        array = np.minimum(array, np.iinfo(np.intp).max)
+    return array.astype(np.intp, order="C")
 
 
 def tokens(value: Any, name: str, count: int, batch_first: bool) -> Array:

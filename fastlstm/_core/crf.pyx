@@ -4,6 +4,7 @@ from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
 from fastlstm._core.interrupts cimport Interrupt, interrupt_for
+from fastlstm._core.lengths cimport check_lengths
 from fastlstm._core.library cimport Buffer, BufferCache, driver_of, find_isa, run_team, team_limits
 
 import numpy as np
@@ -62,17 +63,6 @@ cdef int _check_labels(const Py_ssize_t[:, ::1] labels, Py_ssize_t steps, Py_ssi
     return 0
 
 
-cdef int _check_lengths(const Py_ssize_t[::1] lengths, Py_ssize_t steps,
-                        Py_ssize_t batch) except -1:
-    cdef Py_ssize_t b
-    if lengths.shape[0] != batch:
-        raise ValueError(f"lengths: expected {batch} of them")
-    for b in range(batch):
-        if not 0 <= lengths[b] <= steps:
-            raise ValueError(f"lengths: expected integers from 0 to {steps}, got {lengths[b]}")
-    return 0
-
-
 cdef int _run(str isa, BufferCache cache, const real[:, :, :] emissions,
               const real[::1] parameters, const Py_ssize_t[::1] lengths,
               const Py_ssize_t[:, ::1] labels, real[::1] nll, real[:, :, ::1] marginals,
@@ -83,7 +73,7 @@ cdef int _run(str isa, BufferCache cache, const real[:, :, :] emissions,
     cdef Buffer scratch
     cdef Interrupt interrupt = interrupt_for(3 * <double>T * B * K * K)
     memset(&call, 0, sizeof(call))
-    if min(T, B, K) < 1 or emissions.strides[2] != sizeof(real):
+    if min(T, B, K) < 1 or (K > 1 and emissions.strides[2] != sizeof(real)):
         raise ValueError("emissions: expected rows of adjacent elements, and some of them")
     if emissions.strides[0] % sizeof(real) or emissions.strides[1] % sizeof(real):
         raise ValueError("emissions: expected whole elements between rows")
@@ -96,7 +86,7 @@ cdef int _run(str isa, BufferCache cache, const real[:, :, :] emissions,
     call.transitions, call.start = &parameters[0], &parameters[K * K]
     call.end = &parameters[K * K + K]
     if lengths is not None:
-        _check_lengths(lengths, T, B)
+        check_lengths(lengths, "lengths", T, B)
         call.lengths = &lengths[0]
     if path is not None:
         if path.shape[0] != T or path.shape[1] != B:

@@ -4,6 +4,7 @@ from libc.string cimport memset
 
 from fastlstm._core.c_api cimport *
 from fastlstm._core.interrupts cimport Interrupt, interrupt_for
+from fastlstm._core.lengths cimport check_lengths
 from fastlstm._core.library cimport Buffer, BufferCache, driver_of, find_isa, run_team, team_limits
 
 import numpy as np
@@ -53,17 +54,6 @@ cdef int _check_targets(const Py_ssize_t[:, ::1] targets, const Py_ssize_t[::1] 
     return 0
 
 
-cdef int _check_lengths(const Py_ssize_t[::1] lengths, str name, Py_ssize_t most,
-                        Py_ssize_t batch) except -1:
-    cdef Py_ssize_t b
-    if lengths.shape[0] != batch:
-        raise ValueError(f"{name}: expected {batch} of them")
-    for b in range(batch):
-        if not 0 <= lengths[b] <= most:
-            raise ValueError(f"{name}: expected integers from 0 to {most}, got {lengths[b]}")
-    return 0
-
-
 cdef int _loss(str isa, BufferCache cache, const real[:, :, :] logits,
                const Py_ssize_t[::1] lengths, const Py_ssize_t[:, ::1] targets,
                const Py_ssize_t[::1] target_lengths, Py_ssize_t blank, real[::1] nll,
@@ -75,15 +65,15 @@ cdef int _loss(str isa, BufferCache cache, const real[:, :, :] logits,
     cdef Buffer scratch
     cdef Interrupt interrupt = interrupt_for(100 * <double>T * B * S)
     memset(&call, 0, sizeof(call))
-    if min(T, B, K, S) < 1 or logits.strides[2] != sizeof(real):
+    if min(T, B, K, S) < 1 or (K > 1 and logits.strides[2] != sizeof(real)):
         raise ValueError("logits, targets: expected rows of adjacent elements, and some of them")
     if logits.strides[0] % sizeof(real) or logits.strides[1] % sizeof(real):
         raise ValueError("logits: expected whole elements between rows")
     if targets.shape[0] != B or nll.shape[0] != B or (
             dlogits.shape[0], dlogits.shape[1], dlogits.shape[2]) != (T, B, K):
         raise ValueError("targets, nll, dlogits: expected (B, S), (B,) and the shape of the logits")
-    _check_lengths(lengths, "lengths", T, B)
-    _check_lengths(target_lengths, "target_lengths", S, B)
+    check_lengths(lengths, "lengths", T, B)
+    check_lengths(target_lengths, "target_lengths", S, B)
     _check_targets(targets, target_lengths, K, blank)
     call.steps, call.batch, call.symbols, call.blank = T, B, K, blank
     call.logits = &logits[0, 0, 0]

@@ -1,7 +1,7 @@
 # Prefix beam search: which sequence of symbols is the most probable one, summed over its paths.
 #
-# Probabilities of prefixes are kept relative to the best of a step, so they need no logarithms; what
-# is too small for a double beside it would leave the beam in any case.
+# Probabilities of prefixes are kept relative to the best of a step, so they need no logarithms.  A
+# prefix that is 1e-308 of it and less is lost, though a model may forbid all the others later.
 
 from cpython.exc cimport PyErr_CheckSignals
 
@@ -91,17 +91,17 @@ cdef class _Beam:
     cdef void take(self, Py_ssize_t count) noexcept nogil:
         """The candidates become the entries, relative to the best of them."""
         cdef Py_ssize_t i, node
-        cdef double scale = 1 / self.best[0].p
+        cdef double best = self.best[0].p  # its inverse may be too large for a double
         for i in range(self.n):
             self.entry[self.node[i]] = NONE
         for i in range(count):
             node = self.node[self.best[i].entry]
             if self.best[i].symbol == NONE:
-                self.of_blank[i] = self.new_blank[self.best[i].entry] * scale
-                self.of_symbol[i] = self.new_symbol[self.best[i].entry] * scale
+                self.of_blank[i] = self.new_blank[self.best[i].entry] / best
+                self.of_symbol[i] = self.new_symbol[self.best[i].entry] / best
             else:
                 node = self.longer_node(node, self.best[i].symbol)
-                self.of_blank[i], self.of_symbol[i] = 0, self.best[i].p * scale
+                self.of_blank[i], self.of_symbol[i] = 0, self.best[i].p / best
             self.new_node[i] = node
         for i in range(count):
             self.node[i] = self.new_node[i]
@@ -145,7 +145,7 @@ def search(const double[:, ::1] y not None, Py_ssize_t blank, Py_ssize_t width, 
         Each symbol of a prefix multiplies its probability by that.
     factors : callable, optional
         Takes a prefix, a tuple of symbols; returns (K,) array: what each symbol multiplies its
-        probability by if it is the next one, in place of `bonus`.  Asked once for each prefix.
+        probability by if it is the next one, in place of `bonus`.  Asked when a prefix enters the beam.
     """
     cdef _Beam beam = _Beam(y.shape[0], y.shape[1], blank, width)
     cdef Py_ssize_t t, i, count
@@ -156,12 +156,13 @@ def search(const double[:, ::1] y not None, Py_ssize_t blank, Py_ssize_t width, 
     beam.factors[:, :] = bonus
     for t in range(y.shape[0]):
         PyErr_CheckSignals()
-        for i in range(beam.n if factors is not None else 0):
-            node = beam.node[i]
-            if node not in known:
-                known[node] = factors(beam.prefix(node))
-            given = known[node]
-            beam.factors[i, :] = given
+        if factors is not None:
+            before, known = known, {}  # of the entries of this step
+            for i in range(beam.n):
+                node = beam.node[i]
+                found = before.get(node)
+                given = known[node] = factors(beam.prefix(node)) if found is None else found
+                beam.factors[i, :] = given
         with nogil:
             beam.follow(y[t])
             count = beam.choose()

@@ -83,7 +83,7 @@ class CRF(Head):
     def __init__(
         self, num_tags: int, *, dtype: DTypeLike = "float32", seed: int | None = None
     ) -> None:
-        self._num_tags = K = _validation.integer(num_tags, "num_tags", 1)
+        K = _validation.integer(num_tags, "num_tags", 1)
         kind = _validation.real_dtype(dtype, "dtype")
         _validation.check_size(K * (K + 2), kind, "num_tags")
         self._parameters = Parameters({"transitions": (K, K), "start": (K,), "end": (K,)}, kind)
@@ -94,7 +94,7 @@ class CRF(Head):
     @property
     def num_tags(self) -> int:
         """How many tags there are."""
-        return self._num_tags
+        return len(self.parameters["start"])
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -147,7 +147,7 @@ class CRF(Head):
                [ 0.5, -0.5]])
         """
         rows = self._rows(emissions, lengths)
-        wanted = labels(tags, "tags", rows, self._num_tags)
+        wanted = labels(tags, "tags", rows, self.num_tags)
         shapes = {name: array.shape for name, array in self.parameters.items()}
         grads = Gradients(shapes, memory.zeros((self.parameters.size,), self.dtype))
         nll, demissions = self._run(rows, wanted, grads.flat)
@@ -223,7 +223,7 @@ class CRF(Head):
         return rows.pieces(path)
 
     def _rows(self, emissions: ArrayLike, lengths: ArrayLike | None) -> Rows:
-        return read_rows(emissions, "emissions", lengths, self._num_tags, self.dtype)
+        return read_rows(emissions, "emissions", lengths, self.num_tags, self.dtype)
 
     def _run(self, rows: Rows, wanted: Array | None, grads: Array | None) -> tuple[Array, Array]:
         """nll, or the logarithm of all paths, and marginals or their gradients; writes `grads`."""
@@ -238,7 +238,7 @@ class CRF(Head):
         return nll, marginals
 
     def _configuration(self) -> dict[str, Any]:
-        return {"num_tags": self._num_tags, "dtype": self.dtype.name}
+        return {"num_tags": self.num_tags, "dtype": self.dtype.name}
 
     @classmethod
     def _check_file(cls, tensors: Mapping[str, Array], options: dict[str, Any]) -> None:
@@ -249,4 +249,4 @@ class CRF(Head):
 
     def __repr__(self) -> str:
         dtype = "" if self.dtype == np.float32 else f", dtype={self.dtype.name!r}"
-        return f"{type(self).__name__}({self._num_tags}{dtype})"
+        return f"{type(self).__name__}({self.num_tags}{dtype})"

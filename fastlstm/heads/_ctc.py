@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from fastlstm import _validation
 from fastlstm._core import ctc, ctc_beam, library, memory
 from fastlstm._core.threads import chosen_isa, get_num_threads
-from fastlstm.heads._rows import Rows, ends, integers, read_rows
+from fastlstm.heads._rows import Rows, ends, read_rows
 from fastlstm.heads._softmax import log_softmax
 
 Array = NDArray[Any]
@@ -92,7 +92,7 @@ def ctc_loss(
     >>> ctc_loss(np.zeros((2, 1, 2)), [[1, 1]])[0]
     array([inf])
     """
-    rows = read_rows(logits, "logits", input_lengths, None)
+    rows = read_rows(logits, "logits", input_lengths, None, lengths_name="input_lengths")
     T, B, K = rows.values.shape
     blank = _validation.integer(blank, "blank", 0, K - 1)
     symbols = _targets(targets, rows)
@@ -114,13 +114,13 @@ def ctc_loss(
 
 def _targets(value: ArrayLike, rows: Rows) -> Array:
     """(B, S) of intp, contiguous."""
-    array = integers(value, "targets")
+    array = _validation.indices(value, "targets")
     B = rows.values.shape[1]
     if array.ndim != 1 + rows.is_batch or (rows.is_batch and len(array) != B):
         expected = f"({B}, S)" if rows.is_batch else "(S,)"
         got = _validation.shape_text(array.shape)
         raise ValueError(f"targets: expected {expected}, got {got}")
-    return array.reshape(B, -1 if array.size else 0).astype(np.intp, order="C")
+    return array.reshape(B, -1 if array.size else 0)
 
 
 def _check_symbols(symbols: Array, counts: Array, K: int, blank: int) -> None:
@@ -163,10 +163,11 @@ def ctc_decode(
         How many prefixes are kept after each step.
     model : callable, optional
         Takes a prefix, a tuple of symbols; returns (K,) log-probabilities of what comes next, of
-        which that of the blank is not read.  It is asked once for each prefix that is kept, and has
-        been asked for the prefix without its last symbol before: a model with a state can keep that
-        by prefix.  A table of bigrams is ``lambda prefix: table[prefix[-1]] if prefix else first``;
-        `LanguageModel.prefix_model` makes one of a language model.
+        which that of the blank is not read.  It is asked for each prefix when that enters the beam,
+        and has been asked for the prefix without its last symbol before: a model with a state can
+        keep that by prefix.  A table of bigrams is
+        ``lambda prefix: table[prefix[-1]] if prefix else first``; `LanguageModel.prefix_model`
+        makes one of a language model.
     blank : int, default 0
     model_weight : float, default 1
         w, how much the model counts.
@@ -242,11 +243,11 @@ def _searched(
         logs = np.where(np.arange(K) == blank, 0, logs)
         if not (logs <= 1e-3).all():  # those of a model in float32 may round to more than 0
             raise ValueError(f"model: expected log-probabilities, got {logs.max()}")
-        return np.exp(weight * logs + bonus)
+        return np.exp(weight * np.minimum(logs, 0) + bonus)
 
     found = []
     for b, length in enumerate(rows.lengths):
-        y = np.exp(log_softmax(rows.values[:length, b].astype(np.float64)))
+        y = np.exp(log_softmax(rows.values[:length, b].astype(np.float64, order="C")))
         symbols = ctc_beam.search(
             y, blank, beam, float(np.exp(bonus)), None if model is None else factors
         )

@@ -140,18 +140,16 @@ def mse(
 
 def _floats(value: Any, name: str) -> Array:
     """A contiguous array of float32 or float64."""
-    wide = getattr(value, "dtype", None) == np.float64
-    dtype = np.dtype(np.float64 if wide else np.float32)
-    return np.asarray(_validation.convert(value, name, dtype), order="C")
+    return np.asarray(_validation.convert(value, name, None), order="C")
 
 
 def _classes(value: Any, shape: tuple[int, ...]) -> Array:
     """The core refuses those that are none."""
-    array = _validation.array_of(value, "targets", "iu", "integers")
+    array = _validation.indices(value, "targets")
     if array.shape != shape:
         text = _validation.shape_text
         raise ValueError(f"targets: expected {text(shape)}, got {text(array.shape)}")
-    return array.astype(np.intp, order="C")
+    return array
 
 
 def _weights(value: Any, *shapes: tuple[int, ...]) -> Array:

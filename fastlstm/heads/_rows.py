@@ -40,11 +40,14 @@ class Rows(NamedTuple):
 
 
 def read_rows(
-    value: ArrayLike, name: str, lengths: ArrayLike | None, size: int | None, dtype: Any = None
+    value: ArrayLike,
+    name: str,
+    lengths: ArrayLike | None,
+    size: int | None,
+    dtype: Any = None,
+    lengths_name: str = "lengths",
 ) -> Rows:
     """Rows of `size` numbers a step, or of any; of `dtype`, or of either."""
-    if dtype is None:
-        dtype = _dtype_of(value, name)
     array = _validation.convert(value, name, dtype)
     if array.ndim not in (2, 3) or (size is not None and array.shape[-1] != size):
         count = "K" if size is None else size
@@ -53,17 +56,17 @@ def read_rows(
     if not array.shape[-1]:
         got = _validation.shape_text(array.shape)
         raise ValueError(f"{name}: expected at least one number a step, got {got}")
-    _validation.check_size(math.prod(array.shape), dtype, name)
+    _validation.check_size(math.prod(array.shape), array.dtype, name)
     is_batch = array.ndim == 3
     array = array if is_batch else array[:, None]
     T, B = array.shape[:2]
-    ends = np.full(B, T) if lengths is None else _lengths(lengths, "lengths", T, B, is_batch)
+    ends = np.full(B, T) if lengths is None else _lengths(lengths, lengths_name, T, B, is_batch)
     return Rows(array, ends, is_batch)
 
 
 def labels(value: ArrayLike, name: str, rows: Rows, count: int) -> Array:
     """Numbers below `count` for each step, (T, B) and contiguous, 0 beyond the end of a row."""
-    array = integers(value, name)
+    array = _validation.array_of(value, name, "iu", "integers")
     T, B, _ = rows.values.shape
     shape = (T, B) if rows.is_batch else (T,)
     if array.shape != shape:
@@ -73,18 +76,6 @@ def labels(value: ArrayLike, name: str, rows: Rows, count: int) -> Array:
     if wrong := array[inside & ((array < 0) | (array >= count))].tolist():
         raise ValueError(f"{name}: expected integers from 0 to {count - 1}, got {wrong[0]}")
     return np.where(inside, array, 0).astype(np.intp)
-
-
-def integers(value: ArrayLike, name: str) -> Array:
-    """An array of integers."""
-    _validation.refuse_masks(value, name)
-    try:
-        array = np.asarray(value)
-    except ValueError as error:  # nested lists of unequal lengths
-        raise TypeError(f"{name}: expected an array of integers, got {error}") from None
-    if array.dtype.kind not in "iu" and array.size:
-        raise TypeError(f"{name}: expected an array of integers, got {array.dtype}")
-    return array
 
 
 def ends(value: ArrayLike | None, name: str, most: int, rows: Rows) -> Array:
@@ -97,11 +88,3 @@ def _lengths(value: ArrayLike, name: str, most: int, rows: int, is_batch: bool) 
     value = np.asarray(value)
     value = value[None] if not is_batch and not value.ndim else value
     return _validation.lengths(value, name, most, rows)
-
-
-def _dtype_of(value: ArrayLike, name: str) -> np.dtype[Any]:
-    """The type of an array of float32 or float64."""
-    found = np.asarray(value).dtype
-    if found not in (np.float32, np.float64):
-        raise TypeError(f"{name}: expected float32 or float64, got {found}")
-    return found

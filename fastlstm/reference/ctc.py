@@ -72,6 +72,7 @@ def beam_search(y: Array, width: int, blank: int = 0) -> tuple[int, ...]:
                 kept, own = found.get((*prefix, symbol), (0.0, 0.0))
                 found[(*prefix, symbol)] = (kept, own + before * row[symbol])
         best = sorted(found, key=lambda prefix: -sum(found[prefix]))[:width]
-        scale = 1 / sum(found[best[0]])
-        beam = {prefix: (found[prefix][0] * scale, found[prefix][1] * scale) for prefix in best}
+        largest = sum(found[best[0]])
+        if largest > 0:  # or no symbol is possible here: the step is passed over
+            beam = {p: (found[p][0] / largest, found[p][1] / largest) for p in best}
     return max(beam, key=lambda prefix: sum(beam[prefix]))

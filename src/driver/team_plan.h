@@ -83,6 +83,18 @@ static int workers_for(const team_work *call, const fl_team_limits *limits, int 
     return workers;
 }
 
+/* Workers of a call whose work is cut into pieces: no more of them than there are processors, as
+ * above. */
+static void plan_shares(fl_team_plan *team, const fl_team_limits *limits, double work,
+                        ptrdiff_t pieces)
+{
+    const double most = work / price_of(limits).call + 1;
+    const ptrdiff_t workers = minimum(minimum(limits->threads, limits->processors), pieces);
+    team->wanted = most < (double)workers ? (int)most : (int)workers;
+    team->workers = fl_threads_for((int)minimum(team->wanted, limits->most));
+    team->work = work;
+}
+
 static void plan_team(fl_plan *plan, const fl_team_limits *limits, const team_work *call)
 {
     int workers = plan->team.wanted =

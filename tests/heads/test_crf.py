@@ -231,6 +231,30 @@ def test_layouts_and_padding(rng: Generator) -> None:
         assert same_bits(got[2].flat, expected[2].flat)
 
 
+def test_one_tag_in_any_layout() -> None:
+    """The last axis has one element: what is adjacent does not matter."""
+    crf = CRF(1, dtype="float64")
+    tags = np.zeros((4, 3), int)
+    for x in (np.zeros((4, 3, 5))[:, :, ::5], np.zeros((3, 4, 1)).swapaxes(0, 1)):
+        assert not crf.loss(x, tags)[1].any()
+        assert len(crf.decode(x)) == 3
+        assert (crf.marginals(x) == 1).all()
+
+
+@pytest.mark.parametrize("B", [384, 385, 800])
+def test_gradients_of_many_rows(rng: Generator, B: int, same_threads: None) -> None:
+    """More groups of rows than there are runs of them: each row counts once, in the same order."""
+    crf = random_crf(rng, 3)
+    emissions, tags, lengths = random_rows(rng, 4, B, 3)
+    expected = sum(crf.loss(emissions[:n, b], tags[:n, b])[2].flat for b, n in enumerate(lengths))
+    found = []
+    for threads in (1, 2, 3):
+        fastlstm.set_num_threads(threads)
+        found.append(crf.loss(emissions, tags, lengths)[2].flat)
+        np.testing.assert_allclose(found[-1], expected, rtol=1e-10, atol=1e-10)
+        assert same_bits(found[-1], found[0])
+
+
 @pytest.mark.parametrize("shape", [(0, 3, 2), (4, 0, 2), (0, 0, 2), (0, 2)])
 def test_nothing(shape: tuple[int, ...]) -> None:
     crf, emissions = CRF(2), np.zeros(shape, np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -147,6 +148,34 @@ def test_not_a_number_stays_in_its_row(rng: Generator, isa: str) -> None:
     assert np.isnan(nll).tolist() == [False, True, False]
     assert np.isnan(dlogits[:, 1]).any()
     assert same_bits(dlogits[:, [0, 2]], clean[1][:, [0, 2]])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("S", [0, 1, 2])
+def test_not_a_number_anywhere(rng: Generator, isa: str, S: int, value: float) -> None:
+    """It is lost in no maximum: the loss is none, and neither are the gradients of the row."""
+    for T in (1, 2, 5, 30):
+        for t, k in product(range(T), range(4)):
+            logits = rng.standard_normal((T, 1, 4)).astype(np.float32)
+            logits[t, 0, k] = value
+            for zero_infinity in (False, True):
+                nll, dlogits = ctc_loss(
+                    logits, rng.integers(1, 4, (1, S)), zero_infinity=zero_infinity
+                )
+                no_path = S > T  # never looked at
+                assert np.isnan(nll).all() or no_path
+                assert np.isnan(dlogits).all() or no_path
+
+
+def test_no_negative_zero() -> None:
+    nll, _ = ctc_loss(np.zeros((3, 2, 1)), np.zeros((2, 0), int), [0, 3])
+    assert not np.signbit(nll).any()
+
+
+def test_one_symbol_in_any_layout() -> None:
+    """The last axis has one element: what is adjacent does not matter."""
+    for x in (np.zeros((4, 3, 5))[:, :, ::5], np.zeros((3, 4, 1)).swapaxes(0, 1)):
+        assert not ctc_loss(x, np.zeros((3, 0), int))[0].any()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

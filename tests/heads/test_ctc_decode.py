@@ -127,6 +127,38 @@ def test_long_rows(rng: Generator) -> None:
         assert len(found[b]) > 300
 
 
+@pytest.mark.parametrize("less", [0, 600, 700, 5000])
+def test_all_that_is_likely_is_forbidden(less: float) -> None:
+    """The best probability of a step may be denormal, or none at all: the next ones still count."""
+    logits = np.array([[-12.0 - less, 0, -5], [-5, -5, 0], [-5, 3, 0]])
+
+    def model(prefix: tuple[int, ...]) -> Array:
+        return np.array([0, -0.1, -0.1]) if prefix else np.array([0, -20 - less, -20 - less])
+
+    expected = [] if less > 1000 else [1, 2, 1]
+    assert ctc_decode(logits, beam=4, model=model).tolist() == expected
+
+
+def test_a_step_where_no_symbol_is_possible() -> None:
+    y = np.array([[0.0, 0.5, 0.5], [0.0, 0.0, 0.0], [0.0, 0.2, 0.8]])
+    assert search(y, 0, 4, 1.0) == beam_search(y, 4)
+
+
+def test_views_are_read() -> None:
+    wide = np.broadcast_to(np.log([0.1, 0.2, 0.3, 0.4]), (6, 2, 4))
+    expected = [s.tolist() for s in ctc_decode(wide.copy(), beam=3)]
+    for x in (wide, wide.copy()[::-1], np.asfortranarray(wide)):
+        assert [s.tolist() for s in ctc_decode(x, beam=3)] == expected
+
+
+def test_weights_of_a_model_that_are_too_large() -> None:
+    """Logarithms a little above 0 are those of 1, rounded."""
+    x = np.zeros((3, 3))
+    rounded = ctc_decode(x, beam=4, model=lambda prefix: np.full(3, 1e-4), model_weight=1e8)
+    exact = ctc_decode(x, beam=4, model=lambda prefix: np.zeros(3), model_weight=1e8)
+    assert rounded.tolist() == exact.tolist()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("beam", [1, 5])
 def test_logits_that_are_not_finite(value: float, beam: int) -> None:

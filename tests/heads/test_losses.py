@@ -257,11 +257,26 @@ BAD_CLASSES: list[tuple[Any, Any, type[Exception], str]] = [
     (LOGITS, [[0], [0, 1]], TypeError, "^targets: expected an array of integers, got "),
     (LOGITS, np.zeros((3, 4), int), ValueError, r"^targets: expected \(4, 3\), got \(3, 4\)$"),
     (LOGITS, np.zeros((4, 3, 5), int), ValueError, r"^targets: expected \(4, 3\), got \(4, 3, 5"),
-    (LOGITS.astype(int), np.zeros((4, 3), int), TypeError, "^logits: expected float32, got int64"),
+    (
+        LOGITS.astype(int),
+        np.zeros((4, 3), int),
+        TypeError,
+        "^logits: expected float32 or float64, got i",
+    ),
     (np.zeros((0, 5)), np.zeros(0, int), ValueError, r"^logits: expected \(\.\.\., K\) with at le"),
     (np.zeros((4, 0)), np.zeros(4, int), ValueError, r"^logits: .*, got \(4, 0\)$"),
     (np.array(1.0), 0, ValueError, r"^logits: expected \(\.\.\., K\) with .*, got \(\)$"),
 ]
+
+
+def test_lists_of_numbers_are_float64() -> None:
+    loss, dlogits = cross_entropy([[1.0, 2.0], [0.5, 0.0]], [1, 0])
+    expected = cross_entropy(np.array([[1.0, 2.0], [0.5, 0.0]]), [1, 0])
+    assert loss == expected[0]
+    assert same_bits(dlogits, expected[1])
+    assert mse([1.0, 2.0], [1.0, 4.0])[0] == 2.0
+    with pytest.raises(ValueError, match=r"got 9223372036854775807$"):  # not -1
+        cross_entropy(LOGITS[0], np.full(3, np.iinfo(np.uint64).max))
 
 
 @pytest.mark.parametrize(("logits", "targets", "error", "message"), BAD_CLASSES)
@@ -275,7 +290,7 @@ def test_wrong_classes(logits: Any, targets: Any, error: type[Exception], messag
     [
         (np.zeros((4, 3)), np.zeros((4, 1)), ValueError, r"^target: expected \(4, 3\), got \(4, 1"),
         (np.zeros(3), np.zeros(3, "f4"), TypeError, "^target: expected float64, got float32"),
-        (np.zeros(3, int), np.zeros(3), TypeError, "^y: expected float32, got int64"),
+        (np.zeros(3, int), np.zeros(3), TypeError, "^y: expected float32 or float64, got int64"),
         (np.zeros((0, 3)), np.zeros((0, 3)), ValueError, r"^y: expected at least one .* \(0, 3\)$"),
     ],
 )

@@ -136,10 +136,15 @@ MUTANTS = {
             "(void)part;",
         ),
         "groups of rows that end": ("g->length[n - 1] <= t", "g->length[n - 1] < t"),
-        "groups by threads": ("FL_CRF_ROWS, call->batch - first", "5, call->batch - first"),
+        "a row of a group that is left out": (
+            "FL_CRF_ROWS, call->batch - first",
+            "5, call->batch - first",
+        ),
+        "the first groups of a run": ("groups * (run + 1) / runs", "groups * run / runs + 1"),
         "the largest of a column": ("largest[j] + e[j]", "e[j]"),
     },
     "heads/test_ctc.py": {
+        "a not-a-number that a maximum loses": ("return blank == blank;", "return 1;"),
         "no skips": ("skips ? 0 : FL_LOG_ZERO", "FL_LOG_ZERO"),
         "skips between equal symbols": (
             "n > 0 && r->target[n] != r->target[n - 1]",

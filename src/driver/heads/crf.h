@@ -29,7 +29,7 @@ typedef struct {
     const crf_tape *tape;
     ptrdiff_t n, row[FL_CRF_ROWS], length[FL_CRF_ROWS];
     double log_z[FL_CRF_ROWS];
-    real *grads; /* [K*K + K + K] of the group, or NULL */
+    real *grads; /* [K*K + K + K] of the run so far, or NULL */
 } crf_group;
 
 static void crf_find_rows(crf_group *g, ptrdiff_t first)
@@ -235,9 +235,11 @@ static void crf_leave_marginals(crf_group *g, ptrdiff_t r, ptrdiff_t t)
     if (g->log_z[r] != -INFINITY) {
         out[call->labels[row]] -= 1;
     }
-    for (ptrdiff_t j = 0; j < tags; j++) {
-        g->grads[tags * tags + j] += t == 0 ? out[j] : 0;
-        g->grads[tags * tags + tags + j] += t == g->length[r] - 1 ? out[j] : 0;
+    for (ptrdiff_t j = 0; t == 0 && j < tags; j++) {
+        g->grads[tags * tags + j] += out[j];
+    }
+    for (ptrdiff_t j = 0; t == g->length[r] - 1 && j < tags; j++) {
+        g->grads[tags * tags + tags + j] += out[j];
     }
 }
 
@@ -355,9 +357,6 @@ static void crf_leave_losses(const crf_group *g)
 
 static int crf_group_of(crf_group *g, fl_watch *watch)
 {
-    if (g->grads) {
-        memset(g->grads, 0, (size_t)crf_grads_size(g->call) * sizeof(real));
-    }
     if (!crf_forward(g, watch) || !crf_backward(g, watch) ||
         (g->grads && !crf_transitions(g, watch))) {
         return 0;
@@ -366,13 +365,35 @@ static int crf_group_of(crf_group *g, fl_watch *watch)
     return 1;
 }
 
+/* Groups one after the other, whose gradients are summed. */
+static int crf_run_of(const fl_crf_call *call, const crf_space *space, const crf_tape *tape,
+                      ptrdiff_t run, fl_watch *watch)
+{
+    const ptrdiff_t groups = crf_groups(call), runs = crf_runs(call), size = crf_grads_size(call);
+    real *grads = call->labels ? space->grads + run * size : NULL;
+    if (grads) {
+        memset(grads, 0, (size_t)size * sizeof(real));
+    }
+    for (ptrdiff_t i = groups * run / runs; i < groups * (run + 1) / runs; i++) {
+        crf_group g = {.call = call,
+                       .k = call->kernels,
+                       .tables = &space->tables,
+                       .tape = tape,
+                       .grads = grads};
+        crf_find_rows(&g, i * FL_CRF_ROWS);
+        if (!crf_group_of(&g, watch)) {
+            return 0;
+        }
+    }
+    return 1;
+}
+
 static void crf(void *argument, fl_worker *team)
 {
     const fl_crf_call *call = argument;
     const crf_space space = crf_space_at(call);
     const fl_fpu saved = fl_fpu_enter();
-    const fl_kind groups = {crf_groups(call), 1, 1};
-    const ptrdiff_t size = crf_grads_size(call);
+    const fl_kind runs = {crf_runs(call), 1, 1};
     const crf_tape tape = crf_tape_at(call, &space, team->number);
     fl_watch watch = fl_watch_of(call->interrupt, team->number, 0);
     int going_on = 1;
@@ -380,14 +401,10 @@ static void crf(void *argument, fl_worker *team)
         crf_prepare(call, &space.tables);
     }
     fl_meet(team);
-    fl_work work = fl_begin(team, &groups, 1);
+    fl_work work = fl_begin(team, &runs, 1);
     for (fl_piece at; fl_next(&work, &at);) {
-        for (ptrdiff_t i = at.units.begin; going_on && i < at.units.end; i++) {
-            crf_group g = {
-                .call = call, .k = call->kernels, .tables = &space.tables, .tape = &tape};
-            g.grads = call->labels ? space.grads + i * size : NULL;
-            crf_find_rows(&g, i * FL_CRF_ROWS);
-            going_on = crf_group_of(&g, &watch);
+        for (ptrdiff_t run = at.units.begin; going_on && run < at.units.end; run++) {
+            going_on = crf_run_of(call, &space, &tape, run, &watch);
         }
     }
     if (team->number == 0 && call->labels) {

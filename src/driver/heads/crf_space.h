@@ -6,14 +6,16 @@
 #include "driver/tiles.h"
 #include "layout/pack.h"
 
-/* Rows whose steps are products together; gradients are summed over them, and then over groups of
- * them, so the number is the same for every instruction set. */
-enum { FL_CRF_ROWS = 6 };
+/* Rows whose steps are products together, and runs of such groups that a worker takes one after the
+ * other.  Gradients are summed over a run, and then over runs: their sizes depend on the batch
+ * alone, so the sums are the same for any team and instruction set.  Each run has gradients of its
+ * own, K^2 of them. */
+enum { FL_CRF_ROWS = 6, FL_CRF_RUNS = 64 };
 
 /* What all workers read: the transitions T in several forms, columns padded to whole lines. */
 typedef struct {
     ptrdiff_t columns;
-    real *largest;            /* [columns]: of each column, or 0 if that is not finite */
+    real *largest;            /* [columns]: of each column, or 0 if that is -inf */
     real *e;                  /* [K][K]: e^(T - largest); to decode, [K][columns]: T */
     real *to;                 /* [K][columns]: T, by the tag that it leads to */
     real *forward, *backward; /* [groups][K][4*VL]: panels of e and of its transpose */
@@ -34,7 +36,7 @@ typedef struct {
 
 typedef struct {
     crf_tables tables;
-    real *grads; /* [groups of rows][K*K + K + K] */
+    real *grads; /* [runs][K*K + K + K] */
     ptrdiff_t shared, worker;
 } crf_space;
 
@@ -56,6 +58,11 @@ static inline ptrdiff_t crf_length(const fl_crf_call *call, ptrdiff_t row)
 static inline ptrdiff_t crf_groups(const fl_crf_call *call)
 {
     return divide_up(call->batch, FL_CRF_ROWS);
+}
+
+static inline ptrdiff_t crf_runs(const fl_crf_call *call)
+{
+    return minimum(crf_groups(call), FL_CRF_RUNS);
 }
 
 static inline ptrdiff_t crf_grads_size(const fl_crf_call *call)
@@ -103,7 +110,7 @@ static crf_space crf_space_at(const fl_crf_call *call)
         tables->forward = arena_take(&a, panels);
         tables->backward = arena_take(&a, panels);
         space.grads =
-            arena_take_if(&a, call->labels != NULL, crf_groups(call) * crf_grads_size(call));
+            arena_take_if(&a, call->labels != NULL, crf_runs(call) * crf_grads_size(call));
     }
     space.shared = a.used;
     crf_take_tape(call, &a);
@@ -117,19 +124,14 @@ static crf_tape crf_tape_at(const fl_crf_call *call, const crf_space *space, int
     return crf_take_tape(call, &a);
 }
 
-/* Workers share groups of rows, or rows for the best paths.  An exponential or a logarithm takes as
+/* Workers share runs of rows, or rows for the best paths.  An exponential or a logarithm takes as
  * long as 20 multiply-adds. */
 static void plan_crf(fl_crf_call *call, fl_team_limits limits)
 {
     const double tags = (double)call->tags;
     const double step = call->path ? tags * tags : 3 * tags * tags + 40 * tags;
     const double work = step * (double)call->steps * (double)call->batch;
-    const double most = work / price_of(&limits).call + 1;
-    const ptrdiff_t pieces = call->path ? call->batch : crf_groups(call);
-    const ptrdiff_t workers = minimum(minimum(limits.threads, limits.processors), pieces);
-    call->team.wanted = most < (double)workers ? (int)most : (int)workers;
-    call->team.workers = fl_threads_for((int)minimum(call->team.wanted, limits.most));
-    call->team.work = work;
+    plan_shares(&call->team, &limits, work, call->path ? call->batch : crf_runs(call));
     const crf_space space = crf_space_at(call);
     call->scratch_size = space.shared + call->team.workers * space.worker;
 }
@@ -173,15 +175,15 @@ static void crf_prepare(const fl_crf_call *call, const crf_tables *tables)
     pack_rows(FL_SAME, k, &e, tags, groups, (char *)tables->backward);
 }
 
-/* Groups of rows one after the other. */
+/* Runs one after the other. */
 static void crf_add_grads(const fl_crf_call *call, const crf_space *space)
 {
     const ptrdiff_t size = crf_grads_size(call);
     real *grads = call->grads;
     memset(grads, 0, (size_t)size * sizeof(real));
-    for (ptrdiff_t group = 0; group < crf_groups(call); group++) {
+    for (ptrdiff_t run = 0; run < crf_runs(call); run++) {
         for (ptrdiff_t i = 0; i < size; i++) {
-            grads[i] += space->grads[group * size + i];
+            grads[i] += space->grads[run * size + i];
         }
     }
 }

@@ -64,12 +64,8 @@ static void plan_ctc(fl_ctc_call *call, fl_team_limits limits)
     const double states = 2 * (double)call->most_targets + 1;
     const double step = 120 * states + 20 * (double)call->symbols;
     const double work = step * (double)call->steps * (double)call->batch;
-    const double most = work / price_of(&limits).call + 1;
-    const ptrdiff_t workers = minimum(minimum(limits.threads, limits.processors), call->batch);
     arena a = {NULL, 0};
-    call->team.wanted = most < (double)workers ? (int)most : (int)workers;
-    call->team.workers = fl_threads_for((int)minimum(call->team.wanted, limits.most));
-    call->team.work = work;
+    plan_shares(&call->team, &limits, work, call->batch);
     ctc_space_at(call, &a);
     call->scratch_size = call->team.workers * a.used;
 }
@@ -106,8 +102,9 @@ static inline real ctc_log_y(real logit, real top, real log_sum)
     return log_y < FL_LOG_ZERO ? FL_LOG_ZERO : log_y; /* a NaN stays one */
 }
 
-/* The softmax of a step, left in the place of the gradient, and log y of the states. */
-static void ctc_emit(const ctc_row *r, ptrdiff_t t)
+/* The softmax of a step, left in the place of the gradient, and log y of the states.  Returns
+ * whether they are numbers. */
+static int ctc_emit(const ctc_row *r, ptrdiff_t t)
 {
     const fl_ctc_call *call = r->call;
     const ptrdiff_t n = call->symbols;
@@ -129,6 +126,7 @@ static void ctc_emit(const ctc_row *r, ptrdiff_t t)
         emit[s + 1] = ctc_log_y(logits[r->target[s / 2]], top, log_sum);
     }
     emit[r->states - 1] = blank;
+    return blank == blank;
 }
 
 /* Returns log p of the target, and leaves the probabilities of the last states. */
@@ -156,7 +154,10 @@ static int ctc_recursion(const ctc_row *r, fl_watch *watch, double *log_p)
         if (fl_leaves(watch, 120 * (double)r->padded)) {
             return 0;
         }
-        ctc_emit(r, t);
+        if (!ctc_emit(r, t)) {
+            *log_p = (double)NAN; /* a maximum of data may lose it */
+            return 1;
+        }
         a[-1] = a[-2] = FL_LOG_ZERO;
         const fl_ctc_step step = {
             .n = r->padded,
@@ -172,6 +173,17 @@ static int ctc_recursion(const ctc_row *r, fl_watch *watch, double *log_p)
     }
     *log_p = ctc_end(r, shifted);
     return 1;
+}
+
+/* What the gradient is where there is no recursion backward. */
+static void ctc_fill(const ctc_row *r, ptrdiff_t first, ptrdiff_t end, real value)
+{
+    for (ptrdiff_t t = first; t < end; t++) {
+        real *out = ctc_dlogits(r, t);
+        for (ptrdiff_t i = 0; i < r->call->symbols; i++) {
+            out[i] = value;
+        }
+    }
 }
 
 /* y - g of a step. */
@@ -213,13 +225,13 @@ static int ctc_row_of(ctc_row *r, fl_watch *watch)
         return 0;
     }
     const int no_path = log_p < (double)FL_LOG_ZERO / 10;
-    ((real *)call->nll)[r->row] = no_path ? (real)INFINITY : (real)-log_p;
-    if (!no_path) {
+    ((real *)call->nll)[r->row] = no_path ? (real)INFINITY : (real)(0 - log_p);
+    if (no_path || log_p != log_p) {
+        ctc_fill(r, 0, r->length, (real)(no_path ? 0 : log_p));
+    } else {
         ctc_gradient(r);
     }
-    for (ptrdiff_t t = no_path ? 0 : r->length; t < call->steps; t++) {
-        memset(ctc_dlogits(r, t), 0, (size_t)call->symbols * sizeof(real));
-    }
+    ctc_fill(r, r->length, call->steps, 0);
     return 1;
 }
 

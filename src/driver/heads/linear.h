@@ -72,18 +72,12 @@ static double row_work(const fl_head_call *call)
                     : 16.0 * (double)logits_row_of(call);
 }
 
-/* Workers meet twice in a block: no more of them than processors (see plan_team), nor than tiles of
- * rows. */
+/* Workers share tiles of rows, and meet twice in a block. */
 static void plan_head(fl_head_call *call, fl_team_limits limits)
 {
-    const double work = row_work(call) * (double)call->n;
-    const double most = work / price_of(&limits).call + 1;
     const ptrdiff_t rows = ((const fl_kernels *)call->kernels)->rows;
     const ptrdiff_t tiles = divide_up(minimum(FL_TERMS, call->n), rows);
-    const ptrdiff_t workers = minimum(minimum(limits.threads, limits.processors), tiles);
-    call->team.wanted = most < (double)workers ? (int)most : (int)workers;
-    call->team.workers = fl_threads_for((int)minimum(call->team.wanted, limits.most));
-    call->team.work = work;
+    plan_shares(&call->team, &limits, row_work(call) * (double)call->n, tiles);
     call->scratch_size = head_space_at(call).size;
 }
 
