@@ -84,11 +84,19 @@ class Gradients(FlatMapping):
     >>> grads = Gradients({"w": (2, 2), "b": (2,)}, np.arange(6.0))
     >>> grads["b"]
     array([4., 5.])
+    >>> grads.flat /= 2
+    >>> grads["b"]
+    array([2. , 2.5])
     """
 
     @property
     def flat(self) -> Array:
         return self._flat
+
+    @flat.setter
+    def flat(self, value: ArrayLike) -> None:
+        if value is not self._flat:
+            self._flat[...] = value
 
 
 class Versioned:

@@ -150,8 +150,12 @@ class Optimizer:
             raise ValueError(str(error)) from None
         self.__dict__.update(loaded.__dict__)
 
-    def __repr__(self) -> str:
+    @property
+    def _chosen(self) -> list[str]:
+        """The options that are not the defaults, as they are written in a call."""
         defaults = inspect.signature(type(self)).parameters
-        chosen = [f"{k}={v!r}" for k, v in self._options.items() if v != defaults[k].default]
-        parts = [f"{self._size} weights", f"lr={self._lr!r}", *chosen, f"steps={self._steps}"]
+        return [f"{k}={v!r}" for k, v in self._options.items() if v != defaults[k].default]
+
+    def __repr__(self) -> str:
+        parts = [f"{self._size} weights", f"lr={self._lr!r}", *self._chosen, f"steps={self._steps}"]
         return f"{type(self).__name__}({', '.join(parts)})"

@@ -142,9 +142,21 @@ def check_writable(array: Any, name: str) -> None:
 
 def refuse_shared(arrays: Iterable[tuple[str, Array]]) -> None:
     """Each would be written to twice."""
+    arrays = list(arrays)
+    spans = sorted(_span(array) for _, array in arrays if array.size)
+    if all(end <= start for (_, end), (start, _) in itertools.pairwise(spans)):
+        return  # the pairs would be many
     for (name, array), (other, other_array) in itertools.combinations(arrays, 2):
         if array is other_array or np.shares_memory(array, other_array):
             raise ValueError(f"{other}: expected memory of its own, got some that {name} has, too")
+
+
+def _span(array: Array) -> tuple[int, int]:
+    """The addresses between which its elements lie."""
+    start: int = array.__array_interface__["data"][0]
+    reach = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    low, high = sum(min(0, n) for n in reach), sum(max(0, n) for n in reach)
+    return start + low, start + high + array.itemsize
 
 
 def _vector_of(array: Any, name: str) -> Array:

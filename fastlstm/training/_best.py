@@ -37,7 +37,7 @@ class Best:
         """Compare the value of another record, of which the higher is the better."""
         if self._patience is None:
             return
-        self._waited = 0 if value >= self._value + self._tol else self._waited + 1
+        self._waited = 0 if value > self._value + self._tol else self._waited + 1
         if value > self._value:
             self._value = value
             if weights is not None:

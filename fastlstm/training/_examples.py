@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -62,11 +63,28 @@ class Examples:
         """What tells these examples from others, in an error too."""
         digest = hashlib.blake2b(digest_size=6)
         for part in self._parts:
-            for item in [part] if isinstance(part, np.ndarray) else part:
-                array = np.ascontiguousarray(item)
-                digest.update(f"{array.dtype} {array.shape}".encode())
-                digest.update(array.tobytes() if array.dtype != object else repr(item).encode())
+            _feed(digest, part)
         return f"{len(self._rows.order):,} examples with hash {digest.hexdigest()}"
+
+
+def _feed(digest: Any, item: Any) -> None:
+    """Read all of an item into a digest: arrays by their bytes, others by what they consist of."""
+    try:
+        array = np.asarray(item)
+    except ValueError:  # a list of items of unequal shapes
+        array = np.empty((), object)
+    if not array.dtype.hasobject:
+        digest.update(f"{array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+    elif isinstance(item, Mapping):
+        _feed(digest, [*item.items()])
+    elif isinstance(item, Iterable):
+        parts = list(item)
+        digest.update(f"{type(item).__name__} of {len(parts)}".encode())
+        for part in parts:
+            _feed(digest, part)
+    else:
+        digest.update(pickle.dumps(item))
 
 
 class Generated:

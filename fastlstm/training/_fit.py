@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from fastlstm._validation import bound, non_negative
 from fastlstm.distributed import alone
 from fastlstm.optim import Adam
 from fastlstm.optim._base import Optimizer
+from fastlstm.optim._targets import targets_of
 from fastlstm.training._checkpoint import Checkpoints
 from fastlstm.training._examples import Examples, Generated, examples_of
 from fastlstm.training._history import History, Progress
@@ -38,7 +38,7 @@ def fit(
     seconds: float | None = None,
     batch_size: int = 32,
     optimizer: Optimizer | None = None,
-    lr: float = 1e-3,
+    lr: float | None = None,
     schedule: Schedule = "constant",
     clip_norm: float | None = None,
     evaluate: Callable[[], float] | None = None,
@@ -75,8 +75,8 @@ def fit(
     optimizer : Optimizer, optional
         One of `fastlstm.optim`, of the parameters of `model`; its learning rate is that of the
         start.  Default: Adam with `lr`.
-    lr : float
-        Learning rate at the start; only without `optimizer`.
+    lr : float, optional
+        Learning rate at the start, without `optimizer`.  Default: 0.001.
     schedule : {"constant", "linear", "cosine"} or callable
         How the learning rate falls: not at all, or to 0, linearly or as half a cosine.  A callable
         returns its factor for the part of the run that is done, 0 to 1.
@@ -88,11 +88,11 @@ def fit(
         How often, evenly spaced and at the end, it is called, and the history gets a record.
         Default: after every epoch; 10 times if there are none.
     patience : int, optional
-        End the run after so many records in a row that do not reach the best one before plus `tol`.
+        End the run after this many records in a row without an improvement by more than `tol`.
         With `evaluate`, the weights are those of the best record afterwards; without, the training
         loss is what has to get better, and the weights stay the last ones.
-    tol : float
-        How much better is better.
+    tol : float, default 0
+        What an improvement has to exceed.
     seed : int, optional
         Of the order of the examples, or of the generator that `data` gets.
     progress : callable or bool, optional
@@ -147,11 +147,15 @@ def fit(
     source = examples_of(data, batch_size, seed)
     task = _Batches(model, gradients, source)
     if optimizer is None:
-        optimizer = Adam(task.updated, non_negative("lr", lr))
+        optimizer = Adam(task.updated, 1e-3 if lr is None else non_negative("lr", lr))
     elif not isinstance(optimizer, Optimizer):
         raise TypeError(
             f"optimizer: expected one of fastlstm.optim, got {type(optimizer).__name__}"
         )
+    elif lr is not None:
+        raise ValueError(f"lr: expected none with optimizer, which has its own, got {lr}")
+    else:
+        _check_same(optimizer, task.updated)
     plan = _plan(
         source,
         optimizer.lr,
@@ -166,20 +170,22 @@ def fit(
         if not callable(value) and (name == "gradients" or value is not None):
             raise TypeError(f"{name}: expected a function, got {type(value).__name__}")
     settings = {
-        **asdict(plan),
-        "schedule": getattr(schedule, "__name__", schedule),
+        **vars(plan),
+        "schedule": schedule if isinstance(schedule, str) else _name_of(schedule),
         "batch_size": batch_size,
+        "optimizer": f"{type(optimizer).__name__}({', '.join(optimizer._chosen)})",
         "model": [len(flat) for flat in task.weights()],
     }
     if checkpoint is not None:
         settings["data"] = source.fingerprint()
     checkpoints = Checkpoints.of(checkpoint, checkpoint_every, resume, settings)
     show = None if isinstance(progress, bool) else progress
+    score = None if evaluate is None else _score_of(evaluate)
     with contextlib.ExitStack() as stack:
         if progress is True:
             show = stack.enter_context(ProgressDisplay())
         try:
-            return train(task, optimizer, plan, alone(), evaluate, show, checkpoints)
+            return train(task, optimizer, plan, alone(), score, show, checkpoints)
         finally:
             optimizer.lr = plan.lr  # of the start, for another run
 
@@ -195,7 +201,9 @@ class _Batches(Task):
         ]
         self.updated = updated if whole else updated[0]
         self.trainable = [
-            item for part in updated for item in (part.values() if type(part) is dict else [part])
+            item
+            for part in updated
+            for item in (part.values() if _is_plain_mapping(part) else [part])
         ]
         drawing = [part._dropout_keys for part in parts if hasattr(part, "_dropout_keys")]
         self.generators = [source.generator, *drawing]
@@ -215,7 +223,7 @@ class _Batches(Task):
                 f"gradients: expected the loss to be a number, the mean of a batch, "
                 f"got an array of shape {_validation.shape_text(np.shape(loss))}"
             )
-        return float(loss), grads
+        return _number(loss, "gradients: expected the loss to be a number"), grads
 
     def progress(self, step: int) -> int:
         return step // self._source.per_epoch if self._source.per_epoch else 0
@@ -233,12 +241,12 @@ class _Batches(Task):
 
 def _updated(part: Any, name: str) -> Any:
     """What an optimizer updates of a part of a model."""
-    if isinstance(part, Mapping) and not isinstance(part, Parameters):
+    if _is_plain_mapping(part):
         for key, value in part.items():
             if not isinstance(value, np.ndarray):
                 got = type(value).__name__
                 raise TypeError(f"{name}[{key!r}]: expected an array, got {got}")
-        return dict(part)
+        return part
     if hasattr(part, "_check_trainable"):
         part._check_trainable("fit")
     found = getattr(part, "parameters", part)
@@ -247,6 +255,40 @@ def _updated(part: Any, name: str) -> Any:
             f"{name}: expected a layer, a head, Parameters or an array, got {type(part).__name__}"
         )
     return found
+
+
+def _is_plain_mapping(part: Any) -> bool:
+    """Whether it is a mapping of arrays, of which each is trained."""
+    return isinstance(part, Mapping) and not isinstance(part, Parameters)
+
+
+def _check_same(optimizer: Optimizer, updated: Any) -> None:
+    """Refuse an optimizer of something else than is trained, or in another order."""
+    ours, theirs = (
+        [
+            (vector.__array_interface__["data"], vector.size)
+            for target in targets
+            for vector in target.vectors().values()
+        ]
+        for targets in (targets_of(updated), optimizer._targets)
+    )
+    if ours != theirs:
+        raise ValueError("optimizer: expected one of all that model has, in its order")
+
+
+def _name_of(function: Any) -> str:
+    return str(getattr(function, "__name__", type(function).__name__))
+
+
+def _score_of(evaluate: Callable[[], Any]) -> Callable[[], float]:
+    return lambda: _number(evaluate(), "evaluate: expected it to return a number")
+
+
+def _number(value: Any, expected: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{expected}, got {value!r}") from None
 
 
 def _per_epoch(source: Examples | Generated, epochs: Any) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 from fastlstm import _validation
@@ -43,10 +44,14 @@ class Plan:
 
     def rate(self, done: float) -> float:
         """The learning rate of the next step."""
-        factor = self.schedule
-        return self.lr * float(
-            _SCHEDULES[factor](done) if isinstance(factor, str) else factor(done)
-        )
+        if isinstance(self.schedule, str):
+            return self.lr * _SCHEDULES[self.schedule](done)
+        factor = self.schedule(done)
+        if not (isinstance(factor, Real) and 0 <= factor < math.inf):
+            raise ValueError(
+                f"schedule: expected it to return a finite number of at least 0, got {factor!r}"
+            )
+        return self.lr * float(factor)
 
     def epoch(self, step: int) -> int:
         """Whole epochs that lie behind."""

@@ -177,6 +177,18 @@ def test_neighbours_share_nothing() -> None:
     assert both.tolist() == [-1.0] * 4 + [-2.0] * 4
 
 
+def test_columns_of_one_matrix_share_nothing() -> None:
+    """Their addresses overlap; backward and strided views, too."""
+    matrix = np.zeros((3, 4))
+    parts = [matrix[:, :2], matrix[::-1, 2:]]
+    grads = [part + 3.0 for part in parts]
+    grads = [*np.split(np.full((3, 4), 3.0), 2, axis=1)]
+    assert optim.clip_grad_norm(grads, 1.0) == pytest.approx(108**0.5)
+    shared = np.ones(9)
+    with pytest.raises(ValueError, match=r"grads\[2\]: expected memory of its own"):
+        optim.clip_grad_norm([shared[:3], np.ones(4), shared[8:1:-1]], 1.0)
+
+
 GOOD = {"w": np.ones((5, 3)), "b": np.ones(5), "scale": np.ones(())}
 BAD_GRADIENTS: dict[str, tuple[Any, type[Exception], str]] = {
     "missing": ({"w": GOOD["w"]}, ValueError, "^grads: expected those of w, b, scale, got w$"),

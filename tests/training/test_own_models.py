@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import fastlstm
 from fastlstm import optim, training
 from fastlstm._parameters import Gradients
 from fastlstm.training import History, Record
+from fastlstm.training._examples import examples_of
 
 Array = np.ndarray[Any, Any]
 
@@ -167,11 +171,11 @@ def test_without_patience_the_last_weights_stay() -> None:
 
 
 def test_patience_without_a_score_waits_for_the_loss() -> None:
-    losses = iter([5.0, 4.0, 4.0, 4.5, 4.6, 1.0])
+    losses = iter([5.0, 4.0, 3.0, 3.0, 3.5, 1.0])
     weight = np.zeros(1)
     history = training.fit([weight], lambda x: (next(losses), [np.ones(1)]), (np.zeros(3),),
                            epochs=6, patience=2, tol=0.0)  # fmt: skip
-    assert [r.loss for r in history.records] == [5.0, 4.0, 4.0, 4.5, 4.6]  # 4.0 again will do
+    assert [r.loss for r in history.records] == [5.0, 4.0, 3.0, 3.0, 3.5]
     assert weight[0] == pytest.approx(-5e-3)
 
 
@@ -301,6 +305,34 @@ def test_another_run_is_refused(tmp_path: Path) -> None:
             run(X, **options)
     with pytest.raises(ValueError, match=r"^data: expected 30 examples with hash .*, got 30 exa"):
         run(X + 1)
+    model = Recurrent(1)
+    adam = optim.Adam([model.lstm.parameters, model.out], eps=1e-7)
+    message = r"^optimizer: expected Adam\(\) as in the checkpoint .*, got Adam\(eps=1e-07\)"
+    with pytest.raises(ValueError, match=message):
+        training.fit(model.model, model.gradients, (X, y), epochs=2, batch_size=8,
+                     checkpoint=tmp_path / "x", resume="auto", optimizer=adam)  # fmt: skip
+
+
+def test_data_are_told_apart_to_the_last_number() -> None:
+    """Whatever they are: arrays of objects, nested lists, dictionaries with long arrays."""
+    long = np.arange(5000.0)
+    other = np.where(np.arange(5000) == 2500, 0, long)
+    ragged = [[1, 2], [3]]
+    pairs: list[tuple[Any, Any]] = [
+        (long.astype(object), other.astype(object)),
+        ([{"x": long}], [{"x": other}]),
+        ([ragged, ragged], [ragged, [[1, 2], [4]]]),
+        ([np.zeros(3), np.zeros(2)], [np.zeros(2), np.zeros(3)]),
+        ([(1, "a")], [(1, "b")]),
+        ([None, 1], [1, None]),
+    ]
+    for first, second in pairs:
+        one, again, two = (
+            examples_of((copy.deepcopy(part),), 1, 0).fingerprint()
+            for part in (first, first, second)
+        )
+        assert one == again
+        assert one != two
 
 
 def test_progress(capsys: pytest.CaptureFixture[str]) -> None:
@@ -338,6 +370,14 @@ def test_a_loss_that_is_not_finite() -> None:
         ({"epochs": 0}, "epochs: expected a finite number > 0, got 0"),
         ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
         ({"lr": -1}, "lr: expected"),
+        (
+            {"lr": 0.1, "optimizer": optim.Adam(np.zeros(2))},
+            "lr: expected none with optimizer, which has its own, got 0.1",
+        ),
+        (
+            {"optimizer": optim.Adam(np.zeros(2))},
+            "optimizer: expected one of all that model has, in its order",
+        ),
         ({"optimizer": "adam"}, "optimizer: expected one of fastlstm.optim, got str"),
         ({"schedule": "steps"}, "schedule: expected 'constant', 'linear', 'cosine' or a function"),
         ({"clip_norm": -1}, "clip_norm: expected"),
@@ -346,6 +386,9 @@ def test_a_loss_that_is_not_finite() -> None:
         ({"tol": -1}, "tol: expected"),
         ({"seed": -1}, "seed: expected at least 0, got -1"),
         ({"evaluate": 3}, "evaluate: expected a function, got int"),
+        ({"schedule": lambda done: None}, "schedule: expected it to return a finite .*, got None"),
+        ({"schedule": lambda done: math.nan}, "schedule: expected it to return a .*, got nan"),
+        ({"gradients": lambda x, y: (None, 0)}, "gradients: expected the loss .*, got None"),
         ({"gradients": None}, "gradients: expected a function, got NoneType"),
         ({"gradients": lambda x, y: 3.0}, r"gradients: expected it to return \(loss, grads\), got"),
         ({"gradients": lambda x, y: (np.zeros(3), 0)}, r"gradients: .* array of shape \(3,\)"),
@@ -361,6 +404,49 @@ def test_bad_arguments(options: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=f"^{message}"):
         training.fit(**{**arguments, **options})
     assert not model.parameters.flat.any()
+
+
+def test_an_evaluation_that_returns_nothing() -> None:
+    model = Line()
+    with pytest.raises(TypeError, match=r"^evaluate: expected it to return a number, got None"):
+        training.fit(model, model.gradients, line_data(), epochs=1, evaluate=lambda: None)  # type: ignore[arg-type,return-value]
+
+
+def test_an_optimizer_of_the_same_arrays_in_another_order() -> None:
+    a, b = np.zeros(2), np.zeros(2)
+    with pytest.raises(ValueError, match="in its order"):
+        training.fit([a, b], lambda x: (0.0, [a, b]), (np.zeros(2),), epochs=1,
+                     optimizer=optim.Adam([b, a]))  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [False, True], ids=["default", "own optimizer"])
+def test_an_array_that_is_replaced_is_noticed(given: bool) -> None:
+    model = {"w": np.zeros(2)}
+
+    def gradients(x: Array) -> Any:
+        model["w"] = model["w"] - 0.1  # not in place
+        return 0.0, {"w": np.ones(2)}
+
+    options = {"optimizer": optim.SGD(model, 0.1)} if given else {}
+    with pytest.raises(ValueError, match=r"\['w'\]: expected the array that the optimizer was g"):
+        training.fit(model, gradients, (np.zeros(2),), epochs=1, **options)  # type: ignore[arg-type]
+
+
+class Warmup:
+    """A schedule that cannot be copied."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+    def __call__(self, done: float) -> float:
+        return min(1.0, 10 * done + 0.1)
+
+
+def test_a_schedule_is_any_callable(tmp_path: Path) -> None:
+    for schedule in (Warmup(), functools.partial(max, 0.5)):
+        model = Line()
+        training.fit(model, model.gradients, line_data(), epochs=1, schedule=schedule,
+                     checkpoint=tmp_path / type(schedule).__name__)  # fmt: skip
 
 
 def test_a_quantized_layer_is_refused() -> None:
