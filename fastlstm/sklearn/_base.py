@@ -23,7 +23,7 @@ from fastlstm.distributed._alone import alone
 from fastlstm.distributed._group import Group, current
 from fastlstm.optim import AdamW
 from fastlstm.sklearn._examples import Examples
-from fastlstm.sklearn._network import Network
+from fastlstm.sklearn._network import MOST_SEED, Network
 from fastlstm.sklearn._progress import Progress
 from fastlstm.sklearn._readout import EveryStep, LastStep
 from fastlstm.sklearn._scoring import Given, HeldOut, scorer_of, validation
@@ -34,7 +34,6 @@ from fastlstm.training._together import agree
 
 Array = NDArray[Any]
 
-_MOST_SEED = (1 << 31) - 1
 _OF_PROCESS = ("random_state", "verbose")  # parameters that may differ: process 0's are used
 
 
@@ -325,7 +324,7 @@ class SequenceEstimator(BaseEstimator):  # type: ignore[misc]  # scikit-learn ha
             dropout=self.dropout,
             bidirectional=self.bidirectional,
             dtype=sequences.steps.dtype,
-            seed=int(rng.randint(_MOST_SEED)),
+            seed=int(rng.randint(MOST_SEED)),
         )
         readout = EveryStep() if self.output == "steps" else LastStep()
         return Network(layer, self._outputs(), rng, readout)

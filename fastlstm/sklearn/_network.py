@@ -20,6 +20,7 @@ from fastlstm.sklearn._sequences import Sequences
 
 Array = NDArray[Any]
 
+MOST_SEED = (1 << 31) - 1  # below it, a RandomState draws the seeds of parts
 _VALUES = 1 << 20  # of a layer's output that are computed at a time: 8 MiB
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from fastlstm._layers.base import Layer
 from fastlstm._shards import Shards
+from fastlstm.sklearn._sequences import inside
 
 Array = NDArray[Any]
 AnyLayer = Layer[Any, Any, Any]
@@ -72,7 +73,7 @@ class EveryStep:
 
     def read(self, layer: AnyLayer, y: Array, state: Any, lengths: Array | None) -> Array:
         """(all steps, D*H)."""
-        steps = y.reshape(-1, y.shape[2]) if lengths is None else y[_inside(y, lengths)]
+        steps = y.reshape(-1, y.shape[2]) if lengths is None else y[inside(lengths, y.shape[1])]
         return np.array(steps, np.float64, order="C")
 
     def back(
@@ -82,7 +83,7 @@ class EveryStep:
         if lengths is None:
             return gradient.astype(y.dtype).reshape(y.shape), None
         dy = np.zeros_like(y)
-        dy[_inside(y, lengths)] = gradient
+        dy[inside(lengths, y.shape[1])] = gradient
         return dy, None
 
     def borders(self, shards: Shards, y: Array, lengths: Array | None) -> Borders:
@@ -91,9 +92,3 @@ class EveryStep:
         ends = np.concatenate([[0], np.cumsum(steps)]).astype(np.intp)
         starts = ends[shards.starts]
         return Borders(starts, int(np.diff(starts).max(initial=0)))
-
-
-def _inside(y: Array, lengths: Array) -> Array:
-    """(B, T) array of bool: where there is a step."""
-    mask: Array = np.arange(y.shape[1]) < lengths[:, None]
-    return mask

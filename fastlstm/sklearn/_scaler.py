@@ -16,7 +16,43 @@ from fastlstm.sklearn._sequences import axes_of, is_list, joined, plain
 Array = NDArray[Any]
 
 
-class SequenceScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn has no types
+class _OfSequences:
+    """`transform` outside the class that scikit-learn wraps: ``set_output`` is for tables alone."""
+
+    def transform(self, X: Any, copy: bool | None = None) -> Any:
+        """Scale sequences.
+
+        Parameters
+        ----------
+        X : as for `fit`
+        copy : bool, optional
+            In place of the parameter.
+
+        Returns
+        -------
+        as `X`
+            An array (n, T, F), a list of n arrays (T_i, F), or a table.
+        """
+        steps, lengths, closed = _opened(X)
+        scaled = super().transform(steps, copy)  # type: ignore[misc]
+        return scaled if lengths is None else closed(np.asarray(scaled))
+
+    def fit_transform(self, X: Any, y: Any = None, **fit_params: Any) -> Any:
+        """Scale sequences by their own means and standard deviations.
+
+        Parameters
+        ----------
+        X, y, **fit_params
+            As for `fit`.
+
+        Returns
+        -------
+        as `X`
+        """
+        return self.fit(X, y, **fit_params).transform(X)  # type: ignore[attr-defined]
+
+
+class SequenceScaler(_OfSequences, StandardScaler):  # type: ignore[misc]  # no types there
     """Scale each feature to mean 0 and variance 1, over all steps of all sequences.
 
     A ``StandardScaler`` that takes what the estimators take; its arithmetic, its parameters and its
@@ -108,24 +144,6 @@ class SequenceScaler(StandardScaler):  # type: ignore[misc]  # scikit-learn has 
             sample_weight = np.repeat(np.asarray(sample_weight), lengths)
         super().partial_fit(steps, y, sample_weight)
         return self
-
-    def transform(self, X: Any, copy: bool | None = None) -> Any:
-        """Scale sequences.
-
-        Parameters
-        ----------
-        X : as for `fit`
-        copy : bool, optional
-            In place of the parameter.
-
-        Returns
-        -------
-        as `X`
-            An array (n, T, F), a list of n arrays (T_i, F), or a table.
-        """
-        steps, lengths, closed = _opened(X)
-        scaled = super().transform(steps, copy)
-        return scaled if lengths is None else closed(np.asarray(scaled))
 
     def inverse_transform(self, X: Any, copy: bool | None = None) -> Any:
         """Undo `transform`.

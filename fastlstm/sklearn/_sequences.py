@@ -59,14 +59,20 @@ class Sequences:
     def batch(self, rows: Array) -> tuple[Array, Array | None]:
         """Some sequences, (B, T, F), zeros behind the short ones; lengths (B,), if they differ."""
         lengths = self.lengths[rows]
-        step = np.arange(lengths.max(initial=1))
-        places = self.starts[rows, None] + step
-        inside = step < lengths[:, None]
-        if inside.all():
+        most = lengths.max(initial=1)
+        places = self.starts[rows, None] + np.arange(most)
+        steps = inside(lengths, most)
+        if steps.all():
             return self.steps[places], None
         x = np.zeros((*places.shape, *self.steps.shape[1:]), self.steps.dtype)
-        x[inside] = self.steps[places[inside]]
+        x[steps] = self.steps[places[steps]]
         return x, lengths
+
+
+def inside(lengths: Array, steps: int) -> Array:
+    """(B, steps) array of bool: where there is a step of a sequence."""
+    mask: Array = np.arange(steps) < np.asarray(lengths)[:, None]
+    return mask
 
 
 def read(estimator: Any, X: Any, dtypes: DTypes, width: int | None) -> Sequences:

@@ -14,11 +14,10 @@ from fastlstm._layers.cells import CELLS
 from fastlstm._parameters import Parameters
 from fastlstm.distributed._group import Group
 from fastlstm.heads import CRF
-from fastlstm.sklearn._base import _MOST_SEED
 from fastlstm.sklearn._classifier import LSTMClassifier
 from fastlstm.sklearn._examples import Examples
-from fastlstm.sklearn._network import Network
-from fastlstm.sklearn._sequences import Sequences, is_list
+from fastlstm.sklearn._network import MOST_SEED, Network
+from fastlstm.sklearn._sequences import Sequences, axes_of, is_list
 from fastlstm.sklearn._tagging import TaggingNetwork
 from fastlstm.sklearn._tokens import Tokens, Vocabulary, are_tokens, read_tokens
 from fastlstm.sklearn._training import Plan
@@ -282,17 +281,16 @@ class LSTMTagger(LSTMClassifier):
         return sequences.as_given(found)
 
     def _read(self, X: Any, network: Network | None) -> Sequences:
-        if hasattr(X, "ndim") and X.ndim == 1 and getattr(X, "dtype", None) is np.dtype(object):
-            X = list(X)
+        X = _listed(X)
         if are_tokens(X):
             return self._read_tokens(X, network)
         if isinstance(network, TaggingNetwork) and network.vocabulary is not None:
             raise ValueError("X: expected sequences of tokens, as in fit, got features")
-        if not is_list(X) and getattr(X, "ndim", 3) != 3:
-            shape = _validation.shape_text(np.shape(X))
+        if (axes := axes_of(X)) != 3:
+            got = f"a list of {axes} axes" if is_list(X) else _validation.shape_text(np.shape(X))
             raise ValueError(
                 "X: expected a list of sequences of tokens, a list of arrays (T, F) or an array "
-                f"(n, T, F), got {shape}"
+                f"(n, T, F), got {got}"
             )
         return super()._read(X, network)
 
@@ -316,11 +314,15 @@ class LSTMTagger(LSTMClassifier):
             dropout=self.dropout,
             bidirectional=self.bidirectional,
             dtype="float32" if of_tokens else sequences.steps.dtype,
-            seed=int(rng.randint(_MOST_SEED)),
+            seed=int(rng.randint(MOST_SEED)),
         )
         return TaggingNetwork(layer, self._outputs(), rng, bool(self.crf), vocabulary)
 
     def _plan(self, partial: bool, group: Group) -> Plan:
+        if (partial or self.warm_start) and hasattr(self, "crf_"):
+            before = self.crf_ is not None
+            if bool(self.crf) != before:
+                raise ValueError(f"crf: expected {before} as before, got {self.crf!r}")
         if group.size > 1:
             raise ValueError(
                 f"group: expected one process, got {group.size}: a tagger is fitted in one"
@@ -352,5 +354,15 @@ class LSTMTagger(LSTMClassifier):
         self.crf_: CRF | None = network.crf
         if network.vocabulary is not None:
             self.vocabulary_ = network.vocabulary
-        elif hasattr(self, "vocabulary_"):
-            del self.vocabulary_  # of a fit before
+        stale = "vocabulary_" if network.vocabulary is None else "n_features_in_"
+        self.__dict__.pop(stale, None)  # of a fit before
+
+
+def _listed(X: Any) -> Any:
+    """Sequences in a series of pandas, or in an array of objects or texts, as a list."""
+    if isinstance(X, str):
+        raise TypeError(f"X: expected a list of sequences, got a text; put it in one: [{X[:20]!r}]")
+    if isinstance(X, list | tuple) and not len(X):
+        raise ValueError("X: expected at least one sequence, got none")
+    axes, kind = getattr(X, "ndim", 0), getattr(getattr(X, "dtype", None), "kind", "f")
+    return list(X) if axes == 1 or (axes == 2 and kind in "OUT") else X

@@ -12,13 +12,13 @@ from fastlstm._layers.base import Layer
 from fastlstm._parameters import Gradients, Parameters
 from fastlstm.heads import CRF, Linear
 from fastlstm.heads._softmax import log_softmax
-from fastlstm.sklearn._network import Network
+from fastlstm.heads._sums import sum_in_order
+from fastlstm.sklearn._network import MOST_SEED, Network
 from fastlstm.sklearn._readout import EveryStep
+from fastlstm.sklearn._sequences import inside
 from fastlstm.sklearn._tokens import UNKNOWN, Vocabulary
 
 Array = NDArray[Any]
-
-_MOST_SEED = (1 << 31) - 1
 
 
 class TaggingNetwork(Network):
@@ -50,9 +50,9 @@ class TaggingNetwork(Network):
     ) -> None:
         self.layer, self.readout = layer, EveryStep()
         width = layer._directions * layer.hidden_size
-        self.linear = Linear(width, outputs, dtype="float64", seed=int(rng.randint(_MOST_SEED)))
+        self.linear = Linear(width, outputs, dtype="float64", seed=int(rng.randint(MOST_SEED)))
         self.out = self.linear.parameters
-        self.crf = CRF(outputs, dtype="float64", seed=int(rng.randint(_MOST_SEED))) if crf else None
+        self.crf = CRF(outputs, dtype="float64", seed=int(rng.randint(MOST_SEED))) if crf else None
         self.embedding: Parameters | None = None
         self.vocabulary = vocabulary
         if vocabulary is not None:
@@ -113,7 +113,7 @@ class TaggingNetwork(Network):
             assert dx is not None
             dx[UNKNOWN] = 0  # it stays what it is
             grads.append(Gradients({"weight": dx.shape}, dx.ravel()))
-        return float(np.add.accumulate(losses)[-1] * scale), grads
+        return float(sum_in_order(losses) * scale), grads
 
     def losses(self, emissions: Array, targets: Array, lengths: Array) -> Array:
         """-log p of the tags of each sequence, or of each step without a CRF."""
@@ -129,13 +129,12 @@ class TaggingNetwork(Network):
             gradient = np.exp(logs)
             gradient[places, targets] -= 1
             return -logs[places, targets], gradient, []
-        inside = _inside(lengths)
-        padded = np.zeros((*inside.shape, emissions.shape[1]))
-        tags = np.zeros(inside.shape, np.intp)
-        padded[inside], tags[inside] = emissions, targets
+        steps = inside(lengths, lengths.max(initial=0))
+        tags = np.zeros(steps.shape, np.intp)
+        tags[steps] = targets
         # Batch first here, as steps of a sequence lie together; the CRF has time first.
-        losses, gradient, grads = self.crf.loss(padded.swapaxes(0, 1), tags.T, lengths)
-        return losses, gradient.swapaxes(0, 1)[inside], [grads]
+        losses, gradient, grads = self.crf.loss(_padded(emissions, lengths), tags.T, lengths)
+        return losses, gradient.swapaxes(0, 1)[steps], [grads]
 
     def tags(self, emissions: Array, lengths: Array) -> Array:
         """(N,) array: the most probable tags of all sequences, one after another."""
@@ -150,19 +149,13 @@ class TaggingNetwork(Network):
             return log_softmax(emissions)
         marginals = self.crf.marginals(_padded(emissions, lengths), lengths)
         with np.errstate(divide="ignore"):
-            logs: Array = np.log(marginals.swapaxes(0, 1)[_inside(lengths)])
+            logs: Array = np.log(marginals.swapaxes(0, 1)[inside(lengths, len(marginals))])
         return logs
-
-
-def _inside(lengths: Array) -> Array:
-    """(B, T) array of bool: where there is a step."""
-    mask: Array = np.arange(lengths.max(initial=0)) < np.asarray(lengths)[:, None]
-    return mask
 
 
 def _padded(emissions: Array, lengths: Array) -> Array:
     """(T, B, K) array, of emissions (N, K)."""
-    inside = _inside(lengths)
-    padded = np.zeros((*inside.shape, emissions.shape[1]))
-    padded[inside] = emissions
+    steps = inside(lengths, lengths.max(initial=0))
+    padded = np.zeros((*steps.shape, emissions.shape[1]))
+    padded[steps] = emissions
     return padded.swapaxes(0, 1)

@@ -13,6 +13,8 @@ from fastlstm._validation import shape_text
 
 Array = NDArray[Any]
 
+_TEXTS = "UST"  # kinds of dtypes
+
 
 def check_given(estimator: Any, y: Any) -> None:
     """Refuse a missing y, in the words of scikit-learn."""
@@ -64,6 +66,10 @@ def of_steps(y: Any, lengths: Sequence[int] | Array, several: bool) -> Array:
         if part.ndim not in ((1, 2) if several else (1,)) or part.shape != (length, *rest):
             expected = _shape_of(int(length), parts, several)
             raise ValueError(f"y[{i}]: expected {expected}, a target for each step, got {got}")
+        if parts and (part.dtype.kind in _TEXTS) != (parts[0].dtype.kind in _TEXTS):
+            raise TypeError(
+                f"y[{i}]: expected targets of the kind of y[0], {parts[0].dtype}, got {part.dtype}"
+            )
         parts.append(part)
     return np.concatenate(parts)
 

@@ -115,8 +115,11 @@ def last_window(series: Any, length: int) -> Array:
 
 def _steps(series: Any, least: int) -> Array:
     """(N, F) array of float32 or float64, with at least so many steps."""
+    _validation.refuse_masks(series, "series")
     try:
         values = np.asarray(series)
+        if values.dtype.kind not in "fiubO":  # dates, texts and complex numbers could be cast, too
+            raise TypeError(values.dtype)
         single = values.dtype.newbyteorder("=") == np.float32
         values = values.astype(np.float32 if single else np.float64, copy=False)
     except (TypeError, ValueError) as error:  # texts, or rows of unequal lengths

@@ -81,6 +81,19 @@ def test_forms(rng: Generator) -> None:
     np.testing.assert_allclose(scaler.inverse_transform(expected), X, rtol=1e-12)
 
 
+def test_tables_alone_become_data_frames(rng: Generator) -> None:
+    pytest.importorskip("pandas")
+    scaler, table = SequenceScaler(), rng.standard_normal((6, 2))
+    scaler.set_output(transform="pandas")
+    x = rng.standard_normal((4, 5, 2))
+    expected = SequenceScaler().fit_transform(x)
+    np.testing.assert_array_equal(scaler.fit_transform(x), expected)
+    assert isinstance(scaler.transform([*x]), list)
+    frame = scaler.transform(table)
+    assert type(frame).__name__ == "DataFrame"
+    assert type(scaler.fit_transform(table)).__name__ == "DataFrame"
+
+
 def test_an_array_is_changed_only_if_it_may_be(rng: Generator) -> None:
     X = rng.normal(5, 3, size=(20, 4, 3))
     before = X.copy()

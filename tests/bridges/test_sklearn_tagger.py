@@ -16,6 +16,7 @@ pytest.importorskip("sklearn")
 
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 
 from fastlstm.sklearn import LSTMTagger
 from fastlstm.sklearn._tagging import TaggingNetwork
@@ -247,7 +248,12 @@ def test_quantize(rng: Generator, tokens: bool) -> None:
     [
         ([["a"], ["b", "c"]], [[1], [1]], r"y\[1\]: expected \(2,\), .* got \(1,\)"),
         ([["a"], []], [[1], []], r"X\[1\]: expected at least one token, got none"),
-        ([["a"], [["b"]]], [[1], [1]], r"X\[1\]: expected a sequence of tokens like the first"),
+        ([["a"], [["b"]]], [[1], [1]], r"X\[1\]: expected a sequence of tokens, each a"),
+        ([["a", ["b"]]], [[1, 1]], r"X\[0\]: expected a sequence of tokens, each a word, .* got l"),
+        ("ab", [1, 1], r"X: expected a list of sequences, got a text; put it in one: \['ab'\]"),
+        ([], [], "X: expected at least one sequence, got none"),
+        ([[0.5, 1.5]], [[1, 1]], "X: expected a list of sequences of tok.*, got a list of 2 axes"),
+        ([["a"], ["b"]], [["N"], [1]], r"y\[1\]: expected targets of the kind of y\[0\], <U1, got"),
         ([["a"]], [[1], [2]], "inconsistent numbers of samples"),
         ([["a"]], None, "requires y to be passed"),
         (np.ones((3, 4)), np.ones((3, 4)), r"X: expected a list of sequences .*, got \(3, 4\)"),
@@ -260,6 +266,50 @@ def test_bad_arguments(X: Any, y: Any, message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         tagger.fit(X, y)
     assert not hasattr(tagger, "lstm_")
+
+
+def test_a_single_tag(rng: Generator) -> None:
+    X, y = sentences(rng)
+    tagger = LSTMTagger(**SMALL).fit(X, [["-"] * len(tags) for tags in y])
+    assert tagger.score(X, [["-"] * len(tags) for tags in y]) == 1
+
+
+def test_forms_of_pandas_and_numpy(rng: Generator) -> None:
+    pd = pytest.importorskip("pandas")
+    X = ["ab", "ba", "aa"]
+    y = [[*"xy"], [*"yx"], [*"xx"]]
+    expected = LSTMTagger(**SMALL).fit(X, y).predict_proba(X)
+    for form in (pd.Series(X), pd.Series([[*text] for text in X]), np.array([[*t] for t in X])):
+        np.testing.assert_array_equal(
+            LSTMTagger(**SMALL).fit(form, y).predict_proba(form), expected
+        )
+
+
+def test_a_sentence_that_is_not_in_a_list(rng: Generator) -> None:
+    tagger = LSTMTagger(**SMALL).fit(*sentences(rng))
+    with pytest.warns(UserWarning, match="none of its tokens, such as 'M', is in the vocabulary"):
+        tagger.predict(["Mr", "Brown"])
+
+
+def test_what_a_fit_before_left(rng: Generator) -> None:
+    tagger = LSTMTagger(**SMALL).fit(*numbers(rng))
+    assert tagger.n_features_in_ == 3
+    tagger.fit(*sentences(rng))
+    assert not hasattr(tagger, "n_features_in_")
+    tagger.fit(*numbers(rng))
+    assert not hasattr(tagger, "vocabulary_")
+    with pytest.raises(ValueError, match="crf: expected True as before, got False"):
+        tagger.set_params(crf=False, warm_start=True).fit(*numbers(rng))
+
+
+def test_cross_validation(rng: Generator) -> None:
+    """Of lists of lists, which scikit-learn takes for something else in a classifier."""
+    X, y = sentences(rng)
+    scores = cross_val_score(LSTMTagger(**SMALL), X, y, cv=KFold(2))
+    arrays = [np.array(tags) for tags in y]
+    assert len(scores) == len(cross_val_score(LSTMTagger(**SMALL), X, arrays, cv=2)) == 2
+    search = GridSearchCV(LSTMTagger(**SMALL), {"crf": [True, False]}, cv=2).fit(X, arrays)
+    assert search.best_score_ > 0
 
 
 def test_bad_later_arguments(rng: Generator) -> None:
