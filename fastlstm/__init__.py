@@ -14,7 +14,7 @@ from fastlstm._layers.slstm import SLSTM
 from fastlstm._parameters import Parameters
 
 if TYPE_CHECKING:
-    from fastlstm import heads, reference
+    from fastlstm import distributed, heads, models, reference, training
 
 __all__ = [
     "GRU",
@@ -24,15 +24,18 @@ __all__ = [
     "Parameters",
     "StreamPool",
     "__version__",
+    "distributed",
     "get_num_threads",
     "heads",
     "isas",
     "look",
+    "models",
     "optim",
     "reference",
     "release_memory",
     "set_num_threads",
     "show_config",
+    "training",
 ]
 
 
@@ -44,3 +47,7 @@ def __getattr__(name: str) -> Any:
     if name == "look":
         return importlib.import_module("fastlstm.viewer").look
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

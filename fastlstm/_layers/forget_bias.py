@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
@@ -12,6 +11,9 @@ from fastlstm import _validation
 
 Array = NDArray[Any]
 Bias = float | Literal["chrono"] | None
+
+_MOST_BIAS = float(np.finfo(np.float32).max)
+_MOST_LAG = 1 << 53  # whole numbers of float64
 
 
 class ForgetBias(NamedTuple):
@@ -48,9 +50,9 @@ class ForgetBias(NamedTuple):
                     "max_lag: expected with forget_bias='chrono' how many steps are to be "
                     "remembered, got None"
                 )
-            return cls(None, _validation.integer(max_lag, "max_lag", 2))
+            return cls(None, _validation.integer(max_lag, "max_lag", 2, _MOST_LAG))
         number = isinstance(forget_bias, int | float | np.floating | np.integer)
-        if not number or isinstance(forget_bias, bool) or not math.isfinite(forget_bias):
+        if not number or isinstance(forget_bias, bool) or not abs(forget_bias) <= _MOST_BIAS:
             raise ValueError(
                 f"forget_bias: expected a finite number, 'chrono' or None, got {forget_bias!r}"
             )

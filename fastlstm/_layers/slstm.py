@@ -136,9 +136,12 @@ class SLSTM(Layer[State, StateLike, SLSTMTrace]):
     @classmethod
     def _options_in(cls, mapping: Mapping[str, Any]) -> dict[str, Any]:
         options = super()._options_in(mapping)
-        rows, columns = np.shape(mapping["weight_hh_l0"])
-        heads = rows // 4 // max(columns, 1)
-        return options | {"hidden_size": rows // 4, "num_heads": heads}
+        shape = np.shape(mapping["weight_hh_l0"])
+        if len(shape) != 2 or not all(shape) or shape[0] % (4 * shape[1]):
+            got = _validation.shape_text(shape)
+            raise ValueError(f"weight_hh_l0: expected (4 * H, H / num_heads), got {got}")
+        units = shape[0] // 4
+        return options | {"hidden_size": units, "num_heads": units // shape[1]}
 
     @classmethod
     def from_torch(cls, source: Any, **options: Any) -> Self:

@@ -73,7 +73,7 @@ def _of_cell(kernel: Array, bias: Array, names: list[str]) -> tuple[Array, Array
     """
     heads, rows, columns = kernel.shape if kernel.ndim == 3 else (0, 0, 0)
     size = min(rows, columns)
-    if not size or max(rows, columns) != 4 * size:
+    if not heads * size or max(rows, columns) != 4 * size:
         raise ValueError(
             f"{names[0]}: expected (heads, 4 * size, size) or (heads, size, 4 * size), "
             f"got {kernel.shape}"

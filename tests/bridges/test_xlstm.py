@@ -163,6 +163,8 @@ def test_a_mapping_needs_no_package(rng: Generator) -> None:
          r"slstm_cell._bias_: expected \(24,\), got \(23,\)"),
         (arrays(**{"slstm_cell._recurrent_kernel_": np.ones((2, 3, 3))}), ValueError,
          r"_recurrent_kernel_: expected \(heads, 4 \* size, size\) or .*, got \(2, 3, 3\)"),
+        (arrays(**{"slstm_cell._recurrent_kernel_": np.ones((0, 12, 3))}), ValueError,
+         r"_recurrent_kernel_: expected \(heads, 4 \* size, size\) or .*, got \(0, 12, 3\)"),
         (arrays(**{"ogate.weight": np.ones((1, 6, 6))}), ValueError,
          r"ogate.weight: expected \(2, 3, 3\), got \(1, 6, 6\)"),
         (arrays(**{"ogate.weight": np.ones((2, 3, 3), int)}), TypeError,
