@@ -71,7 +71,7 @@ cdef int _run(str isa, BufferCache cache, const real[:, :, :] emissions,
     cdef const fl_driver *driver = driver_of(real is double)
     cdef Py_ssize_t T = emissions.shape[0], B = emissions.shape[1], K = emissions.shape[2]
     cdef Buffer scratch
-    cdef Interrupt interrupt = interrupt_for(3 * <double>T * B * K * K)
+    cdef Interrupt interrupt
     memset(&call, 0, sizeof(call))
     if min(T, B, K) < 1 or (K > 1 and emissions.strides[2] != sizeof(real)):
         raise ValueError("emissions: expected rows of adjacent elements, and some of them")
@@ -103,9 +103,10 @@ cdef int _run(str isa, BufferCache cache, const real[:, :, :] emissions,
             raise ValueError("grads: expected the shape of the parameters")
         call.labels, call.grads = &labels[0, 0], &grads[0]
     call.kernels = find_isa(isa).f64 if real is double else find_isa(isa).f32
+    driver.plan_crf(&call, team_limits(threads))
+    interrupt = interrupt_for(call.team.work)
     if interrupt is not None:
         call.interrupt = &interrupt.call
-    driver.plan_crf(&call, team_limits(threads))
     scratch = cache.take(call.scratch_size * sizeof(real))
     call.scratch = scratch.data
     with nogil:

@@ -63,7 +63,7 @@ cdef int _loss(str isa, BufferCache cache, const real[:, :, :] logits,
     cdef Py_ssize_t T = logits.shape[0], B = logits.shape[1], K = logits.shape[2]
     cdef Py_ssize_t b, S = targets.shape[1]
     cdef Buffer scratch
-    cdef Interrupt interrupt = interrupt_for(100 * <double>T * B * S)
+    cdef Interrupt interrupt
     memset(&call, 0, sizeof(call))
     if min(T, B, K, S) < 1 or (K > 1 and logits.strides[2] != sizeof(real)):
         raise ValueError("logits, targets: expected rows of adjacent elements, and some of them")
@@ -85,9 +85,10 @@ cdef int _loss(str isa, BufferCache cache, const real[:, :, :] logits,
         call.most_targets = max(call.most_targets, target_lengths[b])
     call.nll, call.dlogits = &nll[0], &dlogits[0, 0, 0]
     call.kernels = find_isa(isa).f64 if real is double else find_isa(isa).f32
+    driver.plan_ctc(&call, team_limits(threads))
+    interrupt = interrupt_for(call.team.work)
     if interrupt is not None:
         call.interrupt = &interrupt.call
-    driver.plan_ctc(&call, team_limits(threads))
     scratch = cache.take(call.scratch_size * sizeof(real))
     call.scratch = scratch.data
     with nogil:

@@ -58,11 +58,12 @@ static ctc_space ctc_space_at(const fl_ctc_call *call, arena *a)
     return space;
 }
 
-/* Workers share rows.  An exponential or a logarithm takes as long as 20 multiply-adds. */
+/* Workers share rows.  A step of one takes as long as so many multiply-adds: within a quarter for
+ * 30 to 1,000 symbols and 11 to 101 states (Xeon, AVX-512: 0.20 to 0.69 us). */
 static void plan_ctc(fl_ctc_call *call, fl_team_limits limits)
 {
     const double states = 2 * (double)call->most_targets + 1;
-    const double step = 120 * states + 20 * (double)call->symbols;
+    const double step = 12000 + 100 * states + 40 * (double)call->symbols;
     const double work = step * (double)call->steps * (double)call->batch;
     arena a = {NULL, 0};
     plan_shares(&call->team, &limits, work, call->batch);
