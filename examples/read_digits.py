@@ -124,7 +124,13 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1500, help="batches of 32 lines")
     parser.add_argument("--hidden", type=int, default=96, help="units of each direction")
     parser.add_argument("--lines", type=int, default=500, help="to test on")
-    parser.add_argument("--plot", help="a name that ends in svg, png or pdf")
+    parser.add_argument(
+        "--plot",
+        nargs="?",
+        const="read_digits.svg",
+        metavar="FILE",
+        help="a name that ends in svg, png or pdf; read_digits.svg without a name",
+    )
     args = parser.parse_args()
     data, rng = load_digits(), np.random.default_rng(0)
     images, labels = data.images / 16, data.target

@@ -102,7 +102,7 @@ def test_anomalies(tmp_path: Path) -> None:
     assert lines[0].startswith("July to December: 41 of 184 days are known")
     rows = {line[:36].strip(): [float(word) for word in line[36:].split()] for line in lines[3:7]}
     assert rows["the same hours of yesterday"][2:] == [2, 2, 1]
-    assert rows["the same hours a week ago"] == [18.6, 104, 10, 10, 4]
+    assert rows["the same hours of the week before"] == [18.6, 104, 10, 10, 4]
     assert rows["the median of the hour of the week"][2:] == [17, 17, 6]
     error, _, found, known, storms = rows["LSTM"]
     assert error < 22
