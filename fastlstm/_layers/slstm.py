@@ -42,7 +42,7 @@ class SLSTM(Layer[State, StateLike, SLSTMTrace]):
     neither overflows.  Where n is 0, in a state of zeros above all, nothing is kept yet, and m is
     :math:`a_i`, with f at most 1.  It is asked unit by unit, so no row depends on another.
 
-    Everything that `LSTM` offers holds for it, with four states:
+    It has the methods of `LSTM`, not its options, and four states:
     ``y, (h_n, c_n, n_n, m_n) = slstm(x, (h_0, c_0, n_0, m_0))``, each (L*D, B, H), the initial ones
     zeros.  The same bits for any batch, number of threads, chunks and instruction set.  Gradients
     are exact, those of all four states included.  Where :math:`a_i = k` they are those of
@@ -64,8 +64,8 @@ class SLSTM(Layer[State, StateLike, SLSTMTrace]):
         biases, as in xLSTM: the second one of torch's LSTM only adds to it.
 
         They begin uniform within 1/sqrt(H), those of U within 1/sqrt(H/num_heads); biases begin at
-        0 but those of the forget gate, which rise from 3 to 6 within each head: so its units keep
-        some 20 to 400 steps.
+        0, except those of the forget gate, which rise from 3 to 6 within each head: so its units
+        keep some 20 to 400 steps.
 
     Raises
     ------
@@ -173,8 +173,8 @@ class SLSTM(Layer[State, StateLike, SLSTMTrace]):
 
         Of a layer (``sLSTMLayer``) the four products of each head with its own inputs become one
         matrix, with zeros elsewhere.  Its group norm and its dropout are no part of the cell: `y`
-        is what they are given.  One with a convolution is refused.  The parameters that xlstm calls
-        ``fgate`` and ``igate`` are exchanged in its layers: they are put where they act.
+        is what they are given.  One with a convolution is refused.  In its layers xlstm
+        has the names ``fgate`` and ``igate`` swapped; each weight is loaded into the gate it feeds.
 
         A cell (``sLSTMCell``) reads sums of gates, (B, T, 4H) in the order i, f, z, o; it becomes a
         layer whose ``weight_ih_l0`` is the unit matrix, ``input_size`` 4H.

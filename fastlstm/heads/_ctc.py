@@ -145,9 +145,9 @@ def ctc_decode(
 ) -> list[Array] | Array:
     r"""Return the symbols that rows of logits stand for.
 
-    With a beam of 1 they are those of the most probable path.  A wider beam looks for the most
-    probable symbols, summed over all their paths, by prefix beam search, and can be told by a model
-    of the symbols which ones follow each other: what it maximizes is
+    With a beam of 1, no model and no bonus they are those of the most probable path.  Otherwise it
+    looks for the most probable symbols, summed over all their paths, by prefix beam search, and can
+    be told by a model of the symbols which ones follow each other: what it maximizes is
 
     .. math::
 
@@ -172,8 +172,7 @@ def ctc_decode(
     model_weight : float, default 1
         w, how much the model counts.
     symbol_bonus : float, default 0
-        The number added for each symbol; above 0, it makes up for what a model takes from
-        long texts.
+        Added for each symbol; a positive value makes up for a model's bias to short texts.
 
     Returns
     -------

@@ -92,7 +92,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
     Attributes
     ----------
     classes_ : (K,) array
-    lstm_ : LSTM, or GRU or RNN
+    lstm_ : LSTM, GRU, RNN or SLSTM
         The layer, batch first: call it, `trace` it, or `save` it.
     out_ : Parameters
         The linear layer: ``weight`` (K, D*H) and ``bias`` (K,).
@@ -278,7 +278,7 @@ class LSTMClassifier(ClassifierMixin, SequenceEstimator):  # type: ignore[misc]
         return self._predict(X, _softmax)
 
     def score(self, X: Any, y: Any, sample_weight: ArrayLike | None = None) -> float:
-        """Return the accuracy: the part of right labels, of sequences or of all their steps.
+        """Return the accuracy: the share of right labels, of sequences or of all their steps.
 
         Parameters
         ----------

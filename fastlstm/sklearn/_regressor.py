@@ -42,7 +42,7 @@ class LSTMRegressor(RegressorMixin, SequenceEstimator):  # type: ignore[misc]
 
     Attributes
     ----------
-    lstm_ : LSTM, or GRU or RNN
+    lstm_ : LSTM, GRU, RNN or SLSTM
         The layer, batch first: call it, `trace` it, or `save` it.
     out_ : Parameters
         The linear layer: ``weight`` (K, D*H) and ``bias`` (K,), for scaled targets.

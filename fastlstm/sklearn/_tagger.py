@@ -50,7 +50,7 @@ class LSTMTagger(LSTMClassifier):
     batch_size : int, default 16
         Sequences for each update.
     early_stopping, scoring, validation_fraction, n_iter_no_change, tol
-        As for `LSTMClassifier`; the score is the part of right tags.
+        As for `LSTMClassifier`; the score is the share of tags that are right.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class LSTMTagger(LSTMClassifier):
     vocabulary_ : dict
         Of token to number, from 1 on; only of tokens.  Those it does not have are read as 0, which
         stands for nothing that is known.
-    lstm_ : LSTM, or GRU or RNN
+    lstm_ : LSTM, GRU, RNN or SLSTM
         The layer, batch first.
     embedding_ : Parameters, or None
         ``weight`` (tokens + 1, embedding_size).
@@ -246,7 +246,7 @@ class LSTMTagger(LSTMClassifier):
         return self._of_sequences(X, lambda *of: np.exp(self._network_log_probabilities(*of)))
 
     def score(self, X: Any, y: Any) -> float:  # type: ignore[override]  # without weights
-        """Return the part of right tags, of all steps.
+        """Return the share of tags that are right, of all steps.
 
         Parameters
         ----------
@@ -256,7 +256,7 @@ class LSTMTagger(LSTMClassifier):
         return super().score(X, y)
 
     def sequence_score(self, X: Any, y: Any) -> float:
-        """Return the part of the sequences all of whose tags are right.
+        """Return the share of sequences all of whose tags are right.
 
         Parameters
         ----------
@@ -335,7 +335,7 @@ class LSTMTagger(LSTMClassifier):
         return Examples(examples.sequences, examples.targets, weights, True)
 
     def _score(self, network: Network, examples: Examples) -> float:
-        """The part of right tags."""
+        """The share of tags that are right."""
         assert isinstance(network, TaggingNetwork)
         emissions = network.outputs(examples.sequences)
         tags = network.tags(emissions, examples.sequences.lengths)
