@@ -158,6 +158,8 @@ class LSTMTagger(LSTMClassifier):
             Tokens are words, characters, numbers: anything that a dictionary can have as a key.  A
             text is a sequence of its characters.
         y : list of n sequences of T_i tags, or (n, T) array-like
+            A text is a sequence of tags of one character.  For the cross-validation of scikit-learn
+            each has to be an array, or the folds given, as ``cv=KFold(3)``.
 
         Returns
         -------

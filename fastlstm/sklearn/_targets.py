@@ -49,7 +49,7 @@ def of_steps(y: Any, lengths: Sequence[int] | Array, several: bool) -> Array:
 
     Parameters
     ----------
-    y : array-like (n, T) or (n, T, K), or list of n array-likes (T_i,) or (T_i, K)
+    y : array-like (n, T) or (n, T, K), or list of n array-likes (T_i,) or (T_i, K), or texts
         Without K unless there may be `several`.
     lengths : (n,) array-like of int
         How many steps each sequence has.
@@ -58,7 +58,7 @@ def of_steps(y: Any, lengths: Sequence[int] | Array, several: bool) -> Array:
     parts: list[Array] = []
     for i, (item, length) in enumerate(zip(_items(y), lengths, strict=True)):
         try:
-            part = np.asarray(item)
+            part = np.asarray(list(item) if isinstance(item, str) else item)
             got = shape_text(part.shape)
         except ValueError as error:  # nested lists of unequal lengths
             part, got = np.empty(()), str(error)

@@ -279,6 +279,9 @@ def test_forms_of_pandas_and_numpy(rng: Generator) -> None:
     X = ["ab", "ba", "aa"]
     y = [[*"xy"], [*"yx"], [*"xx"]]
     expected = LSTMTagger(**SMALL).fit(X, y).predict_proba(X)
+    np.testing.assert_array_equal(
+        LSTMTagger(**SMALL).fit(X, ["xy", "yx", "xx"]).predict_proba(X), expected
+    )
     for form in (pd.Series(X), pd.Series([[*text] for text in X]), np.array([[*t] for t in X])):
         np.testing.assert_array_equal(
             LSTMTagger(**SMALL).fit(form, y).predict_proba(form), expected
