@@ -14,7 +14,7 @@ from fastlstm._layers.slstm import SLSTM
 from fastlstm._parameters import Parameters
 
 if TYPE_CHECKING:
-    from fastlstm import distributed, heads, models, reference, training
+    from fastlstm import distributed, heads, reference
 
 __all__ = [
     "GRU",
