@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
+from io import BufferedReader
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from fastlstm._io import safetensors_format
 from fastlstm._io.atomic import StrPath, replacing
+from fastlstm._io.safetensors_format import DTYPES, FormatError, Header
 
 Array = NDArray[Any]
-
-_DTYPES = ("I8", "F16", "BF16", "F32", "F64")  # as the format calls them
 
 
 def write(
@@ -26,12 +26,10 @@ def write(
     """
     import json
 
-    from safetensors.numpy import save
-
-    data = save({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()},
-                {"format": f"fastlstm.{kind}", "config": json.dumps(dict(config))})  # fmt: skip
+    metadata = {"format": f"fastlstm.{kind}", "config": json.dumps(dict(config))}
+    parts = safetensors_format.pack(tensors, metadata)
     with replacing(path) as file:
-        file.writelines(_renamed(data, "U16", "BF16"))
+        file.writelines(parts)
 
 
 def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
@@ -46,23 +44,15 @@ def read(path: StrPath, kind: str) -> tuple[dict[str, Array], dict[str, Any]]:
     """
     import json
 
-    from safetensors.numpy import load
-
-    with _opened(path) as file:
-        metadata = file.metadata() or {}
+    with _opened(path) as (file, header):
+        metadata = header.metadata
         if metadata.get("format") != f"fastlstm.{kind}":
             raise ValueError(f"{path}: a safetensors file, but not of a fastlstm.{kind}")
-        names = list(file.keys())
-        for name in names:
-            dtype = file.get_slice(name).get_dtype()
-            if dtype not in _DTYPES:
-                expected = ", ".join(_DTYPES)
-                raise ValueError(f"{path}: {name}: expected one of {expected}, got {dtype}")
-        if all(file.get_slice(name).get_dtype() != "BF16" for name in names):
-            tensors = {name: file.get_tensor(name) for name in names}
-        else:
-            with open(path, "rb") as whole:
-                tensors = load(b"".join(_renamed(whole.read(), "BF16", "U16")))
+        for name, entry in header.entries.items():
+            if entry.dtype not in DTYPES:
+                expected = ", ".join(DTYPES)
+                raise ValueError(f"{path}: {name}: expected one of {expected}, got {entry.dtype}")
+        tensors = safetensors_format.read_tensors(file, header)
     if "config" not in metadata:
         raise damaged(path, "there is none")
     try:
@@ -84,39 +74,23 @@ def kind_of(path: StrPath) -> str:
     ValueError
         Something else wrote it, or it is incomplete.
     """
-    with _opened(path) as file:
-        home, _, kind = (file.metadata() or {}).get("format", "").partition(".")
+    with _opened(path) as (_, header):
+        home, _, kind = header.metadata.get("format", "").partition(".")
     if home != "fastlstm":
         raise ValueError(f"{path}: a safetensors file, but none that fastlstm saved")
     return str(kind)
 
 
 @contextlib.contextmanager
-def _opened(path: StrPath) -> Iterator[Any]:
+def _opened(path: StrPath) -> Iterator[tuple[BufferedReader, Header]]:
     """Open a safetensors file; what is wrong with it is an error that names it."""
-    from safetensors import SafetensorError, safe_open
-
-    with open(path, "rb"):
-        pass  # safe_open has less to say about a file that cannot be opened
-    try:
-        with safe_open(path, framework="numpy") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(f"{path}: not a safetensors file, or not all of one ({error})") from None
-
-
-def _renamed(data: bytes, dtype: str, new: str) -> tuple[bytes, bytes, memoryview]:
-    """The parts of a file in which tensors of one type are said to be of another."""
-    import json
-
-    size = int.from_bytes(data[:8], "little")
-    header = json.loads(data[8 : 8 + size])
-    for tensor in header.values():
-        if tensor.get("dtype") == dtype:
-            tensor["dtype"] = new
-    text = json.dumps(header, sort_keys=True).encode()  # safetensors puts metadata in any order
-    text += b" " * (-len(text) % 8)  # tensors begin at a whole word
-    return len(text).to_bytes(8, "little"), text, memoryview(data)[8 + size :]
+    with open(path, "rb") as file:
+        try:
+            yield file, safetensors_format.read_header(file)
+        except FormatError as error:
+            raise ValueError(
+                f"{path}: not a safetensors file, or not all of one ({error})"
+            ) from None
 
 
 def damaged(path: StrPath, what: str) -> ValueError:
