@@ -6,6 +6,7 @@ warnings errors, FASTLSTM_CYTHON_DEBUG=1 turns on the bounds checks of the bindi
 
 import os
 import re
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -34,7 +35,15 @@ FLAGS_MSVC = "/O2 /std:c11 /experimental:c11atomics /fp:precise"
 
 # Flags of the compiler and of the linker; the first that work are used.
 OPENMP = [("-fopenmp", "-fopenmp"), ("-Xpreprocessor -fopenmp", "-lomp")]
+PROBE = "#include <Python.h>\nint main(void) { return 0; }\n"
 OPENMP_PROBE = "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
+
+NO_COMPILER = (
+    "fastlstm is written in C: install a C compiler and the headers of Python "
+    "(Debian, Ubuntu: apt-get install gcc python3-dev; Fedora: dnf install gcc python3-devel; "
+    "Alpine: apk add gcc musl-dev python3-dev; macOS: xcode-select --install), or a wheel that was "
+    "built elsewhere"
+)
 
 DIRECTIVES = {
     "boundscheck": switched_on("FASTLSTM_CYTHON_DEBUG"),
@@ -69,6 +78,7 @@ class build_ext(_build_ext):
         if switched_on("FASTLSTM_WERROR"):
             self.flags.append("/WX" if self.msvc else "-Werror")
             Options.warning_errors = True
+        self.check_compiler()
         openmp_flags, self.link_flags = self.find_openmp()
         self.flags += openmp_flags
         self.c_files = {}
@@ -101,18 +111,30 @@ class build_ext(_build_ext):
         [name] = self.compiler.compile([source], **where, extra_postargs=flags)
         return name
 
+    def probe(self, text):
+        """The name of a new file with this source."""
+        source = Path(self.build_temp, "probe.c")
+        source.parent.mkdir(parents=True, exist_ok=True)
+        source.write_text(text)
+        return str(source)
+
+    def check_compiler(self):
+        """End in one line if nothing could be compiled, after what the compiler says of it."""
+        try:
+            self.compile_one(self.probe(PROBE), [])
+        except CompileError:
+            sys.exit(NO_COMPILER)
+
     def find_openmp(self):
         """The flags of compiler and linker for OpenMP; none where it is missing or unwanted."""
         if switched_on("FASTLSTM_NO_OPENMP"):
             return [], []
-        source, program = (Path(self.build_temp, name) for name in ("probe.c", "probe"))
-        source.parent.mkdir(parents=True, exist_ok=True)
-        source.write_text(OPENMP_PROBE)
+        source, program = self.probe(OPENMP_PROBE), str(Path(self.build_temp, "probe"))
         for flags in [("/openmp", "")] if self.msvc else OPENMP:
             compiling, linking = (text.split() for text in flags)
             try:
-                probe = self.compile_one(str(source), compiling)
-                self.compiler.link_executable([probe], str(program), extra_postargs=linking)
+                probe = self.compile_one(source, compiling)
+                self.compiler.link_executable([probe], program, extra_postargs=linking)
             except (CompileError, LinkError):
                 continue
             return compiling, linking
