@@ -32,7 +32,9 @@ def are_tokens(X: Any) -> bool:
         return False
     if isinstance(X[0], Sequence) and any(isinstance(token, str) for token in X[0]):
         return True  # what else there is among them is an error
-    return _is_sequence(X[0]) and not all(isinstance(x, float | np.floating) for x in X[0])
+    if not _is_sequence(X[0]):
+        return False
+    return not len(X[0]) or not all(isinstance(x, float | np.floating) for x in X[0])
 
 
 def _is_sequence(item: Any) -> bool:

@@ -248,6 +248,7 @@ def test_quantize(rng: Generator, tokens: bool) -> None:
     [
         ([["a"], ["b", "c"]], [[1], [1]], r"y\[1\]: expected \(2,\), .* got \(1,\)"),
         ([["a"], []], [[1], []], r"X\[1\]: expected at least one token, got none"),
+        ([[], ["a"]], [[], [1]], r"X\[0\]: expected at least one token, got none"),
         ([["a"], [["b"]]], [[1], [1]], r"X\[1\]: expected a sequence of tokens, each a"),
         ([["a", ["b"]]], [[1, 1]], r"X\[0\]: expected a sequence of tokens, each a word, .* got l"),
         ("ab", [1, 1], r"X: expected a list of sequences, got a text; put it in one: \['ab'\]"),
