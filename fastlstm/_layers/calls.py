@@ -12,7 +12,7 @@ from fastlstm import _validation
 from fastlstm._core import memory, sequence, stream
 from fastlstm._layers.config import Arguments
 from fastlstm._layers.inputs import Embedding, Inputs, read_inputs
-from fastlstm._layers.tape import CheckpointEvery, Dropout, Tape
+from fastlstm._layers.tape import CheckpointEvery, Dropout, Tape, check_segments
 from fastlstm._layers.trace import Trace, tape_fields
 from fastlstm._layers.weights import Weights
 from fastlstm._shards import Shards
@@ -72,10 +72,7 @@ class Calls(Weights, Generic[State, StateLike, TraceKind]):
         _validation.check_size(math.prod(y_shape), self.dtype, "x")
         tape: Tape[Any] | None = None
         if training:
-            if checkpoint_every is not None and self.bidirectional:
-                raise ValueError(
-                    "checkpoint_every: expected a layer of one direction, got a bidirectional one"
-                )
+            check_segments(checkpoint_every, self.bidirectional)  # before anything is drawn
             dropout = self._draw_dropout(own)
             tape = Tape(self, inputs, y_shape, dropout, checkpoint_every, own, backward=True)
         y = memory.empty(y_shape, self.dtype)

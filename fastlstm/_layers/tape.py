@@ -218,13 +218,23 @@ class Tape(Generic[G]):
         return sums
 
 
+def check_segments(every: CheckpointEvery, is_bidirectional: bool) -> None:
+    """Refuse what `forward` cannot be asked for."""
+    if every is None:
+        return
+    if is_bidirectional:
+        raise ValueError(
+            "checkpoint_every: expected a layer of one direction, got a bidirectional one"
+        )
+    if not isinstance(every, str):
+        _validation.integer(every, "checkpoint_every", 1)
+    elif every != "auto":
+        raise ValueError(f"checkpoint_every: expected an integer or 'auto', got {every!r}")
+
+
 def _segment_length(every: CheckpointEvery, steps: int, unit: int) -> int:
     """Steps that are taped at a time: a whole number of units, so that sums do not change."""
     if every is None:
         return max(steps, 1)
-    if isinstance(every, str):
-        if every != "auto":
-            raise ValueError(f"checkpoint_every: expected an integer or 'auto', got {every!r}")
-        every = math.isqrt(max(steps - 1, 0)) + 1
-    length = _validation.integer(every, "checkpoint_every", 1)
+    length = math.isqrt(max(steps - 1, 0)) + 1 if every == "auto" else int(every)
     return -(-length // unit) * unit

@@ -224,6 +224,8 @@ def test_nothing_happened(rng: Generator) -> None:
         lstm.forward(ones(T, B, 4))
     with pytest.raises(ValueError, match="h_0: expected"):
         lstm.forward(x, state(1, B, H))
+    with pytest.raises(ValueError, match="checkpoint_every: expected"):
+        lstm.forward(x, checkpoint_every=0)
     v = random_call(rng, lstm, T, B)
     check_bits(results(lstm, v), results(other, v))
 
