@@ -29,6 +29,7 @@ HOMES = {  # files outside docs/ that are pages of the site
     "CHANGELOG.md": "reference/changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "README.md": "index.md",
+    "SECURITY.md": "reference/security.md",
 }
 _INCLUDE = re.compile(r"^```\{include\} (\S+)\n```$", re.MULTILINE)
 _LINK = re.compile(r"\]\((?!\w+:|#)([^)#\s]+)")
