@@ -167,5 +167,5 @@ def test_importing_is_light() -> None:
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
-    for name in ("tqdm", "json", "pydoc_data", "torch"):
+    for name in ("tqdm", "safetensors", "pydoc_data", "torch"):
         assert f"'{name}'" not in result.stdout
